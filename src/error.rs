@@ -1,0 +1,503 @@
+//! The one error type: opaque outside, codes inside. Prose is made in `Display` alone, so an agent,
+//! which only passes codes on, does not carry it.
+
+use std::fmt;
+
+use crate::ids::ContextId;
+use crate::trace::Printable;
+
+/// What every fallible function of this library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. [`Error::kind`] is for `match`, `Display` for people.
+#[derive(Clone)]
+pub struct Error(Box<ErrorKind>);
+
+/// The failures that a program may want to tell apart.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A wait ran out of time.
+    Timeout,
+    /// What was waited for, or sent to, is gone or closed.
+    Closed(Death),
+    /// A context could not be started.
+    Connect(ConnectError),
+    /// The function was called, and failed there.
+    Call(CallError),
+    /// A message is larger than the tree allows.
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The largest size allowed.
+        bytes_max: u64,
+    },
+    /// Bytes from another context do not mean what they should.
+    Malformed(&'static str),
+    /// The program asked for something that cannot be; the text says what to do instead.
+    Usage(String),
+    /// An address does not parse.
+    Address(AddressError),
+    /// A system call failed.
+    System {
+        /// What was attempted.
+        doing: &'static str,
+        /// The error number.
+        errno: i32,
+    },
+}
+
+/// Why a context or a channel is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// What happened.
+    pub cause: Cause,
+    /// The context that it happened to, if it is one's end.
+    pub context: Option<ContextId>,
+    /// How its process ended, where somebody saw that.
+    pub exit: Option<Exit>,
+    /// The last lines that it printed to its standard error, made harmless.
+    pub tail: String,
+}
+
+/// What ended a context or a channel.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// The end of what was sent: the last Sender was dropped or closed.
+    SenderClosed = 0,
+    /// The Receiver was dropped or closed.
+    ReceiverClosed = 1,
+    /// This router or broker was shut down.
+    Shutdown = 2,
+    /// No way leads to the context.
+    NoRoute = 3,
+    /// The connection ended.
+    Disconnected = 4,
+    /// The process at the other end of the connection ended.
+    Exited = 5,
+    /// The peer broke the protocol and was cut off.
+    Protocol = 6,
+    /// Nothing there listens at this handle.
+    NoHandle = 7,
+    /// The receiver's policy refused the message.
+    Refused = 8,
+    /// The destination does not read, and its queue is full.
+    DoesNotRead = 9,
+    /// The function that held the Sender failed.
+    Failed = 10,
+    /// The call was cancelled.
+    Cancelled = 11,
+    /// The message was larger than the receiver allows.
+    TooLarge = 12,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// Why a context could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectError {
+    /// What went wrong.
+    pub failure: ConnectFailure,
+    /// How far the connection had come.
+    pub phase: Phase,
+    /// The address of the context that was to be, the whole path of hops.
+    pub hop: String,
+    /// How the process that was to bring us there ended, if it did.
+    pub exit: Option<Exit>,
+    /// The last that the target or the tool said, made harmless and free of our secrets.
+    pub tail: String,
+}
+
+/// How far a connection had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Before a process was started.
+    Prepare = 0,
+    /// Starting ssh, sudo, or the agent itself.
+    Spawn = 1,
+    /// Waiting for the target's shell: logging in.
+    Login = 2,
+    /// Sending the image.
+    Push = 3,
+    /// Waiting for the agent to speak.
+    Start = 4,
+    /// Telling the agent who it is.
+    Configure = 5,
+}
+
+/// What kept a context from being started.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// The connect timeout ran out.
+    Timeout,
+    /// The process could not be started; the error number.
+    Spawn(i32),
+    /// The connection ended, and nothing tells more than the exit status and the tail.
+    Ended,
+    /// A password is wanted, and none was given.
+    PasswordRequired,
+    /// The password is wrong.
+    PasswordWrong,
+    /// The login was refused: wrong key, no such user, not permitted.
+    Denied,
+    /// The host's key is unknown, or not the recorded one.
+    HostKey,
+    /// The host's name does not resolve.
+    HostUnknown,
+    /// The port is closed.
+    ConnectionRefused,
+    /// No route leads to the host, or it does not answer.
+    Unreachable,
+    /// The target has no POSIX shell `sh`.
+    NoShell,
+    /// `uname` on the target says something that we do not know; what it says.
+    TargetUnknown(String),
+    /// No image for that OS and CPU; the target's, and those there are.
+    NoImage {
+        /// What the target is, as `<os>-<cpu>`.
+        target: String,
+        /// The images that are there, separated by blanks.
+        available: String,
+    },
+    /// No image at all, or one that cannot run there; says how to get one.
+    ImageUnusable(String),
+    /// No directory of the target lets us execute a file; those that were tried.
+    NoDirectory(String),
+    /// The image arrived and does not execute there.
+    ImageDoesNotRun,
+    /// The agent speaks another protocol version than we do.
+    Version {
+        /// Ours.
+        ours: u32,
+        /// The agent's.
+        theirs: u32,
+    },
+    /// The target printed something that no target of ours prints.
+    Protocol(&'static str),
+    /// The connect was given up by the program, or its router was shut down.
+    Cancelled,
+    /// The context that was to make the connection is gone.
+    ViaGone(Death),
+    /// An option's value cannot be used; which and why.
+    BadOption(String),
+}
+
+/// The failure of a function in another context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError {
+    /// The function's name.
+    pub function: String,
+    /// What failed.
+    pub failure: CallFailure,
+}
+
+/// How a call failed.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The function returned an error.
+    Error {
+        /// The name of the error's type there.
+        type_name: String,
+        /// Its message, then those of its sources, outermost first.
+        chain: Vec<String>,
+    },
+    /// The function panicked; the message with its place.
+    Panic(String),
+    /// The program there has no function of this name.
+    Unknown,
+    /// The function there takes or returns something else; its shape there, and here.
+    Signature {
+        /// The shape in the called context.
+        there: String,
+        /// The shape in the caller.
+        here: String,
+    },
+    /// The arguments arrived and do not decode.
+    Arguments(String),
+}
+
+/// Where and why an address does not parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressError {
+    /// The text.
+    pub address: String,
+    /// The byte at which it goes wrong.
+    pub at: usize,
+    /// Why.
+    pub why: String,
+}
+
+impl Error {
+    /// An error of this kind.
+    pub(crate) fn new(kind: ErrorKind) -> Error {
+        Error(Box::new(kind))
+    }
+
+    /// The caller's mistake; `what` says how to do it right.
+    pub(crate) fn usage(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Usage(what.into()))
+    }
+
+    /// A channel or context that ended for `cause`, with nothing more known.
+    pub(crate) fn closed(cause: Cause) -> Error {
+        Error::new(ErrorKind::Closed(Death::of(cause)))
+    }
+
+    /// A system call that failed.
+    pub(crate) fn system(doing: &'static str, errno: i32) -> Error {
+        Error::new(ErrorKind::System { doing, errno })
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// The kind, owned.
+    pub fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+}
+
+impl Death {
+    /// An end of which only the cause is known.
+    pub(crate) fn of(cause: Cause) -> Death {
+        Death { cause, context: None, exit: None, tail: String::new() }
+    }
+
+    /// The same end, of this context.
+    pub(crate) fn at(self, context: ContextId) -> Death {
+        Death { context: Some(context), ..self }
+    }
+}
+
+impl From<Death> for Error {
+    fn from(death: Death) -> Error {
+        Error::new(ErrorKind::Closed(death))
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Error {
+        Error::new(ErrorKind::Connect(error))
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Error {
+        Error::new(ErrorKind::Call(error))
+    }
+}
+
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Error {
+        Error::new(ErrorKind::Address(error))
+    }
+}
+
+impl std::error::Error for Error {}
+impl std::error::Error for AddressError {}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            ErrorKind::Timeout => f.write_str("timed out"),
+            ErrorKind::Closed(death) => death.fmt(f),
+            ErrorKind::Connect(error) => error.fmt(f),
+            ErrorKind::Call(error) => error.fmt(f),
+            ErrorKind::TooLarge { bytes, bytes_max } => {
+                write!(f, "a message of {bytes} bytes is too large: at most {bytes_max} may be sent")
+            }
+            ErrorKind::Malformed(what) => write!(f, "malformed data from another context: {what}"),
+            ErrorKind::Usage(what) => f.write_str(what),
+            ErrorKind::Address(error) => error.fmt(f),
+            ErrorKind::System { doing, errno } => write!(f, "{doing}: {}", strerror(*errno)),
+        }
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(id) = self.context {
+            write!(f, "context {id}: ")?;
+        }
+        f.write_str(self.cause.text())?;
+        if let Some(exit) = self.exit {
+            write!(f, " ({exit})")?;
+        }
+        write_tail(f, &self.tail)
+    }
+}
+
+impl Cause {
+    fn text(self) -> &'static str {
+        match self {
+            Cause::SenderClosed => "the last sender closed",
+            Cause::ReceiverClosed => "the receiver closed",
+            Cause::Shutdown => "shut down",
+            Cause::NoRoute => "no route leads there",
+            Cause::Disconnected => "the connection ended",
+            Cause::Exited => "the process ended",
+            Cause::Protocol => "broke the protocol and was cut off",
+            Cause::NoHandle => "nothing listens at this handle",
+            Cause::Refused => "refused by the receiver's policy",
+            Cause::DoesNotRead => "does not read what it is sent",
+            Cause::Failed => "the function that was to send failed",
+            Cause::Cancelled => "cancelled",
+            Cause::TooLarge => "the message is larger than the receiver allows",
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit status {code}"),
+            Exit::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", Printable(&self.hop), self.phase, self.failure)?;
+        if let Some(exit) = self.exit {
+            write!(f, " ({exit})")?;
+        }
+        write_tail(f, &self.tail)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Prepare => "while preparing",
+            Phase::Spawn => "while starting the process",
+            Phase::Login => "while logging in",
+            Phase::Push => "while sending the agent",
+            Phase::Start => "while starting the agent",
+            Phase::Configure => "while configuring the agent",
+        })
+    }
+}
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("timed out; raise connect_timeout if the target is slow"),
+            Self::Spawn(errno) => f.write_str(&strerror(*errno)),
+            Self::Ended => f.write_str("the connection ended before the agent ran"),
+            Self::PasswordRequired => f.write_str("a password is required; give one with password"),
+            Self::PasswordWrong => f.write_str("the password is wrong"),
+            Self::Denied => f.write_str("permission denied; check the user and the key"),
+            Self::HostKey => f.write_str(
+                "the host's key is unknown or has changed; add it to known_hosts, or see \
+                 check_host_keys",
+            ),
+            Self::HostUnknown => f.write_str("the host's name does not resolve"),
+            Self::ConnectionRefused => f.write_str("connection refused; is the port right?"),
+            Self::Unreachable => f.write_str("the host cannot be reached"),
+            Self::NoShell => f.write_str("the target has no shell named sh"),
+            Self::TargetUnknown(says) => {
+                write!(f, "an unknown kind of target: uname says `{}`", Printable(says))
+            }
+            Self::NoImage { target, available } => write!(
+                f,
+                "no agent image for {}; there are: {}; `make agents` builds more",
+                Printable(target),
+                if available.is_empty() { "none" } else { available }
+            ),
+            Self::ImageUnusable(why) => f.write_str(why),
+            Self::NoDirectory(tried) => write!(
+                f,
+                "no directory of the target lets a file be executed; tried: {}",
+                Printable(tried)
+            ),
+            Self::ImageDoesNotRun => f.write_str("the agent does not run there; is it built for that CPU?"),
+            Self::Version { ours, theirs } => write!(
+                f,
+                "protocol versions differ: this program speaks {ours}, the agent {theirs}; build \
+                 both from the same sources"
+            ),
+            Self::Protocol(what) => write!(f, "unexpected data: {what}"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::ViaGone(death) => write!(f, "the context to connect through is gone: {death}"),
+            Self::BadOption(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Printable(&self.function);
+        match &self.failure {
+            CallFailure::Error { chain, .. } => write_chain(f, chain),
+            CallFailure::Panic(message) => write!(f, "{name} panicked: {}", Printable(message)),
+            CallFailure::Unknown => {
+                write!(f, "the called context has no function {name}; register it in its program")
+            }
+            CallFailure::Signature { there, here } => write!(
+                f,
+                "{name} is `{}` there and `{}` here: the two ends were built from different sources",
+                Printable(there),
+                Printable(here)
+            ),
+            CallFailure::Arguments(why) => {
+                write!(f, "the arguments of {name} do not decode: {}", Printable(why))
+            }
+        }
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = self.address.split_at(self.at.min(self.address.len()));
+        write!(
+            f,
+            "bad address at byte {}: {}\n  {}{}\n  {:4$}^",
+            self.at,
+            self.why,
+            Printable(before),
+            Printable(after),
+            before.chars().count()
+        )?;
+        Ok(())
+    }
+}
+
+fn write_chain(f: &mut fmt::Formatter<'_>, chain: &[String]) -> fmt::Result {
+    for (i, text) in chain.iter().enumerate() {
+        write!(f, "{}{}", if i == 0 { "" } else { ": " }, Printable(text))?;
+    }
+    Ok(())
+}
+
+fn write_tail(f: &mut fmt::Formatter<'_>, tail: &str) -> fmt::Result {
+    match tail.trim_end() {
+        "" => Ok(()),
+        tail => write!(f, "; it said:\n{}", Printable(tail)),
+    }
+}
+
+/// The system's text for an error number.
+pub(crate) fn strerror(errno: i32) -> String {
+    std::io::Error::from_raw_os_error(errno).to_string()
+}

@@ -1,0 +1,59 @@
+//! Every maximum of the library, with its unit and its reason; nowhere else is one written down.
+
+use std::time::Duration;
+
+/// Payload bytes of one frame, and of one fragment: what a small message waits for at most per hop.
+pub const FRAGMENT_BYTES: usize = 16 * 1024;
+/// Bytes of an encoded header: tag, flags, five 32-bit varints, a 64-bit varint, a length.
+pub const HEADER_BYTES_MAX: usize = 2 + 5 * 5 + 10 + 5;
+/// Bytes of one message after reassembly; the original's default. Checked before allocation.
+pub const MESSAGE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Nesting of one decoded value: deeper input is hostile, and would use up a thread's stack.
+pub const VALUE_DEPTH_MAX: u8 = 64;
+/// Bytes that a decoder reserves ahead on the word of a length it has not seen the items of.
+pub const DECODE_RESERVE_BYTES_MAX: usize = 4 * 1024;
+/// Messages that may be half arrived at one context from one stream: a sender finishes one message
+/// to a handle before it begins the next, so more is a flood.
+pub const ASSEMBLIES_MAX: usize = 1024;
+/// Bytes that travel to one (context, handle) before the first grant.
+pub const WINDOW_BYTES: usize = 64 * 1024;
+/// Bytes that one outbox holds before a user's thread waits.
+pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
+/// Bytes that one outbox holds before a frame is answered dead: "does not read".
+pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes read at once by a loop; one buffer serves all its streams.
+pub const READ_BYTES: usize = 128 * 1024;
+/// Bytes kept of what a target printed, for its errors.
+pub const TAIL_BYTES: usize = 2 * 1024;
+/// Bytes of noise before the first marker that a handshake reads before it gives up.
+pub const NOISE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one line that a handshake looks at; the rest of a longer one is skipped.
+pub const LINE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a context's name.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Bytes of a path or of an option's value in an address.
+pub const OPTION_BYTES_MAX: usize = 4096;
+/// Hops in one address.
+pub const HOPS_MAX: usize = 32;
+/// Calls of one context that may be unanswered.
+pub const PENDING_CALLS_MAX: usize = 64 * 1024;
+/// Contexts that may live below one child.
+pub const ROUTES_PER_CHILD_MAX: usize = 64 * 1024;
+/// Ids that a new child is given at most, so that it can start children without asking.
+pub const LEASE_IDS: u32 = 1024;
+/// Links of an error's source chain that travel.
+pub const ERROR_CHAIN_MAX: usize = 32;
+/// Bytes of one text of an error that travel.
+pub const ERROR_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Messages to handles which do not exist, after which a child is cut off.
+pub const BAD_HANDLES_MAX: u32 = 1000;
+/// Time for a connection to come up, if the caller names none; the original's.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time that a child which was asked to end has before it is killed; the original's.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Time that a process whose stream has ended has before it is killed.
+pub const REAP_GRACE: Duration = Duration::from_millis(500);
+/// Silence before the first marker after which an empty line is sent, for an rc file that reads.
+pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
+/// Stack bytes of a thread of ours that runs only library code.
+pub const BROKER_STACK_BYTES: usize = 256 * 1024;

@@ -1,0 +1,116 @@
+//! The facade that all floors log through, and what makes another process's text harmless.
+//! It takes constant texts and numbers, so that an agent carries no formatting machinery.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// How much a record matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Something is lost or refused that should not be.
+    Error = 1,
+    /// Something is odd, and the program goes on.
+    Warn = 2,
+    /// Contexts that come and go, and what they print.
+    Info = 3,
+    /// Every decision.
+    Debug = 4,
+    /// Every read, write and frame header; never a payload.
+    Io = 5,
+}
+
+/// One record, borrowed for the time of the sink's call.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// How much it matters.
+    pub level: Level,
+    /// What happened.
+    pub what: &'static str,
+    /// The ids, handles or sizes that it is about.
+    pub about: &'a [u64],
+    /// Text that belongs to it; may come from another process.
+    pub text: &'a str,
+}
+
+/// Takes records; called on whatever thread logs.
+pub type Sink = Box<dyn Fn(&Record<'_>) + Send>;
+
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+
+/// Sends records of this level and above to `sink`, in place of the sink before.
+/// Without one, which is the default, the library is silent.
+pub fn log_to(level: Level, sink: Sink) {
+    *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Whether a record of this level goes anywhere.
+pub(crate) fn wanted(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// Logs that `what` happened, about these numbers.
+pub(crate) fn event(level: Level, what: &'static str, about: &[u64]) {
+    text(level, what, about, "");
+}
+
+/// Logs that `what` happened, with text.
+pub(crate) fn text(level: Level, what: &'static str, about: &[u64], text: &str) {
+    if !wanted(level) {
+        return;
+    }
+    if let Some(sink) = &*SINK.lock().unwrap_or_else(PoisonError::into_inner) {
+        sink(&Record { level, what, about, text });
+    }
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.level, self.what)?;
+        for number in self.about {
+            write!(f, " {number}")?;
+        }
+        if !self.text.is_empty() {
+            write!(f, ": {}", Printable(self.text))?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows text of another process without what a terminal would obey: control characters become
+/// `\x..`, but for line feeds and tabs.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\n' | '\t' => fmt::Write::write_char(f, c)?,
+                c if is_harmful(c) => write!(f, "\\x{:02x}", c as u32)?,
+                c => fmt::Write::write_char(f, c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Control characters, and those that reorder or hide the text around them.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_become_visible() {
+        assert_eq!(Printable("a\x1b[31mb\r\n\u{9b}c").to_string(), "a\\x1b[31mb\\x0d\n\\x9bc");
+        assert_eq!(Printable("x\u{202e}y").to_string(), "x\\x202ey");
+        assert_eq!(Printable("déjà\tvu").to_string(), "déjà\tvu");
+    }
+}

@@ -1,0 +1,42 @@
+//! One message, whole: what handlers get and what is sent.
+
+use std::fmt;
+
+use crate::ids::{ContextId, Handle};
+use crate::wire::header::{Kind, Lane};
+
+/// A message, as it is delivered to a handle.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// The queue it came by.
+    pub lane: Lane,
+    /// The context that it goes to.
+    pub dst: ContextId,
+    /// The context that it comes from.
+    pub src: ContextId,
+    /// The context under whose authority it acts.
+    pub auth: ContextId,
+    /// What it is for, in `dst`.
+    pub handle: Handle,
+    /// Where an answer goes, in `src`.
+    pub reply_to: Option<Handle>,
+    /// The payload.
+    pub data: Vec<u8>,
+}
+
+/// Ids, handles and size; never the payload.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.kind, self.src)?;
+        if let Some(handle) = self.reply_to {
+            write!(f, ":{handle}")?;
+        }
+        write!(f, " -> {}:{}, {} bytes", self.dst, self.handle, self.data.len())?;
+        if self.auth != self.src {
+            write!(f, ", for {}", self.auth)?;
+        }
+        Ok(())
+    }
+}
