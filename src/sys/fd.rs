@@ -1,0 +1,384 @@
+//! Descriptors: reading, writing, duplicating, opening. Nothing here sets O_NONBLOCK on what might
+//! be shared: every holder of an inherited description would see it.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_short};
+
+use super::errno::{Errno, Result, check, check_size, retry};
+
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: c_int = libc::MSG_DONTWAIT;
+
+/// How a descriptor can be used without blocking. Found once; it does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdKind {
+    /// A socket: one call, with a flag.
+    Socket,
+    /// A pipe, a terminal or a file: asks `poll` first.
+    Other,
+}
+
+impl FdKind {
+    /// What `fd` is.
+    pub fn of(fd: BorrowedFd<'_>) -> FdKind {
+        let mut kind: c_int = 0;
+        let mut bytes = size_of::<c_int>() as libc::socklen_t;
+        // SAFETY: the value has room for the int that this option is, and `bytes` says so.
+        let rc = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_TYPE,
+                (&raw mut kind).cast(),
+                &mut bytes,
+            )
+        };
+        if rc == 0 { FdKind::Socket } else { FdKind::Other }
+    }
+
+    /// Reads what is there, without blocking: [`recv_nowait`] or [`read_nowait`].
+    pub fn read(self, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+        match self {
+            FdKind::Socket => recv_nowait(fd, buffer),
+            FdKind::Other => read_nowait(fd, buffer),
+        }
+    }
+
+    /// Writes what there is room for, without blocking: [`send_nowait`] or [`write_nowait`].
+    pub fn write(self, fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+        match self {
+            FdKind::Socket => send_nowait(fd, bytes),
+            FdKind::Other => write_nowait(fd, bytes),
+        }
+    }
+}
+
+/// Reads up to `buffer.len()` bytes; 0 at the end. May block.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    retry(|| {
+        // SAFETY: the buffer is ours to write for its whole length.
+        check_size(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
+    })
+}
+
+/// Writes some of `bytes`, and says how many. May block.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    retry(|| {
+        // SAFETY: the bytes are readable for their whole length.
+        check_size(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })
+    })
+}
+
+/// Reads from a socket what is there; AGAIN if nothing is.
+pub fn recv_nowait(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr(), buffer.len());
+    retry(|| {
+        // SAFETY: the buffer is ours to write for its whole length.
+        check_size(unsafe { libc::recv(fd.as_raw_fd(), start.cast(), length, libc::MSG_DONTWAIT) })
+    })
+}
+
+/// Writes to a socket what there is room for; AGAIN if there is none. Raises no SIGPIPE.
+pub fn send_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    retry(|| {
+        // SAFETY: the bytes are readable for their whole length.
+        check_size(unsafe {
+            libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), SEND_FLAGS)
+        })
+    })
+}
+
+/// Reads from a descriptor that may be in blocking mode what is there; AGAIN if nothing is. It asks
+/// `poll` first, so it would block only if another process took the bytes in between.
+pub fn read_nowait(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    if is_ready(fd, libc::POLLIN)? { read(fd, buffer) } else { Err(Errno::AGAIN) }
+}
+
+/// Writes to a pipe or terminal in blocking mode what surely fits: at most PIPE_BUF bytes, and only
+/// when `poll` says that there is room; else AGAIN. It would block only if another process filled
+/// that room in between. Raises SIGPIPE unless that is ignored.
+pub fn write_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    if !is_ready(fd, libc::POLLOUT)? {
+        return Err(Errno::AGAIN);
+    }
+    write(fd, &bytes[..bytes.len().min(libc::PIPE_BUF)])
+}
+
+/// Whether `fd` is ready, or closed on the other side, at this moment.
+fn is_ready(fd: BorrowedFd<'_>, events: c_short) -> Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, ours to write.
+    retry(|| check(unsafe { libc::poll(&mut entry, 1, 0) })).map(|ready| 0 < ready)
+}
+
+/// Writes all of `bytes`, blocking as long as it takes.
+pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match write(fd, bytes)? {
+            0 => return Err(Errno::IO),
+            n => bytes = &bytes[n..],
+        }
+    }
+    Ok(())
+}
+
+/// Reads to the end, blocking as long as it takes; FBIG if there are more than `bytes_max`.
+pub fn read_to_end(fd: BorrowedFd<'_>, bytes_max: usize) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = read(fd, &mut buffer)?;
+        if n == 0 {
+            return Ok(all);
+        }
+        if bytes_max - all.len() < n {
+            return Err(Errno::FBIG);
+        }
+        all.extend_from_slice(&buffer[..n]);
+    }
+}
+
+/// Reads from `offset` of a file, leaving its position alone; 0 at the end.
+pub fn pread(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr(), buffer.len());
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::INVAL)?;
+    retry(|| {
+        // SAFETY: the buffer is ours to write for its whole length.
+        check_size(unsafe { libc::pread(fd.as_raw_fd(), start.cast(), length, offset) })
+    })
+}
+
+/// The size of a file in bytes.
+pub fn size_of_file(fd: BorrowedFd<'_>) -> Result<u64> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` has room for the answer.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded, so it wrote all of it.
+    Ok(unsafe { stat.assume_init() }.st_size as u64)
+}
+
+/// A duplicate numbered `min` or above, closed by `exec`.
+pub fn dup_above(fd: BorrowedFd<'_>, min: i32) -> Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let number = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, min) })?;
+    // SAFETY: the system has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Makes `target` (one of 0 to 2: other numbers belong to others) a duplicate of `fd`, which lives
+/// through `exec`.
+pub fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
+    if fd.as_raw_fd() == target {
+        return set_cloexec(fd, false);
+    }
+    // SAFETY: takes no pointers; the target is one of the standard descriptors, which nobody owns.
+    retry(|| check(unsafe { libc::dup2(fd.as_raw_fd(), target) })).map(|_| ())
+}
+
+/// Whether `exec` closes it.
+pub fn is_cloexec(fd: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: takes no pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) })?;
+    Ok(flags & libc::FD_CLOEXEC != 0)
+}
+
+/// Says whether `exec` shall close it.
+pub fn set_cloexec(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
+    let flags = if on { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(|_| ())
+}
+
+/// Whether its description is in non-blocking mode.
+pub fn is_nonblocking(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(status_flags(fd)? & libc::O_NONBLOCK != 0)
+}
+
+/// Sets the mode of its description: only for one that no other process has, such as our end of a
+/// pipe that we made.
+pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
+    let before = status_flags(fd)?;
+    let flags = if on { before | libc::O_NONBLOCK } else { before & !libc::O_NONBLOCK };
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(|_| ())
+}
+
+fn status_flags(fd: BorrowedFd<'_>) -> Result<c_int> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
+}
+
+/// Whether a descriptor of this number is open.
+pub fn is_open(number: i32) -> bool {
+    // SAFETY: takes no pointers; a number that is not open is an error, not undefined.
+    0 <= unsafe { libc::fcntl(number, libc::F_GETFD) }
+}
+
+/// Standard input. With [`stdout`] and [`stderr`], open from the start of the process
+/// ([`fill_missing_stdio`] sees to it) and never closed.
+pub fn stdin() -> BorrowedFd<'static> {
+    // SAFETY: see above: 0 is replaced at times, but never closed.
+    unsafe { BorrowedFd::borrow_raw(0) }
+}
+
+/// Standard output.
+pub fn stdout() -> BorrowedFd<'static> {
+    // SAFETY: as for stdin.
+    unsafe { BorrowedFd::borrow_raw(1) }
+}
+
+/// Standard error.
+pub fn stderr() -> BorrowedFd<'static> {
+    // SAFETY: as for stdin.
+    unsafe { BorrowedFd::borrow_raw(2) }
+}
+
+/// Takes over an inherited descriptor, if it is open, and has `exec` close it. Only for a number
+/// above 2 that our starter told us, once, at the start of the process.
+pub fn adopt(number: i32) -> Option<OwnedFd> {
+    if number < 3 || !is_open(number) {
+        return None;
+    }
+    // SAFETY: it is open, and by this function's contract nobody else in this process knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    set_cloexec(fd.as_fd(), true).ok()?;
+    Some(fd)
+}
+
+/// Opens /dev/null in the place of each standard descriptor that is missing, so that no other file
+/// gets its number.
+pub fn fill_missing_stdio() -> Result<()> {
+    for number in 0..3 {
+        if !is_open(number) {
+            // SAFETY: the path is terminated. The lowest free number is this one.
+            check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens /dev/null for reading and writing.
+pub fn open_null() -> Result<OwnedFd> {
+    open(c"/dev/null", libc::O_RDWR)
+}
+
+/// Opens a file for reading.
+pub fn open_read(path: &CStr) -> Result<OwnedFd> {
+    open(path, libc::O_RDONLY)
+}
+
+/// Opens the file that this process executes, even if it was unlinked.
+pub fn open_self_exe() -> Result<OwnedFd> {
+    open_read(c"/proc/self/exe")
+}
+
+/// Opens with these flags, and O_CLOEXEC.
+pub fn open(path: &CStr, flags: c_int) -> Result<OwnedFd> {
+    retry(|| {
+        // SAFETY: the path is terminated; no mode is needed, as nothing is created.
+        let number = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })?;
+        // SAFETY: the system has just made this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    })
+}
+
+/// Closes every descriptor numbered `first` or above, but those in `keep`: what leaked into this
+/// process from whoever started it. Only at the start of a process, before anything else is opened.
+pub fn close_from(first: i32, keep: &[i32]) {
+    let mut low = first.max(3);
+    loop {
+        let kept = keep.iter().copied().filter(|&number| low <= number).min();
+        if low < kept.unwrap_or(i32::MAX) {
+            close_between(low, kept.map_or(i32::MAX, |number| number - 1));
+        }
+        match kept {
+            None => return,
+            Some(number) => low = number + 1,
+        }
+    }
+}
+
+/// Closes the descriptors from `low` to `high`, both included.
+fn close_between(low: i32, high: i32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes no pointers; by the contract of `close_from` nobody owns these.
+    if unsafe { libc::syscall(libc::SYS_close_range, low, high, 0) } == 0 {
+        return;
+    }
+    // An older kernel: one by one, as far as they can reach.
+    let limit = super::limit::nofile().map_or(1024, |limit| limit.soft);
+    for number in low..=high.min(i32::try_from(limit).unwrap_or(1 << 20)) {
+        // SAFETY: takes no pointers; by the contract of `close_from` nobody owns this.
+        unsafe { libc::close(number) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pipe::{pipe, socketpair};
+    use super::*;
+
+    #[test]
+    fn nothing_to_read_is_again_and_a_closed_end_is_the_end() {
+        for (a, b) in [socketpair().unwrap(), pipe().unwrap()] {
+            let kind = FdKind::of(a.as_fd());
+            let mut buffer = [0; 8];
+            assert_eq!(kind.read(a.as_fd(), &mut buffer), Err(Errno::AGAIN));
+            assert_eq!(kind.write(b.as_fd(), b"abc"), Ok(3));
+            assert_eq!(kind.read(a.as_fd(), &mut buffer), Ok(3));
+            drop(b);
+            assert_eq!(kind.read(a.as_fd(), &mut buffer), Ok(0));
+        }
+    }
+
+    #[test]
+    fn writing_to_what_nobody_reads_stops_without_blocking() {
+        for (_a, b) in [socketpair().unwrap(), pipe().unwrap()] {
+            let kind = FdKind::of(b.as_fd());
+            let block = [7; 100_000];
+            while kind.write(b.as_fd(), &block).is_ok() {}
+            assert_eq!(kind.write(b.as_fd(), &block), Err(Errno::AGAIN));
+            assert!(!is_nonblocking(b.as_fd()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_socket_whose_peer_is_gone_is_a_disconnect_without_a_signal() {
+        let (a, b) = socketpair().unwrap();
+        assert_eq!(FdKind::of(a.as_fd()), FdKind::Socket);
+        drop(b);
+        assert!(send_nowait(a.as_fd(), b"x").unwrap_err().is_disconnect());
+    }
+
+    #[test]
+    fn duplicates_close_on_exec_and_are_where_they_were_asked_to_be() {
+        let null = open_null().unwrap();
+        let above = dup_above(null.as_fd(), 100).unwrap();
+        assert!(99 < above.as_raw_fd());
+        assert!(is_cloexec(above.as_fd()).unwrap());
+        assert!(is_open(above.as_raw_fd()));
+        let number = above.as_raw_fd();
+        set_cloexec(above.as_fd(), false).unwrap();
+        assert!(!is_cloexec(above.as_fd()).unwrap());
+        assert!(adopt(1).is_none());
+        std::mem::forget(above);
+        assert!(is_cloexec(adopt(number).unwrap().as_fd()).unwrap());
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_refused() {
+        let exe = open_self_exe().unwrap();
+        let bytes = size_of_file(exe.as_fd()).unwrap();
+        assert!(1000 < bytes);
+        let mut head = [0; 4];
+        assert_eq!(pread(exe.as_fd(), &mut head, 0), Ok(4));
+        assert_eq!(&head, b"\x7fELF");
+        assert_eq!(pread(exe.as_fd(), &mut head, bytes), Ok(0));
+        assert_eq!(read_to_end(exe.as_fd(), 1000), Err(Errno::FBIG));
+        assert_eq!(open_read(c"/nowhere/at/all").unwrap_err(), Errno::NOENT);
+    }
+}

@@ -1,0 +1,38 @@
+//! The limit on open descriptors, raised for us and put back for what we start.
+
+use super::errno::{Result, check};
+
+/// How many descriptors a process may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nofile {
+    /// The limit that counts.
+    pub soft: u64,
+    /// How far it may be raised.
+    pub hard: u64,
+}
+
+/// Our limit.
+pub fn nofile() -> Result<Nofile> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    Ok(Nofile { soft: limit.rlim_cur as u64, hard: limit.rlim_max as u64 })
+}
+
+/// Raises our limit as far as it goes. Returns what it was, for `Spawn::nofile`: programs that use
+/// `select` break when they inherit a large one.
+pub fn raise_nofile() -> Result<Nofile> {
+    let before = nofile()?;
+    if before.soft < before.hard {
+        set(Nofile { soft: before.hard, hard: before.hard })?;
+    }
+    Ok(before)
+}
+
+/// Sets our limit. Safe between fork and exec.
+pub fn set(limit: Nofile) -> Result<()> {
+    let limit =
+        libc::rlimit { rlim_cur: limit.soft as libc::rlim_t, rlim_max: limit.hard as libc::rlim_t };
+    // SAFETY: reads the limit that this points to.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(|_| ())
+}

@@ -1,0 +1,346 @@
+//! Waiting for descriptors: the loop's poller, over the `polling` crate in level mode, and the one
+//! sleep of a user's thread.
+
+use std::io;
+use std::mem;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use polling::PollMode;
+
+use super::errno::{Errno, Result, check};
+
+/// Events taken from the system at once.
+// The minimum is not zero.
+#[allow(clippy::unwrap_used)]
+const BATCH: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// Descriptors that one [`sleep`] can watch: the bits of its answer.
+pub const SLEEP_FDS_MAX: usize = 32;
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Something to read, or the end.
+    pub read: bool,
+    /// Room to write.
+    pub write: bool,
+}
+
+impl Interest {
+    /// Nothing at all, not even the end.
+    pub const NONE: Interest = Interest { read: false, write: false };
+    /// Reading only.
+    pub const READ: Interest = Interest { read: true, write: false };
+    /// Writing only.
+    pub const WRITE: Interest = Interest { read: false, write: true };
+    /// Both.
+    pub const BOTH: Interest = Interest { read: true, write: true };
+}
+
+/// A descriptor that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The key that it was added with.
+    pub key: usize,
+    /// It can be read; or it is closed or broken, whatever was asked for, and reading tells which.
+    pub read: bool,
+    /// It can be written, or is closed or broken; only if writing was asked for.
+    pub write: bool,
+}
+
+struct Entry {
+    key: usize,
+    fd: Arc<OwnedFd>,
+    interest: Interest,
+}
+
+/// The descriptors of one loop. It owns a share of each, so none is closed while it is watched.
+/// An event may come once more after `change` or `remove` if it was already taken.
+pub struct Poller {
+    inner: Arc<polling::Poller>,
+    batch: polling::Events,
+    /// Sorted by key. An entry without interest is not in `inner`, which would report its end.
+    entries: Vec<Entry>,
+}
+
+/// Ends a wait of its [`Poller`] from any thread: this one, or else the next.
+#[derive(Clone, Debug)]
+pub struct Notifier(Arc<polling::Poller>);
+
+impl Notifier {
+    /// Ends the wait.
+    pub fn notify(&self) {
+        // An eventfd or pipe that is full is readable, so a failure is none.
+        let _ = self.0.notify();
+    }
+}
+
+impl Poller {
+    /// One with no descriptors.
+    pub fn new() -> Result<Poller> {
+        let inner = Arc::new(polling::Poller::new().map_err(errno)?);
+        Ok(Poller { inner, batch: polling::Events::with_capacity(BATCH), entries: Vec::new() })
+    }
+
+    /// Watches `fd` for `interest`, under a key that is not in use (EXIST), below `usize::MAX`.
+    /// A regular file cannot be watched (PERM).
+    pub fn add(&mut self, key: usize, fd: Arc<OwnedFd>, interest: Interest) -> Result<()> {
+        let Err(at) = self.find(key) else { return Err(Errno::EXIST) };
+        let mut entry = Entry { key, fd, interest: Interest::NONE };
+        apply(&self.inner, &mut entry, interest)?;
+        self.entries.insert(at, entry);
+        Ok(())
+    }
+
+    /// Waits for something else from now on; NOENT if the key is not there.
+    pub fn change(&mut self, key: usize, interest: Interest) -> Result<()> {
+        let at = self.find(key).map_err(|_| Errno::NOENT)?;
+        apply(&self.inner, &mut self.entries[at], interest)
+    }
+
+    /// Lets go of the descriptor; nothing happens if the key is not there.
+    pub fn remove(&mut self, key: usize) {
+        if let Ok(at) = self.find(key) {
+            let mut entry = self.entries.remove(at);
+            let _ = apply(&self.inner, &mut entry, Interest::NONE);
+        }
+    }
+
+    /// Waits until a descriptor is ready, the timeout runs out (`None`: never), or a notifier is
+    /// used, and replaces `events`. Signals do not end it.
+    pub fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<()> {
+        events.clear();
+        self.batch.clear();
+        self.inner.wait(&mut self.batch, timeout).map_err(errno)?;
+        for event in self.batch.iter() {
+            if let Ok(at) = self.entries.binary_search_by_key(&event.key, |entry| entry.key) {
+                let write = event.writable && self.entries[at].interest.write;
+                events.push(Event { key: event.key, read: event.readable, write });
+            }
+        }
+        Ok(())
+    }
+
+    /// What ends a wait.
+    pub fn notifier(&self) -> Notifier {
+        Notifier(Arc::clone(&self.inner))
+    }
+
+    /// Readable when [`Poller::wait`] would return at once; for [`sleep`] only.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+
+    /// Lets it be, for a forked child: dropping it there would break the parent's.
+    /// Notifiers must not be dropped there either.
+    pub fn forget(self) {
+        mem::forget(self);
+    }
+
+    fn find(&self, key: usize) -> std::result::Result<usize, usize> {
+        self.entries.binary_search_by_key(&key, |entry| entry.key)
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        // A notifier may keep `inner` alive beyond the descriptors.
+        for entry in &mut self.entries {
+            let _ = apply(&self.inner, entry, Interest::NONE);
+        }
+    }
+}
+
+/// Tells `inner` the interest that `entry` shall have from now on.
+fn apply(inner: &polling::Poller, entry: &mut Entry, interest: Interest) -> Result<()> {
+    let event = polling::Event::new(entry.key, interest.read, interest.write);
+    let fd = &*entry.fd;
+    match (entry.interest != Interest::NONE, interest != Interest::NONE) {
+        (false, false) => Ok(()),
+        // SAFETY: the entry keeps the descriptor open; it leaves `inner` when it loses its interest,
+        // which is at the latest when it or the Poller is dropped.
+        (false, true) => unsafe { inner.add_with_mode(fd, event, PollMode::Level) },
+        (true, true) if entry.interest == interest => Ok(()),
+        (true, true) => inner.modify_with_mode(fd, event, PollMode::Level),
+        (true, false) => inner.delete(fd),
+    }
+    .map_err(errno)?;
+    entry.interest = interest;
+    Ok(())
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EINVAL))
+}
+
+/// Sleeps until one of at most [`SLEEP_FDS_MAX`] descriptors is ready, closed or broken, or the
+/// deadline (`None`: never) has passed. Returns a bit for each that is ready, the first the lowest;
+/// 0 means that the time is up. A signal ends it with INTR, so that Ctrl-C reaches a user's thread.
+pub fn sleep(fds: &[(BorrowedFd<'_>, Interest)], deadline: Option<Instant>) -> Result<u32> {
+    let mut entries = [libc::pollfd { fd: -1, events: 0, revents: 0 }; SLEEP_FDS_MAX];
+    let entries = entries.get_mut(..fds.len()).ok_or(Errno::INVAL)?;
+    for (entry, (fd, interest)) in entries.iter_mut().zip(fds) {
+        entry.fd = fd.as_raw_fd();
+        entry.events = if interest.read { libc::POLLIN } else { 0 };
+        entry.events |= if interest.write { libc::POLLOUT } else { 0 };
+    }
+    poll_once(entries, deadline.map(|end| end.saturating_duration_since(Instant::now())))?;
+    let bits = entries.iter().enumerate();
+    Ok(bits.fold(0, |bits, (i, entry)| bits | (u32::from(entry.revents != 0) << i)))
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn poll_once(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<()> {
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the entries are ours to write, the timeout is null or lives as long as the call, and
+    // a null mask leaves the signals alone.
+    let rc =
+        unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as _, timeout, std::ptr::null()) };
+    check(rc).map(|_| ())
+}
+
+#[cfg(target_vendor = "apple")]
+fn poll_once(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<()> {
+    let millis = timeout.map_or(-1, |timeout| timeout.as_micros().div_ceil(1000) as i32);
+    // SAFETY: the entries are ours to write.
+    check(unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as _, millis) }).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fd;
+    use super::super::pipe::{Wake, pipe, socketpair};
+    use super::*;
+
+    fn wait(poller: &mut Poller) -> Vec<Event> {
+        let mut events = Vec::new();
+        poller.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
+        events
+    }
+
+    fn nothing(poller: &mut Poller) {
+        let mut events = vec![Event { key: 1, read: true, write: true }];
+        poller.wait(&mut events, Some(Duration::from_millis(1))).unwrap();
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    fn a_closed_pipe_reports_read_every_time_until_it_is_removed() {
+        let (read, write) = pipe().unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.add(5, Arc::new(read), Interest::READ).unwrap();
+        nothing(&mut poller);
+        drop(write);
+        for _ in 0..2 {
+            assert_eq!(wait(&mut poller), [Event { key: 5, read: true, write: false }]);
+        }
+        poller.remove(5);
+        nothing(&mut poller);
+    }
+
+    #[test]
+    fn a_lone_hang_up_counts_as_read_for_a_side_that_only_writes() {
+        let (read, write) = pipe().unwrap();
+        let mut poller = Poller::new().unwrap();
+        fd::set_nonblocking(write.as_fd(), true).unwrap();
+        while fd::write(write.as_fd(), &[0; 4096]).is_ok() {}
+        poller.add(9, Arc::new(write), Interest::WRITE).unwrap();
+        nothing(&mut poller);
+        drop(read);
+        assert_eq!(wait(&mut poller), [Event { key: 9, read: true, write: true }]);
+    }
+
+    #[test]
+    fn a_side_without_interest_is_silent_even_when_its_peer_closes() {
+        let (a, b) = socketpair().unwrap();
+        let mut poller = Poller::new().unwrap();
+        poller.add(2, Arc::new(a), Interest::BOTH).unwrap();
+        assert_eq!(wait(&mut poller), [Event { key: 2, read: false, write: true }]);
+        poller.change(2, Interest::NONE).unwrap();
+        drop(b);
+        nothing(&mut poller);
+        poller.change(2, Interest::READ).unwrap();
+        assert_eq!(wait(&mut poller), [Event { key: 2, read: true, write: false }]);
+        assert_eq!(poller.change(3, Interest::READ), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn the_poller_keeps_a_descriptor_open_until_it_is_removed() {
+        let (a, b) = socketpair().unwrap();
+        let a = Arc::new(a);
+        let mut poller = Poller::new().unwrap();
+        poller.add(2, Arc::clone(&a), Interest::READ).unwrap();
+        assert_eq!(poller.add(2, Arc::clone(&a), Interest::READ), Err(Errno::EXIST));
+        drop(a);
+        assert_eq!(fd::send_nowait(b.as_fd(), b"x"), Ok(1));
+        assert_eq!(wait(&mut poller), [Event { key: 2, read: true, write: false }]);
+        let notifier = poller.notifier();
+        drop(poller);
+        notifier.notify();
+        assert_eq!(fd::send_nowait(b.as_fd(), b"x"), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn notify_ends_a_wait_of_another_thread_and_one_to_come() {
+        let mut poller = Poller::new().unwrap();
+        let notifier = poller.notifier();
+        notifier.notify();
+        let mut events = Vec::new();
+        poller.wait(&mut events, None).unwrap();
+        let other = std::thread::spawn(move || notifier.notify());
+        poller.wait(&mut events, None).unwrap();
+        assert_eq!(events, []);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn the_pollers_descriptor_is_readable_when_a_wait_would_end() {
+        let mut poller = Poller::new().unwrap();
+        let (a, b) = socketpair().unwrap();
+        poller.add(2, Arc::new(a), Interest::READ).unwrap();
+        let now = Some(Instant::now());
+        assert_eq!(sleep(&[(poller.fd(), Interest::READ)], now), Ok(0));
+        fd::send_nowait(b.as_fd(), b"x").unwrap();
+        assert_eq!(sleep(&[(poller.fd(), Interest::READ)], now), Ok(1));
+    }
+
+    #[test]
+    fn a_sleep_says_which_are_ready_or_that_the_time_is_up() {
+        let (a, b) = (Wake::new().unwrap(), Wake::new().unwrap());
+        let fds = [(a.fd(), Interest::READ), (b.fd(), Interest::READ)];
+        let end = Instant::now() + Duration::from_millis(20);
+        assert_eq!(sleep(&fds, Some(end)), Ok(0));
+        assert!(end <= Instant::now());
+        b.wake();
+        assert_eq!(sleep(&fds, None), Ok(2));
+        a.wake();
+        assert_eq!(sleep(&fds, None), Ok(3));
+    }
+
+    #[test]
+    fn a_signal_ends_a_sleep() {
+        extern "C" fn nothing(_: i32) {}
+        // SAFETY: a handler that does nothing is safe to run at any moment.
+        unsafe { libc::signal(libc::SIGUSR2, nothing as *const () as libc::sighandler_t) };
+        // SAFETY: takes nothing.
+        let sleeper = unsafe { libc::pthread_self() };
+        let (send, receive) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            while receive.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                // SAFETY: the thread lives: it joins this one.
+                unsafe { libc::pthread_kill(sleeper, libc::SIGUSR2) };
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(sleep(&[], None), Err(Errno::INTR));
+        drop(send);
+        other.join().unwrap();
+    }
+}
