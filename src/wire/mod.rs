@@ -3,6 +3,8 @@
 pub mod varint;
 pub mod codec;
 pub mod header;
+pub mod frame;
+pub mod framer;
 pub mod message;
 
 /// The protocol's version. Both ends of a connection must have the same.
