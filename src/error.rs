@@ -324,7 +324,10 @@ impl fmt::Display for Error {
             ErrorKind::Connect(error) => error.fmt(f),
             ErrorKind::Call(error) => error.fmt(f),
             ErrorKind::TooLarge { bytes, bytes_max } => {
-                write!(f, "a message of {bytes} bytes is too large: at most {bytes_max} may be sent")
+                write!(
+                    f,
+                    "a message of {bytes} bytes is too large: at most {bytes_max} may be sent"
+                )
             }
             ErrorKind::Malformed(what) => write!(f, "malformed data from another context: {what}"),
             ErrorKind::Usage(what) => f.write_str(what),
@@ -431,7 +434,9 @@ impl fmt::Display for ConnectFailure {
                 "no directory of the target lets a file be executed; tried: {}",
                 Printable(tried)
             ),
-            Self::ImageDoesNotRun => f.write_str("the agent does not run there; is it built for that CPU?"),
+            Self::ImageDoesNotRun => {
+                f.write_str("the agent does not run there; is it built for that CPU?")
+            }
             Self::Version { ours, theirs } => write!(
                 f,
                 "protocol versions differ: this program speaks {ours}, the agent {theirs}; build \

@@ -1,4 +1,7 @@
 //! Functions, contexts and channels: what a program says to another context.
 
-pub mod router;
+pub mod arguments;
 pub mod context;
+pub mod function;
+pub mod registry;
+pub mod router;
