@@ -13,3 +13,14 @@ mod wire;
 pub use call::context::CallContext;
 pub use call::function;
 pub use wire::codec::{Decode, Encode};
+
+/// What `value!` writes into other crates.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::error::CallFailure;
+    pub use crate::wire::codec::{Malformed, Reader, Shape, Writer};
+    pub use std::result::Result;
+
+    /// The tag of an enum is none of its variants'.
+    pub const NO_VARIANT: Malformed = Malformed("no such variant");
+}

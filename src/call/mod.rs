@@ -5,3 +5,4 @@ pub mod context;
 pub mod function;
 pub mod registry;
 pub mod router;
+pub mod value;

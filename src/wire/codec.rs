@@ -61,6 +61,12 @@ pub trait Decode: Encode + Sized + 'static {
         }
         Ok(items)
     }
+
+    /// Encodes: for `value!`, which names one trait per field, so that a wrong one is one error.
+    #[doc(hidden)]
+    fn __put(&self, w: &mut Writer<'_>) {
+        self.encode(w);
+    }
 }
 
 /// Collects the bytes of values.
