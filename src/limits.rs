@@ -12,6 +12,12 @@ pub const MESSAGE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 pub const VALUE_DEPTH_MAX: u8 = 64;
 /// Bytes that a decoder reserves ahead on the word of a length it has not seen the items of.
 pub const DECODE_RESERVE_BYTES_MAX: usize = 4 * 1024;
+/// Items of one decoded value that take no bytes, as those of `Vec<()>`: they cost their sender
+/// nothing and us a turn of a loop each.
+pub const EMPTY_ITEMS_MAX: usize = 64 * 1024;
+/// Bytes that a message being put together reserves ahead of what has arrived, while it is small;
+/// then it doubles.
+pub const ASSEMBLY_STEP_BYTES: usize = 1024 * 1024;
 /// Messages that may be half arrived at one context from one stream: a sender finishes one message
 /// to a handle before it begins the next, so more is a flood.
 pub const ASSEMBLIES_MAX: usize = 1024;

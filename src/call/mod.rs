@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod context;
 pub mod function;
+pub mod paths;
 pub mod registry;
 pub mod router;
 pub mod value;

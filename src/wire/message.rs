@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::ids::{ContextId, Handle};
-use crate::wire::header::{Kind, Lane};
+use crate::wire::header::{Header, Kind, Lane, Part};
 
 /// A message, as it is delivered to a handle.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +24,20 @@ pub struct Message {
     pub reply_to: Option<Handle>,
     /// The payload.
     pub data: Vec<u8>,
+}
+
+impl Message {
+    /// The message that begins with this header, and its whole payload.
+    pub fn new(header: &Header, data: Vec<u8>) -> Message {
+        let Header { kind, lane, part: _, dst, src, auth, handle, reply_to } = *header;
+        Message { kind, lane, dst, src, auth, handle, reply_to, data }
+    }
+
+    /// The header of one frame that carries it all.
+    pub fn header(&self) -> Header {
+        let Message { kind, lane, dst, src, auth, handle, reply_to, .. } = *self;
+        Header { kind, lane, part: Part::Whole, dst, src, auth, handle, reply_to }
+    }
 }
 
 /// Ids, handles and size; never the payload.

@@ -1,11 +1,14 @@
 //! Bytes to messages and back: a pure function of its input. No descriptor, clock or thread.
 
+pub mod varint;
 pub mod codec;
+pub mod secret;
+pub mod failure;
 pub mod header;
 pub mod frame;
 pub mod framer;
 pub mod message;
-pub mod varint;
+pub mod fragment;
 
 /// The protocol's version. Both ends of a connection must have the same.
 pub const PROTOCOL: u32 = 1;

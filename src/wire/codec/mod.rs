@@ -4,8 +4,12 @@
 
 use std::any::{Any, TypeId};
 
-use crate::limits::{DECODE_RESERVE_BYTES_MAX, VALUE_DEPTH_MAX};
+use crate::limits::{DECODE_RESERVE_BYTES_MAX, EMPTY_ITEMS_MAX, VALUE_DEPTH_MAX};
 use crate::wire::varint::{self, Taken};
+
+mod primitive;
+mod compound;
+mod collection;
 
 /// Bytes that do not mean what they should, and what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +60,10 @@ pub trait Decode: Encode + Sized + 'static {
     fn decode_all(count: usize, r: &mut Reader<'_>) -> Result<Vec<Self>, Malformed> {
         let item_bytes = size_of::<Self>().max(1);
         let mut items = Vec::with_capacity(count.min(DECODE_RESERVE_BYTES_MAX / item_bytes));
-        for _ in 0..count {
+        r.each(count, |r| {
             items.push(Self::decode(r)?);
-        }
+            Ok(())
+        })?;
         Ok(items)
     }
 
@@ -126,13 +131,15 @@ impl<'a> Writer<'a> {
 pub struct Reader<'a> {
     rest: &'a [u8],
     depth: u8,
+    /// Items without a byte that may still come: they cost the sender nothing.
+    empty_items_left: usize,
     scope: Option<&'a dyn Any>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `bytes`. References to contexts need a `scope`.
     pub fn new(bytes: &'a [u8], scope: Option<&'a dyn Any>) -> Reader<'a> {
-        Reader { rest: bytes, depth: 0, scope }
+        Reader { rest: bytes, depth: 0, empty_items_left: EMPTY_ITEMS_MAX, scope }
     }
 
     /// Takes `count` raw bytes.
@@ -182,6 +189,27 @@ impl<'a> Reader<'a> {
         let value = decode(self);
         self.depth -= 1;
         value
+    }
+
+    /// Runs `decode` for each of `count` items; a count that the bytes left cannot hold is refused
+    /// before the first. Items of no bytes draw on an allowance of the whole value.
+    pub fn each(
+        &mut self,
+        count: usize,
+        mut decode: impl FnMut(&mut Reader<'a>) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        if self.rest.len().saturating_add(self.empty_items_left) < count {
+            return Err(Malformed("a count beyond the input"));
+        }
+        for _ in 0..count {
+            let before = self.rest.len();
+            decode(self)?;
+            if self.rest.len() == before {
+                let left = self.empty_items_left.checked_sub(1);
+                self.empty_items_left = left.ok_or(Malformed("too many empty items"))?;
+            }
+        }
+        Ok(())
     }
 
     /// What the upper floors put around this decoding, if it is of that type.
@@ -260,40 +288,4 @@ pub fn fnv(hash: u32, bytes: &[u8]) -> u32 {
 /// The hash of a name.
 pub fn hash_name(name: &str) -> u32 {
     fnv(FNV_BASIS, name.as_bytes())
-}
-
-macro_rules! unsigned {
-    ($($t:ty)*) => { $(
-        impl Encode for $t {
-            fn encode(&self, w: &mut Writer<'_>) {
-                w.put_varint(*self as u64);
-            }
-        }
-        impl Decode for $t {
-            fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-                <$t>::try_from(r.take_varint()?).map_err(|_| Malformed("a number out of range"))
-            }
-            fn shape(s: &mut Shape) {
-                s.word(stringify!($t));
-            }
-        }
-    )* };
-}
-unsigned!(u16 u32 u64 usize);
-
-impl Encode for String {
-    fn encode(&self, w: &mut Writer<'_>) {
-        w.put_bytes(self.as_bytes());
-    }
-}
-
-impl Decode for String {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let text = std::str::from_utf8(r.take_bytes()?).map_err(|_| Malformed("not UTF-8"))?;
-        Ok(text.to_owned())
-    }
-
-    fn shape(s: &mut Shape) {
-        s.word("str");
-    }
 }
