@@ -1,0 +1,63 @@
+# mitogen: what there is to type. All that is made is below target/.
+
+CPU    := $(shell uname -m)
+IMAGE  := target/agents/linux-$(CPU)
+DIST   := target/dist/mitogen
+CARGO  ?= cargo
+# Everything that a build can depend on: a target older than one of these is made again.
+SOURCE := $(shell find src make -type f) Cargo.toml Cargo.lock Makefile
+
+.DELETE_ON_ERROR:
+.PHONY: all agents test lint bench versus demo size setup clean help
+
+all: $(DIST)            # the command, one static file that carries the stock images
+	@echo "$(DIST): $$(wc -c <$(DIST)) bytes, static"
+
+agents: $(IMAGE).gz     # the stock image for this machine's CPU, plain and compressed
+	@$(MAKE) -s size
+
+$(IMAGE): $(SOURCE)
+	@echo "building $@ with $$(make/static which)"
+	@make/static agent $@
+
+$(IMAGE).gz: $(IMAGE)
+	@gzip -9nc $(IMAGE) >$@
+
+$(DIST): $(SOURCE) $(IMAGE).gz
+	@echo "building $@"
+	@MITOGEN_IMAGES=$(CURDIR)/target/agents make/static command $@
+
+target/dist/demo: $(SOURCE)
+	@echo "building $@"
+	@make/static demo $@
+
+test: $(IMAGE).gz $(DIST)   # every test; those of ssh and sudo need root, sshd and sudo
+	@$(CARGO) test --locked
+
+lint:                   # format, clippy, documentation
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps
+
+bench: $(IMAGE).gz      # our rows beside their floors; also to target/bench.jsonl
+	@$(CARGO) bench --quiet --locked --bench '*'
+
+versus: $(IMAGE).gz     # the same, with the original and execnet beside them
+	@$(CARGO) bench --quiet --locked --bench '*' -- --versus
+
+demo:                   # a tree of local, ssh and sudo on this machine; leaves nothing behind
+	@make/setup
+	@$(MAKE) -s $(IMAGE).gz target/dist/demo
+	@sh src/manual/examples/demo.sh target/dist/demo
+
+size: $(IMAGE).gz       # bytes of what is pushed to a target
+	@for f in $(IMAGE) $(IMAGE).gz; do printf '%9d %s\n' $$(wc -c <$$f) $$f; done
+
+setup:                  # installs what is missing, as root on Debian
+	@make/setup
+
+clean:
+	@rm -rf target
+
+help:
+	@sed -n 's/^\([a-z]*\):[^#]*#  *\(.*\)/  make \1\t\2/p' Makefile
