@@ -1,5 +1,8 @@
 //! The limit on open descriptors, raised for us and put back for what we start.
 
+// The numbers' types differ between systems.
+#![allow(clippy::unnecessary_cast)]
+
 use super::errno::{Result, check};
 
 /// How many descriptors a process may have.

@@ -1,7 +1,7 @@
 //! System calls. All `unsafe` of the library, and the names `libc` and `polling`, are below here;
 //! the floors above see safe functions only. This page is the list of what may be unsafe.
 
-#[allow(unsafe_code)] // __errno_location
+#[allow(unsafe_code)] // the thread's error number
 pub mod errno;
 #[allow(unsafe_code)] // read, write, dup, open, close_range
 pub mod fd;
@@ -9,7 +9,30 @@ pub mod fd;
 pub mod limit;
 #[allow(unsafe_code)] // pipe2, socketpair, eventfd
 pub mod pipe;
+#[allow(unsafe_code)] // posix_openpt and termios
+pub mod pty;
 #[allow(unsafe_code)] // the contract of polling::Poller::add; ppoll
 pub mod poll;
-#[allow(unsafe_code)] // pthread_create
+#[allow(unsafe_code)] // pthread_create, pthread_sigmask
 pub mod thread;
+#[allow(unsafe_code)] // clone with our own memory; the environment
+pub mod spawn;
+#[allow(unsafe_code)] // what a child does before exec
+pub mod postfork;
+#[allow(unsafe_code)] // waitpid, kill
+pub mod wait;
+#[allow(unsafe_code)] // dispositions, masks, prctl, setsid
+pub mod signal;
+#[allow(unsafe_code)] // fork
+pub mod guard;
+#[allow(unsafe_code)] // memfd_create
+pub mod memfd;
+#[allow(unsafe_code)] // uname and ids
+pub mod host;
+#[allow(unsafe_code)] // getrandom
+pub mod random;
+#[allow(unsafe_code)] // writes over our arguments
+pub mod title;
+mod text;
+#[cfg(test)]
+mod testing;

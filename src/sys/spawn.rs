@@ -1,0 +1,315 @@
+//! Starting programs, at a cost that does not grow with ours: the child borrows our memory until it
+//! executes. What it does meanwhile is in `postfork`.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::c_char;
+
+use super::errno::Errno;
+use super::limit::Nofile;
+use super::postfork::{self, Image, Plan};
+use super::thread::SignalsBlocked;
+use super::wait::Process;
+
+pub use super::postfork::Step;
+
+/// What to execute.
+#[derive(Clone, Copy, Debug)]
+pub enum Program<'a> {
+    /// The file at this path; a relative one starts at the child's working directory.
+    Path(&'a CStr),
+    /// The first file of this name in our PATH; a name with a slash is a path.
+    Search(&'a CStr),
+    /// This open file: an executable, not a script.
+    Fd(BorrowedFd<'a>),
+}
+
+/// What the child's environment is.
+#[derive(Clone, Copy, Debug)]
+pub enum Env<'a> {
+    /// Ours.
+    Inherit,
+    /// These `NAME=value`, and no others.
+    Exactly(&'a [CString]),
+    /// Ours, with these `NAME=value` instead of ours of those names.
+    Extra(&'a [CString]),
+}
+
+/// A program to start. All signals have their defaults in it and none is blocked; it has no
+/// descriptors but the three named here.
+#[derive(Clone, Copy, Debug)]
+pub struct Spawn<'a> {
+    /// What to execute.
+    pub program: Program<'a>,
+    /// Its arguments, its name included.
+    pub argv: &'a [CString],
+    /// Its environment; ours by default.
+    pub env: Env<'a>,
+    /// Its working directory; ours by default.
+    pub cwd: Option<&'a CStr>,
+    /// Its standard input.
+    pub stdin: BorrowedFd<'a>,
+    /// Its standard output.
+    pub stdout: BorrowedFd<'a>,
+    /// Its standard error.
+    pub stderr: BorrowedFd<'a>,
+    /// A terminal that becomes its controlling one; implies a session.
+    pub terminal: Option<BorrowedFd<'a>>,
+    /// Whether it leads a session, and so a process group, of its own.
+    pub session: bool,
+    /// Whether it leads a process group of its own.
+    pub group: bool,
+    /// Whether the kernel kills it when the *thread* that starts it ends (Linux; a program that
+    /// changes its user, as sudo does, undoes this).
+    pub die_with_parent: bool,
+    /// Its limit on descriptors; ours by default.
+    pub nofile: Option<Nofile>,
+}
+
+/// Why a program was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// What was being done.
+    pub step: Step,
+    /// What came of it.
+    pub errno: Errno,
+}
+
+impl<'a> Spawn<'a> {
+    /// A program with these arguments and standard descriptors, and all else at its default.
+    pub fn new(program: Program<'a>, argv: &'a [CString], stdio: [BorrowedFd<'a>; 3]) -> Self {
+        let [stdin, stdout, stderr] = stdio;
+        Spawn {
+            program,
+            argv,
+            env: Env::Inherit,
+            cwd: None,
+            stdin,
+            stdout,
+            stderr,
+            terminal: None,
+            session: false,
+            group: false,
+            die_with_parent: false,
+            nofile: None,
+        }
+    }
+}
+
+/// Starts a program, and returns once it executes. Under an emulator that has no `vfork` a program
+/// that cannot be executed looks like one that exits with 127.
+pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, SpawnError> {
+    let found = match spawn.program {
+        Program::Search(name) => candidates(name),
+        Program::Path(_) | Program::Fd(_) => Vec::new(),
+    };
+    let plan = Plan {
+        image: match spawn.program {
+            Program::Path(path) => Image::Paths(vec![path.as_ptr()]),
+            Program::Search(_) => Image::Paths(pointers(&found).collect()),
+            Program::Fd(fd) => Image::Fd(fd.as_raw_fd()),
+        },
+        argv: pointers(spawn.argv).chain([ptr::null()]).collect(),
+        envp: environment(spawn.env),
+        stdio: [spawn.stdin, spawn.stdout, spawn.stderr].map(|fd| fd.as_raw_fd()),
+        terminal: spawn.terminal.map(|fd| fd.as_raw_fd()),
+        directory: spawn.cwd.map_or(ptr::null(), CStr::as_ptr),
+        session: spawn.session || spawn.terminal.is_some(),
+        group: spawn.group,
+        parent: spawn.die_with_parent.then(super::host::pid),
+        nofile: spawn.nofile,
+    };
+    let blocked = SignalsBlocked::new();
+    let result = launch(&plan);
+    drop(blocked);
+    result.map_err(|(step, errno)| SpawnError { step, errno })
+}
+
+fn pointers(texts: &[CString]) -> impl Iterator<Item = *const c_char> {
+    texts.iter().map(|text| text.as_ptr())
+}
+
+/// The paths at which a program of this name may be.
+fn candidates(name: &CStr) -> Vec<CString> {
+    let name = name.to_bytes();
+    if name.is_empty() {
+        return Vec::new();
+    }
+    if name.contains(&b'/') {
+        return CString::new(name).into_iter().collect();
+    }
+    // SAFETY: the name is terminated. The answer lives until the environment changes, which a
+    // program with threads must not do.
+    let path = unsafe { libc::getenv(c"PATH".as_ptr()) };
+    let path = if path.is_null() {
+        c"/usr/local/bin:/usr/bin:/bin"
+    } else {
+        // SAFETY: a terminated text, see above.
+        unsafe { CStr::from_ptr(path) }
+    };
+    let folders = path.to_bytes().split(|byte| *byte == b':');
+    let join = |folder: &[u8]| {
+        CString::new([if folder.is_empty() { b"." } else { folder }, b"/", name].concat())
+    };
+    folders.filter_map(|folder| join(folder).ok()).collect()
+}
+
+/// The child's environment as `exec` wants it.
+fn environment(env: Env<'_>) -> Vec<*const c_char> {
+    let (inherit, extra) = match env {
+        Env::Inherit => (true, &[][..]),
+        Env::Exactly(these) => (false, these),
+        Env::Extra(these) => (true, these),
+    };
+    let mut list: Vec<*const c_char> = pointers(extra).collect();
+    if inherit {
+        for ours in our_environment() {
+            // SAFETY: a terminated text of our environment.
+            let text = unsafe { CStr::from_ptr(ours) };
+            if !extra.iter().any(|other| name_of(other) == name_of(text)) {
+                list.push(ours);
+            }
+        }
+    }
+    list.push(ptr::null());
+    list
+}
+
+fn name_of(variable: &CStr) -> &[u8] {
+    variable.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
+}
+
+fn our_environment() -> impl Iterator<Item = *const c_char> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: it is set before `main`, and must not change while a program has threads.
+    let mut next = unsafe { environ };
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: the list is null-terminated, and its end has not been passed.
+        let variable = unsafe { *next };
+        if variable.is_null() {
+            return None;
+        }
+        // SAFETY: this is not the end, so the next is within the list.
+        next = unsafe { next.add(1) };
+        Some(variable)
+    })
+}
+
+#[cfg(target_os = "linux")]
+use linux::launch;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::cell::Cell;
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    use libc::{c_int, c_void};
+
+    use super::super::errno::check;
+    use super::*;
+
+    /// The child's stack: its few calls, the dynamic linker's lookups, and the vector registers
+    /// that those save.
+    const STACK_BYTES: usize = 64 * 1024;
+
+    struct Job<'a> {
+        plan: &'a Plan,
+        failure: Cell<Option<(Step, Errno)>>,
+    }
+
+    /// Starts the child, and returns once it has executed the program or failed.
+    pub(super) fn launch(plan: &Plan) -> Result<Process, (Step, Errno)> {
+        let job = Job { plan, failure: Cell::new(None) };
+        let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+        let (pid, pidfd) = clone(&job, &mut stack).map_err(|errno| (Step::Clone, errno))?;
+        // SAFETY: the kernel has just made this descriptor for us, if any.
+        let pidfd = (0 <= pidfd).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+        let mut process = Process::new(pid, pidfd);
+        match job.failure.take() {
+            None => Ok(process),
+            Some(failure) => {
+                let _ = process.wait();
+                Err(failure)
+            }
+        }
+    }
+
+    /// The new process, and its pidfd or -1.
+    fn clone(job: &Job<'_>, stack: &mut Vec<u128>) -> Result<(c_int, c_int), Errno> {
+        let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let job: *const Job<'_> = job;
+        let mut pidfd: c_int = -1;
+        // SAFETY: the child has this stack, and we sleep until it no longer uses it nor the job.
+        // All signals are blocked, so no handler of ours runs in it. A kernel that knows no pidfds
+        // leaves that argument alone.
+        let rc = unsafe {
+            let flags = flags | libc::CLONE_PIDFD;
+            libc::clone(child, top.cast(), flags, job as *mut c_void, &raw mut pidfd)
+        };
+        match check(rc) {
+            // An emulator may refuse the flag that it does not know.
+            // SAFETY: as above.
+            Err(Errno::INVAL) => {
+                check(unsafe { libc::clone(child, top.cast(), flags, job as *mut c_void) })
+                    .map(|pid| (pid, pidfd_open(pid)))
+            }
+            result => result.map(|pid| (pid, pidfd)),
+        }
+    }
+
+    fn pidfd_open(pid: c_int) -> c_int {
+        // SAFETY: takes numbers. The child is not reaped yet, so the number is its own.
+        unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) as c_int }
+    }
+
+    extern "C" fn child(job: *mut c_void) -> c_int {
+        // SAFETY: `clone` passed this job, and its owner sleeps until we are done with it.
+        let job = unsafe { &*job.cast::<Job<'_>>() };
+        job.failure.set(Some(postfork::become_program(job.plan)));
+        super::super::signal::exit_now(127)
+    }
+}
+
+/// Starts the child with `fork`, and waits until it has executed the program or failed: then the
+/// pipe that `exec` closes says so.
+#[cfg(not(target_os = "linux"))]
+fn launch(plan: &Plan) -> Result<Process, (Step, Errno)> {
+    use std::os::fd::AsFd;
+
+    use super::{errno::check, fd, pipe::pipe, signal};
+
+    let (read, write) = pipe().map_err(|errno| (Step::Clone, errno))?;
+    // SAFETY: the child does only what is safe after fork, and never returns.
+    let pid = check(unsafe { libc::fork() }).map_err(|errno| (Step::Clone, errno))?;
+    if pid == 0 {
+        let (step, errno) = postfork::become_program(plan);
+        let [a, b, c, d] = errno.0.to_ne_bytes();
+        let _ = fd::write(write.as_fd(), &[step as u8, a, b, c, d]);
+        signal::exit_now(127);
+    }
+    drop(write);
+    let mut process = Process::new(pid, None);
+    let mut failure = [0; 5];
+    let Ok(5) = fd::read(read.as_fd(), &mut failure) else { return Ok(process) };
+    let _ = process.wait();
+    let [step, a, b, c, d] = failure;
+    let steps = [
+        Step::Clone,
+        Step::Session,
+        Step::Terminal,
+        Step::Stdio,
+        Step::Directory,
+        Step::Limit,
+        Step::Parent,
+    ];
+    let step = steps.into_iter().find(|known| *known as u8 == step).unwrap_or(Step::Exec);
+    Err((step, Errno(i32::from_ne_bytes([a, b, c, d]))))
+}
