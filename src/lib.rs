@@ -1,14 +1,16 @@
 //! Self-replicating distributed programs.
 #![deny(missing_docs)]
 
+pub mod error;
+mod limits;
+mod ids;
+mod trace;
+mod sys;
+mod wire;
+mod io;
+mod route;
 mod call;
 mod connect;
-pub mod error;
-mod ids;
-mod limits;
-mod sys;
-mod trace;
-mod wire;
 
 pub use call::context::CallContext;
 pub use call::function;

@@ -1,1 +1,8 @@
-//! io
+//! Descriptors, threads and waiting: moves bytes, and does not know what they mean.
+
+pub mod side;
+pub mod latch;
+pub mod outbox;
+pub mod timers;
+pub mod turn;
+pub mod broker;

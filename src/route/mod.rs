@@ -1,1 +1,10 @@
-//! route
+//! Who may talk to whom, and by which stream: ids, routes, handles, and the pace of what is sent.
+
+pub mod lease;
+pub mod table;
+pub mod policy;
+pub mod pending;
+pub mod credit;
+pub mod node;
+pub mod peer;
+pub mod control;

@@ -1,0 +1,200 @@
+//! The thread that turns a loop, and the queue by which other threads reach it.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::io::latch::Latch;
+use crate::io::turn::{Key, Turn};
+use crate::limits::BROKER_STACK_BYTES;
+use crate::sys::errno::Errno;
+use crate::sys::poll::{Notifier, Poller};
+use crate::sys::thread::{self, Thread};
+
+/// Multiplexes the I/O of one or more routers on a thread of its own. Clones are the same broker.
+///
+/// # Resources
+/// One thread, and three descriptors on Linux.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    notifier: Notifier,
+    ended: Latch<()>,
+    thread: Mutex<Option<Thread>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: Vec<Task>,
+    closed: bool,
+}
+
+/// What the loop does on behalf of another thread.
+type Task = Box<dyn FnOnce(&mut Turn) + Send>;
+
+thread_local! {
+    /// The broker that this thread is, by address.
+    static SELF: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Broker {
+    /// Starts a broker.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`] if there is no room for a thread or descriptors.
+    pub fn start() -> Result<Broker> {
+        let failed = |Errno(errno)| Error::system("starting a broker", errno);
+        let poller = Poller::new().map_err(failed)?;
+        let broker = Broker {
+            shared: Arc::new(Shared {
+                queue: Mutex::default(),
+                notifier: poller.notifier(),
+                ended: Latch::new(),
+                thread: Mutex::new(None),
+            }),
+        };
+        let own = broker.clone();
+        let body = Box::new(move || own.main(poller));
+        let thread = thread::spawn(c"mitogen-broker", BROKER_STACK_BYTES, body).map_err(failed)?;
+        *lock(&broker.shared.thread) = Some(thread);
+        Ok(broker)
+    }
+
+    /// Runs `task` on the broker's thread, after what was deferred before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] once the broker is shut down; `task` is dropped.
+    pub(crate) fn defer(&self, task: impl FnOnce(&mut Turn) + Send + 'static) -> Result<()> {
+        let mut queue = lock(&self.shared.queue);
+        if queue.closed {
+            return Err(Error::closed(Cause::Shutdown));
+        }
+        queue.tasks.push(Box::new(task));
+        let first = queue.tasks.len() == 1;
+        drop(queue);
+        if first {
+            self.shared.notifier.notify();
+        }
+        Ok(())
+    }
+
+    /// Runs `task` on the broker's thread and waits for what it returns.
+    ///
+    /// # Errors
+    /// As [`Broker::defer`]; [`ErrorKind::Usage`] on the broker's own thread.
+    pub(crate) fn defer_sync<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Turn) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.forbid_own_thread()?;
+        let answer = Arc::new(Latch::new());
+        let mut unrun = CloseOnDrop(Some(answer.clone()));
+        self.defer(move |turn| {
+            if let Some(answer) = unrun.0.take() {
+                // The waiter may have been interrupted and gone.
+                let _ = answer.put(task(turn));
+            }
+        })?;
+        answer.get()
+    }
+
+    /// Has the loop write what `key`'s outbox holds.
+    pub(crate) fn arm(&self, key: Key) {
+        // After the end there is nothing left to write to.
+        let _ = self.defer(move |turn| turn.arm(key));
+    }
+
+    /// Asks the loop to end: every stream is closed. Returns at once; see [`Broker::join`].
+    pub fn shutdown(&self) {
+        // An ended broker is what was asked for.
+        let _ = self.defer(Turn::stop);
+    }
+
+    /// Waits until the broker has ended.
+    pub fn join(&self) {
+        if self.is_current() {
+            return;
+        }
+        while let Err(e) = self.shared.ended.get() {
+            if matches!(e.kind(), ErrorKind::Closed(_)) {
+                break;
+            }
+        }
+        if let Some(thread) = lock(&self.shared.thread).take() {
+            thread.join();
+        }
+    }
+
+    /// Waits until the broker has ended, for at most this long. Returns whether it has.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        match self.shared.ended.get_timeout(timeout) {
+            Err(e) if matches!(e.kind(), ErrorKind::Closed(_)) => {
+                self.join();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the calling thread is this broker's.
+    pub(crate) fn is_current(&self) -> bool {
+        SELF.get() == Arc::as_ptr(&self.shared) as usize
+    }
+
+    /// Refuses to wait on the thread that would have to do the work.
+    pub(crate) fn forbid_own_thread(&self) -> Result<()> {
+        if self.is_current() {
+            return Err(Error::usage("a callback of the broker must not wait for the broker"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn run_deferred(&self, turn: &mut Turn) {
+        let tasks = std::mem::take(&mut lock(&self.shared.queue).tasks);
+        for task in tasks {
+            task(turn);
+        }
+    }
+
+    fn main(self, poller: Poller) {
+        SELF.set(Arc::as_ptr(&self.shared) as usize);
+        let ending = Ending(self.shared.clone());
+        Turn::new(self, poller).run();
+        drop(ending);
+    }
+}
+
+/// However the loop ends, by a panic too, nobody waits for it any longer.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let tasks = {
+            let mut queue = lock(&self.0.queue);
+            queue.closed = true;
+            std::mem::take(&mut queue.tasks)
+        };
+        drop(tasks);
+        self.0.ended.close();
+    }
+}
+
+/// Fails the wait for a task that was dropped without being run.
+struct CloseOnDrop<T>(Option<Arc<Latch<T>>>);
+
+impl<T> Drop for CloseOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            answer.close();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

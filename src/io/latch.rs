@@ -1,0 +1,296 @@
+//! A queue that threads sleep on: the only place where this library blocks a user's thread.
+//! It sleeps on a descriptor of the thread's own, lent for the wait, so a signal interrupts it and
+//! descriptors are bounded by threads, not by what they wait for.
+
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::sys::errno::Errno;
+use crate::sys::pipe::Wake;
+use crate::sys::poll::{self, Interest};
+
+thread_local! {
+    static SLEEPER: OnceCell<Arc<Wake>> = const { OnceCell::new() };
+}
+
+/// This thread's wake-up descriptor, made at its first sleep.
+pub(crate) fn sleeper() -> Result<Arc<Wake>> {
+    SLEEPER.with(|cell| {
+        if let Some(wake) = cell.get() {
+            return Ok(wake.clone());
+        }
+        let wake = Wake::new().map_err(|Errno(e)| Error::system("making a latch", e))?;
+        Ok(cell.get_or_init(|| Arc::new(wake)).clone())
+    })
+}
+
+/// Sleeps until `wake` is woken, one of `also` is ready, or the deadline. A wake-up may be stale:
+/// the caller looks at its condition again.
+///
+/// # Errors
+/// [`ErrorKind::Timeout`] past the deadline; [`ErrorKind::System`] with `EINTR` after a signal.
+pub(crate) fn sleep(
+    wake: &Wake,
+    also: &[(BorrowedFd<'_>, Interest)],
+    deadline: Option<Instant>,
+) -> Result<()> {
+    let mut fds = Vec::with_capacity(1 + also.len());
+    fds.push((wake.fd(), Interest::READ));
+    fds.extend_from_slice(also);
+    match poll::sleep(&fds, deadline) {
+        Ok(0) => Err(Error::new(ErrorKind::Timeout)),
+        Ok(ready) => {
+            if ready & 1 != 0 {
+                wake.drain();
+            }
+            Ok(())
+        }
+        Err(Errno(errno)) => Err(Error::system("waiting", errno)),
+    }
+}
+
+/// A first-in first-out queue for any number of threads. Each item wakes one sleeper, the one that
+/// has slept longest; closing wakes all.
+///
+/// # Resources
+/// None of its own but memory: a sleeping thread lends its descriptor.
+pub struct Latch<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// Not empty only while every waiter has an item.
+    queue: VecDeque<T>,
+    waiters: VecDeque<Waiter<T>>,
+    tickets: u64,
+    closed: bool,
+    notify: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+struct Waiter<T> {
+    ticket: u64,
+    wake: Arc<Wake>,
+    item: Option<T>,
+}
+
+impl<T> Default for Latch<T> {
+    fn default() -> Latch<T> {
+        Latch::new()
+    }
+}
+
+impl<T> Latch<T> {
+    /// An empty latch.
+    pub fn new() -> Latch<T> {
+        let (queue, waiters) = (VecDeque::new(), VecDeque::new());
+        Latch {
+            state: Mutex::new(State { queue, waiters, tickets: 0, closed: false, notify: None }),
+        }
+    }
+
+    /// Appends an item, or hands it to the thread that has slept longest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if the latch is closed; the item is dropped.
+    pub fn put(&self, item: T) -> Result<()> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::closed(Cause::ReceiverClosed));
+        }
+        let wake = match state.waiters.iter_mut().find(|w| w.item.is_none()) {
+            Some(waiter) => {
+                waiter.item = Some(item);
+                Some(waiter.wake.clone())
+            }
+            None => {
+                state.queue.push_back(item);
+                None
+            }
+        };
+        let notify = state.notify.clone();
+        drop(state);
+        if let Some(wake) = wake {
+            wake.wake();
+        }
+        if let Some(notify) = notify {
+            notify();
+        }
+        Ok(())
+    }
+
+    /// The next item; sleeps until there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] once the latch is closed; [`ErrorKind::System`] with `EINTR` if a
+    /// signal was handled by this thread meanwhile.
+    pub fn get(&self) -> Result<T> {
+        self.get_until(None)
+    }
+
+    /// As [`Latch::get`], for at most this long.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Timeout`].
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The next item, if there is one that no sleeper was promised.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if the latch is closed.
+    pub fn try_get(&self) -> Result<Option<T>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::closed(Cause::ReceiverClosed));
+        }
+        Ok(state.queue.pop_front())
+    }
+
+    /// As [`Latch::get`], until `deadline`.
+    pub(crate) fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
+        let (ticket, wake) = match self.enqueue()? {
+            Entered::Item(item) => return Ok(item),
+            Entered::Waiting(ticket, wake) => (ticket, wake),
+        };
+        loop {
+            let slept = sleep(&wake, &[], deadline);
+            if let Some(result) = self.leave(ticket, slept.err()) {
+                return result;
+            }
+        }
+    }
+
+    /// Whether a `get` would sleep. Another thread may make the answer stale at once.
+    pub fn is_empty(&self) -> bool {
+        self.lock().queue.is_empty()
+    }
+
+    /// Drops what is queued and wakes every sleeper; from now on all fails. Closing twice is fine.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let dropped = std::mem::take(&mut state.queue);
+        let wakes: Vec<_> = state.waiters.iter().map(|w| w.wake.clone()).collect();
+        let notify = state.notify.clone();
+        drop(state);
+        drop(dropped);
+        for wake in wakes {
+            wake.wake();
+        }
+        if let Some(notify) = notify {
+            notify();
+        }
+    }
+
+    /// Calls `notify` after every put and close, on the thread that does it. An item may have come
+    /// before: look once after setting it.
+    pub(crate) fn set_notify(&self, notify: Option<Arc<dyn Fn() + Send + Sync>>) {
+        self.lock().notify = notify;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self) -> Result<Entered<T>> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::closed(Cause::ReceiverClosed));
+        }
+        if let Some(item) = state.queue.pop_front() {
+            return Ok(Entered::Item(item));
+        }
+        let wake = sleeper()?;
+        let ticket = state.tickets;
+        state.tickets += 1;
+        state.waiters.push_back(Waiter { ticket, wake: wake.clone(), item: None });
+        Ok(Entered::Waiting(ticket, wake))
+    }
+
+    /// Ends the wait of `ticket` if it got an item, if the latch closed, or if its sleep failed.
+    fn leave(&self, ticket: u64, failed: Option<Error>) -> Option<Result<T>> {
+        let mut state = self.lock();
+        let at = state.waiters.iter().position(|w| w.ticket == ticket)?;
+        let closed = state.closed;
+        if state.waiters[at].item.is_none() && failed.is_none() && !closed {
+            return None;
+        }
+        let item = state.waiters.remove(at).and_then(|w| w.item);
+        match (closed, item, failed) {
+            (true, _, _) => Some(Err(Error::closed(Cause::ReceiverClosed))),
+            (_, Some(item), _) => Some(Ok(item)),
+            (_, None, failed) => failed.map(Err),
+        }
+    }
+}
+
+enum Entered<T> {
+    Item(T),
+    Waiting(u64, Arc<Wake>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_out_in_the_order_they_went_in() {
+        let latch = Latch::new();
+        for i in 0..10 {
+            latch.put(i).unwrap();
+        }
+        let out: Vec<i32> = (0..10).map(|_| latch.get().unwrap()).collect();
+        assert_eq!(out, (0..10).collect::<Vec<_>>());
+        assert!(latch.try_get().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_wait_times_out_and_leaves_no_waiter() {
+        let latch = Latch::<()>::new();
+        let error = latch.get_timeout(Duration::from_millis(5)).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Timeout);
+        latch.put(()).unwrap();
+        assert!(!latch.is_empty());
+    }
+
+    #[test]
+    fn closing_wakes_every_sleeper() {
+        let latch = Arc::new(Latch::<u8>::new());
+        let sleepers: Vec<_> = (0..4)
+            .map(|_| {
+                let latch = latch.clone();
+                std::thread::spawn(move || latch.get().is_err())
+            })
+            .collect();
+        while latch.lock().waiters.len() < 4 {
+            std::thread::yield_now();
+        }
+        latch.close();
+        assert!(sleepers.into_iter().all(|s| s.join().unwrap()));
+        assert!(latch.put(1).is_err());
+    }
+
+    #[test]
+    fn many_threads_get_every_item_once() {
+        let latch = Arc::new(Latch::<u32>::new());
+        let getters: Vec<_> = (0..8)
+            .map(|_| {
+                let latch = latch.clone();
+                std::thread::spawn(move || {
+                    (0..500).map(|_| latch.get().unwrap()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for i in 0..4000 {
+            latch.put(i).unwrap();
+        }
+        let mut all: Vec<u32> = getters.into_iter().flat_map(|g| g.join().unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..4000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,332 @@
+//! The loop of one broker: streams, timers, and what other threads deferred. Whoever has the turn
+//! owns all of it; today that is the broker's thread alone.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::{Cause, Death, Error, Result};
+use crate::io::broker::Broker;
+use crate::io::outbox::Outbox;
+use crate::io::side::{Read, Side};
+use crate::io::timers::{Action, TimerId, Timers};
+use crate::limits::READ_BYTES;
+use crate::sys::errno::Errno;
+use crate::sys::poll::{Event, Interest, Poller};
+use crate::trace::{self, Level};
+
+/// Names a stream of one loop. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(usize);
+
+/// What the bytes of a stream mean. Called by the holder of the turn only.
+pub trait Protocol: Send {
+    /// Bytes have arrived; for a watched descriptor there are none, it is ready.
+    ///
+    /// # Errors
+    /// An error closes the stream for that reason.
+    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Death>;
+
+    /// The peer will send no more. Unless overridden, that closes the stream.
+    fn ended(&mut self, turn: &mut Turn, key: Key) {
+        turn.close(key, &Death::of(Cause::Disconnected));
+    }
+
+    /// The stream is closed; this is the last call.
+    fn closed(&mut self, turn: &mut Turn, why: &Death);
+}
+
+/// The state of one loop.
+pub struct Turn {
+    broker: Broker,
+    poller: Poller,
+    /// Sorted by key.
+    streams: Vec<Stream>,
+    keys: usize,
+    timers: Timers,
+    buffer: Vec<u8>,
+    stopped: bool,
+}
+
+struct Stream {
+    key: Key,
+    receive: Side,
+    outbox: Option<Arc<Outbox>>,
+    /// Whether the outbox writes to another descriptor than `receive`.
+    split: bool,
+    /// Whether it only tells that it is ready.
+    watched: bool,
+    reading: bool,
+    writing: bool,
+    /// Away while it is called.
+    protocol: Option<Box<dyn Protocol>>,
+    replaced: bool,
+    closing: Option<Death>,
+}
+
+impl Turn {
+    pub(crate) fn new(broker: Broker, poller: Poller) -> Turn {
+        Turn {
+            broker,
+            poller,
+            streams: Vec::new(),
+            keys: 0,
+            timers: Timers::default(),
+            buffer: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// The broker whose loop this is.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Adds a stream: what arrives on `receive` goes to `protocol`.
+    pub fn attach(
+        &mut self,
+        receive: Side,
+        outbox: Option<Arc<Outbox>>,
+        protocol: Box<dyn Protocol>,
+    ) -> Result<Key> {
+        self.add(receive, outbox, protocol, false)
+    }
+
+    /// Watches a descriptor that is never read: `protocol` is told when it is ready.
+    pub fn watch(&mut self, fd: Side, protocol: Box<dyn Protocol>) -> Result<Key> {
+        self.add(fd, None, protocol, true)
+    }
+
+    fn add(
+        &mut self,
+        receive: Side,
+        outbox: Option<Arc<Outbox>>,
+        protocol: Box<dyn Protocol>,
+        watched: bool,
+    ) -> Result<Key> {
+        let key = Key(self.keys);
+        let transmit = outbox.as_ref().and_then(|o| o.side());
+        let raw = receive.as_fd().as_raw_fd();
+        let split = transmit.as_ref().is_some_and(|side| side.as_fd().as_raw_fd() != raw);
+        let failed = |Errno(errno)| Error::system("watching a descriptor", errno);
+        self.poller.add(key.receive(), receive.shared(), Interest::READ).map_err(failed)?;
+        if let (true, Some(side)) = (split, transmit) {
+            if let Err(e) = self.poller.add(key.transmit(), side.shared(), Interest::NONE) {
+                self.poller.remove(key.receive());
+                return Err(failed(e));
+            }
+        }
+        self.keys += 1;
+        self.streams.push(Stream {
+            key,
+            receive,
+            outbox,
+            split,
+            watched,
+            reading: true,
+            writing: false,
+            protocol: Some(protocol),
+            replaced: false,
+            closing: None,
+        });
+        self.arm(key);
+        Ok(key)
+    }
+
+    /// Puts another protocol in a stream's place, also from inside the present one.
+    pub fn replace(&mut self, key: Key, protocol: Box<dyn Protocol>) {
+        if let Some(stream) = self.stream(key) {
+            stream.replaced = stream.protocol.is_none();
+            stream.protocol = Some(protocol);
+        }
+    }
+
+    /// Stops or resumes reading a stream. Only for streams that carry no frames: a context reads
+    /// every connection always.
+    pub fn set_reading(&mut self, key: Key, reading: bool) {
+        if let Some(stream) = self.stream(key) {
+            stream.reading = reading;
+            self.apply_interest(key);
+        }
+    }
+
+    /// Writes what a stream's outbox holds, now and as room comes.
+    pub fn arm(&mut self, key: Key) {
+        let Some(stream) = self.stream(key) else { return };
+        let Some(outbox) = stream.outbox.clone() else { return };
+        stream.writing = outbox.flush();
+        self.apply_interest(key);
+    }
+
+    /// Reads and hands on all that has arrived on a stream by now.
+    pub fn drain(&mut self, key: Key) {
+        while self.read(key) {}
+    }
+
+    /// Closes a stream: its descriptor leaves the poller, its outbox is closed, its protocol is
+    /// told why.
+    pub fn close(&mut self, key: Key, why: &Death) {
+        let Ok(at) = self.streams.binary_search_by_key(&key, |s| s.key) else { return };
+        let stream = &mut self.streams[at];
+        let Some(mut protocol) = stream.protocol.take() else {
+            stream.closing.get_or_insert_with(|| why.clone());
+            return;
+        };
+        let stream = self.streams.remove(at);
+        self.poller.remove(key.receive());
+        if stream.split {
+            self.poller.remove(key.transmit());
+        }
+        if let Some(outbox) = &stream.outbox {
+            outbox.close();
+        }
+        drop(stream);
+        protocol.closed(self, why);
+    }
+
+    /// Runs `action` at `at`, or as soon after as the loop turns.
+    pub fn timer(&mut self, at: Instant, action: Action) -> TimerId {
+        self.timers.set(at, action)
+    }
+
+    /// Forgets a timer.
+    pub fn cancel(&mut self, timer: TimerId) {
+        self.timers.cancel(timer);
+    }
+
+    /// Ends the loop after this turn.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// The whole loop: the one place that blocks in poll.
+    pub(crate) fn run(&mut self) {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            self.broker.clone().run_deferred(self);
+            while let Some(action) = self.timers.due(Instant::now()) {
+                action(self);
+            }
+            if self.stopped {
+                return self.close_all();
+            }
+            let now = Instant::now();
+            let timeout = self.timers.next().map(|at| at.saturating_duration_since(now));
+            events.clear();
+            if let Err(Errno(errno)) = self.poller.wait(&mut events, timeout) {
+                trace::event(Level::Error, "poll failed", &[errno as u64]);
+                return self.close_all();
+            }
+            for event in &events {
+                self.serve(*event);
+            }
+        }
+    }
+
+    fn serve(&mut self, event: Event) {
+        let key = Key(event.key / 2);
+        if event.write {
+            self.arm(key);
+        }
+        if event.read && event.key == key.receive() {
+            self.read(key);
+        }
+    }
+
+    /// Reads once. Returns whether there may be more.
+    fn read(&mut self, key: Key) -> bool {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(READ_BYTES, 0);
+        let more = self.read_into(key, &mut buffer);
+        self.buffer = buffer;
+        more
+    }
+
+    fn read_into(&mut self, key: Key, buffer: &mut [u8]) -> bool {
+        let Some(stream) = self.stream(key) else { return false };
+        if !stream.reading {
+            return false;
+        }
+        if stream.watched {
+            self.call(key, |protocol, turn| protocol.input(turn, key, &[]));
+            return false;
+        }
+        match stream.receive.read(buffer) {
+            Ok(Read::Nothing) => false,
+            Ok(Read::Bytes(count)) => {
+                self.call(key, |protocol, turn| protocol.input(turn, key, &buffer[..count]));
+                true
+            }
+            Ok(Read::Disconnected) | Err(_) => {
+                self.set_reading(key, false);
+                self.call(key, |protocol, turn| {
+                    protocol.ended(turn, key);
+                    Ok(())
+                });
+                false
+            }
+        }
+    }
+
+    /// Calls a stream's protocol, which may close or replace itself meanwhile.
+    fn call(
+        &mut self,
+        key: Key,
+        f: impl FnOnce(&mut dyn Protocol, &mut Turn) -> Result<(), Death>,
+    ) {
+        let Some(mut protocol) = self.stream(key).and_then(|s| s.protocol.take()) else { return };
+        let result = f(&mut *protocol, self);
+        let Some(stream) = self.stream(key) else { return };
+        if !std::mem::take(&mut stream.replaced) {
+            stream.protocol = Some(protocol);
+        }
+        let closing = stream.closing.take().or(result.err());
+        if let Some(why) = closing {
+            self.close(key, &why);
+        }
+    }
+
+    fn stream(&mut self, key: Key) -> Option<&mut Stream> {
+        let at = self.streams.binary_search_by_key(&key, |s| s.key).ok()?;
+        Some(&mut self.streams[at])
+    }
+
+    fn apply_interest(&mut self, key: Key) {
+        let Some(stream) = self.stream(key) else { return };
+        let (reading, writing, split) = (stream.reading, stream.writing, stream.split);
+        let receive = Interest { read: reading, write: writing && !split };
+        let mut failed = self.poller.change(key.receive(), receive).err();
+        if split {
+            let transmit = Interest { read: false, write: writing };
+            failed = self.poller.change(key.transmit(), transmit).err().or(failed);
+        }
+        if let Some(Errno(errno)) = failed {
+            trace::event(Level::Error, "watching a descriptor failed", &[errno as u64]);
+        }
+    }
+
+    fn close_all(&mut self) {
+        while let Some(stream) = self.streams.last() {
+            let key = stream.key;
+            self.close(key, &Death::of(Cause::Shutdown));
+        }
+    }
+}
+
+/// A loop that ends by a panic still tells every protocol.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.streams.retain(|s| s.protocol.is_some());
+        self.close_all();
+    }
+}
+
+impl Key {
+    fn receive(self) -> usize {
+        self.0 * 2
+    }
+
+    fn transmit(self) -> usize {
+        self.0 * 2 + 1
+    }
+}

@@ -1,0 +1,250 @@
+//! The room that is left at each destination: a sender's thread waits for it, the broker's never.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Cause, Death, Error, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::latch;
+use crate::limits::WINDOW_BYTES;
+use crate::sys::errno::Errno;
+use crate::sys::pipe::Wake;
+use crate::wire::header::Lane;
+
+/// Where bytes go.
+pub type Target = (ContextId, Handle);
+
+/// What is on its way to each destination and was not granted back.
+#[derive(Default)]
+pub struct Credit {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Sorted by target; only those with something outstanding, or somebody who sends.
+    accounts: Vec<(Target, Account)>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Account {
+    /// Invariant: at most WINDOW_BYTES, or one charge.
+    outstanding: usize,
+    /// Whether a fragment is among it: what follows must not pass.
+    bulk: bool,
+    /// Whether a thread is in the middle of a message of several fragments.
+    sending: bool,
+    lost: Option<Death>,
+    waiting: Vec<Arc<Wake>>,
+}
+
+impl Credit {
+    /// The lane that keeps the order of what was sent to this destination before.
+    pub fn lane(&self, target: Target) -> Lane {
+        match self.lock().find(target) {
+            Some(account) if account.bulk => Lane::Bulk,
+            _ => Lane::Quick,
+        }
+    }
+
+    /// Takes room for `bytes`; sleeps until there is.
+    ///
+    /// # Errors
+    /// The destination's end, or a signal's `EINTR`.
+    pub fn charge(&self, target: Target, bytes: usize) -> Result<()> {
+        self.wait(target, |account| {
+            let room = account.outstanding == 0 || account.outstanding + bytes <= WINDOW_BYTES;
+            if room {
+                account.outstanding += bytes;
+            }
+            room
+        })
+    }
+
+    /// Begins a message of several fragments, alone of all threads; sleeps until that can be.
+    pub fn begin(&self, target: Target) -> Result<()> {
+        self.wait(target, |account| {
+            let free = !std::mem::replace(&mut account.sending, true);
+            account.bulk |= free;
+            free
+        })
+    }
+
+    /// Ends what [`Credit::begin`] began.
+    pub fn end(&self, target: Target) {
+        let mut state = self.lock();
+        if let Some(account) = state.find(target) {
+            account.sending = false;
+            account.wake();
+        }
+        state.tidy(target);
+    }
+
+    /// The destination has room again.
+    pub fn grant(&self, target: Target, bytes: usize) {
+        let mut state = self.lock();
+        if let Some(account) = state.find(target) {
+            account.outstanding = account.outstanding.saturating_sub(bytes);
+            account.bulk &= 0 < account.outstanding || account.sending;
+            account.wake();
+        }
+        state.tidy(target);
+    }
+
+    /// The destination takes no more: nobody waits for it, and later sends fail.
+    pub fn refuse(&self, target: Target, death: Death) {
+        if let Some(account) = self.lock().find(target) {
+            account.lost = Some(death);
+            account.wake();
+        }
+    }
+
+    /// Nothing more is sent there.
+    pub fn forget(&self, target: Target) {
+        self.lock().accounts.retain(|(t, account)| *t != target || account.sending);
+    }
+
+    /// A context is gone: nobody waits for it any longer.
+    pub fn lost(&self, id: ContextId, death: &Death) {
+        let mut state = self.lock();
+        for (_, account) in state.accounts.iter_mut().filter(|(target, _)| target.0 == id) {
+            account.lost = Some(death.clone());
+            account.outstanding = 0;
+            account.wake();
+        }
+        state.accounts.retain(|((dst, _), account)| *dst != id || account.sending);
+    }
+
+    /// This context is shut down.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        for (_, account) in &mut state.accounts {
+            account.wake();
+        }
+    }
+
+    fn wait(&self, target: Target, mut ready: impl FnMut(&mut Account) -> bool) -> Result<()> {
+        loop {
+            let wake = {
+                let mut state = self.lock();
+                if state.closed {
+                    return Err(Error::closed(Cause::Shutdown));
+                }
+                let account = state.account(target);
+                if let Some(death) = &account.lost {
+                    return Err(death.clone().into());
+                }
+                if ready(account) {
+                    return Ok(());
+                }
+                let wake = latch::sleeper()?;
+                account.waiting.push(wake.clone());
+                wake
+            };
+            latch::sleep(&wake, &[], None)?;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn find(&mut self, target: Target) -> Option<&mut Account> {
+        let at = self.accounts.binary_search_by_key(&target, |(t, _)| *t).ok()?;
+        Some(&mut self.accounts[at].1)
+    }
+
+    fn account(&mut self, target: Target) -> &mut Account {
+        let at = self.accounts.partition_point(|(t, _)| *t < target);
+        if self.accounts.get(at).is_none_or(|(t, _)| *t != target) {
+            self.accounts.insert(at, (target, Account::default()));
+        }
+        &mut self.accounts[at].1
+    }
+
+    fn tidy(&mut self, target: Target) {
+        self.accounts.retain(|(t, account)| {
+            *t != target
+                || 0 < account.outstanding
+                || account.sending
+                || !account.waiting.is_empty()
+        });
+    }
+}
+
+impl Account {
+    fn wake(&mut self) {
+        for wake in self.waiting.drain(..) {
+            wake.wake();
+        }
+    }
+}
+
+/// Whether a wait failed because a signal was handled.
+pub fn was_interrupted(error: &Error) -> bool {
+    use crate::error::ErrorKind::System;
+    matches!(error.kind(), System { errno, .. } if Errno(*errno) == Errno::INTR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THERE: Target = (ContextId(5), Handle(9));
+
+    #[test]
+    fn a_window_fills_and_grants_make_room() {
+        let credit = Arc::new(Credit::default());
+        credit.charge(THERE, WINDOW_BYTES).unwrap();
+        let other = credit.clone();
+        let waiter = std::thread::spawn(move || other.charge(THERE, 10));
+        while credit.lock().account(THERE).waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        credit.grant(THERE, 10);
+        waiter.join().unwrap().unwrap();
+        credit.grant(THERE, WINDOW_BYTES);
+        assert!(credit.lock().accounts.is_empty());
+    }
+
+    #[test]
+    fn a_lost_destination_fails_who_waits_for_room() {
+        let credit = Arc::new(Credit::default());
+        credit.charge(THERE, WINDOW_BYTES).unwrap();
+        let other = credit.clone();
+        let waiter = std::thread::spawn(move || {
+            other.begin(THERE).unwrap();
+            let charged = other.charge(THERE, 1);
+            other.end(THERE);
+            charged
+        });
+        while credit.lock().account(THERE).waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        credit.lost(THERE.0, &Death::of(Cause::Exited));
+        let error = waiter.join().unwrap().unwrap_err();
+        assert_eq!(error, Death::of(Cause::Exited));
+        assert!(credit.lock().accounts.is_empty());
+    }
+
+    #[test]
+    fn what_follows_bulk_is_bulk_until_all_is_granted() {
+        let credit = Credit::default();
+        assert_eq!(credit.lane(THERE), Lane::Quick);
+        credit.begin(THERE).unwrap();
+        credit.charge(THERE, 100).unwrap();
+        credit.end(THERE);
+        assert_eq!(credit.lane(THERE), Lane::Bulk);
+        credit.grant(THERE, 100);
+        assert_eq!(credit.lane(THERE), Lane::Quick);
+    }
+
+    impl PartialEq<Death> for Error {
+        fn eq(&self, death: &Death) -> bool {
+            matches!(self.kind(), crate::error::ErrorKind::Closed(d) if d == death)
+        }
+    }
+}

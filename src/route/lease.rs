@@ -1,0 +1,94 @@
+//! Ids that a context may give to children: taken from its lease, or leased on to a child.
+//! Pure; an id leaves the pool once and never comes back.
+
+use crate::ids::ContextId;
+use crate::limits::LEASE_IDS;
+
+/// A range of ids: the first, and how many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The first id.
+    pub first: u32,
+    /// How many follow each other from there.
+    pub count: u32,
+}
+
+impl Lease {
+    /// Whether this id is in it.
+    pub fn has(&self, id: ContextId) -> bool {
+        id.0.checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+}
+
+/// The ids that are left to give.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    leases: Vec<Lease>,
+}
+
+impl Pool {
+    /// The master's: all but its own.
+    pub fn of_master() -> Pool {
+        Pool { leases: vec![Lease { first: 1, count: u32::MAX }] }
+    }
+
+    /// Adds what the parent leased.
+    pub fn add(&mut self, lease: Lease) {
+        if 0 < lease.count {
+            self.leases.push(lease);
+        }
+    }
+
+    /// Takes an id for a new child.
+    pub fn take(&mut self) -> Option<ContextId> {
+        self.lease(1).map(|lease| ContextId(lease.first))
+    }
+
+    /// Takes `count` ids that follow each other, for a child to give on.
+    pub fn lease(&mut self, count: u32) -> Option<Lease> {
+        let from = self.leases.iter_mut().find(|lease| count <= lease.count)?;
+        let taken = Lease { first: from.first, count };
+        from.first = from.first.wrapping_add(count);
+        from.count -= count;
+        self.leases.retain(|lease| 0 < lease.count);
+        Some(taken)
+    }
+
+    /// What a new child is given unasked: enough for most, and a small part of what is here.
+    pub fn gift(&mut self) -> Lease {
+        let left = self.leases.iter().map(|lease| lease.count).max().unwrap_or(0);
+        self.lease((left / 32).min(LEASE_IDS)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_is_given_twice() {
+        let mut pool = Pool::of_master();
+        let gift = pool.gift();
+        assert_eq!(gift, Lease { first: 1, count: LEASE_IDS });
+        let mut child = Pool::default();
+        child.add(gift);
+        assert_eq!(child.take(), Some(ContextId(1)));
+        assert_eq!(child.gift().count, (LEASE_IDS - 1) / 32);
+        assert_eq!(pool.take(), Some(ContextId(1 + LEASE_IDS)));
+    }
+
+    #[test]
+    fn an_empty_pool_gives_nothing() {
+        let mut pool = Pool::default();
+        assert_eq!((pool.take(), pool.lease(5), pool.gift().count), (None, None, 0));
+        pool.add(Lease { first: 7, count: 1 });
+        assert_eq!((pool.lease(2), pool.take(), pool.take()), (None, Some(ContextId(7)), None));
+    }
+
+    #[test]
+    fn a_lease_knows_its_ids() {
+        let lease = Lease { first: u32::MAX, count: 1 };
+        assert!(lease.has(ContextId(u32::MAX)) && !lease.has(ContextId(0)));
+        assert!(!Lease::default().has(ContextId(0)));
+    }
+}

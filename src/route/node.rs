@@ -1,0 +1,436 @@
+//! One context's place in the tree: sends, forwards, verifies and delivers. Any thread sends; what
+//! arrives is handled by the holder of the turn.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::error::{Cause, Death, Error, ErrorKind, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::broker::Broker;
+use crate::io::outbox::{Outbox, Pushed};
+use crate::io::turn::{Key, Turn};
+use crate::limits::{FRAGMENT_BYTES, PENDING_CALLS_MAX};
+use crate::route::credit::{Credit, was_interrupted};
+use crate::route::lease::Pool;
+use crate::route::pending::{Deliver, Entry, Handles};
+use crate::route::policy::{Arrival, Policy, anyone};
+use crate::route::table::{LinkId, Lost, Table, Tell};
+use crate::sys::random;
+use crate::trace::{self, Level};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
+use crate::wire::frame::{Frame, FrameBuf};
+use crate::wire::header::{Header, Kind, Lane, Part};
+use crate::wire::message::Message;
+
+/// Who a context is, as its parent told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its own id.
+    pub id: ContextId,
+    /// Its ancestors' ids, the nearest first; none in the master.
+    pub parents: Vec<ContextId>,
+    /// Its name: the address of its whole path.
+    pub name: String,
+    /// Bytes of the largest message that the tree allows.
+    pub message_bytes_max: u64,
+}
+
+/// The way out to a neighbour.
+pub struct Way {
+    /// What is to be written to it.
+    pub outbox: Arc<Outbox>,
+    /// Its stream, once attached.
+    pub key: OnceLock<Key>,
+}
+
+/// The routing state of one context.
+pub struct Node {
+    identity: Identity,
+    broker: Broker,
+    table: Mutex<Table<Arc<Way>>>,
+    handles: Mutex<Handles>,
+    credit: Credit,
+    /// Ids for children.
+    pub(super) pool: Mutex<Pool>,
+}
+
+/// Writes the payload of a small message.
+pub type Payload<'a> = &'a dyn Fn(&mut Writer<'_>);
+
+/// A message to be sent, but for its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it goes.
+    pub dst: ContextId,
+    /// Under whose authority.
+    pub auth: ContextId,
+    /// What it is for there.
+    pub handle: Handle,
+    /// Where an answer goes here.
+    pub reply_to: Option<Handle>,
+}
+
+impl Node {
+    /// A context that no stream is attached to yet.
+    pub fn new(identity: Identity, pool: Pool, broker: Broker) -> Arc<Node> {
+        Arc::new(Node {
+            identity,
+            broker,
+            table: Mutex::default(),
+            handles: Mutex::default(),
+            credit: Credit::default(),
+            pool: Mutex::new(pool),
+        })
+    }
+
+    /// Who this context is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// This context's id.
+    pub fn id(&self) -> ContextId {
+        self.identity.id
+    }
+
+    /// The broker that serves it.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Listens at a handle of the protocol.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if somebody listens there, or after the shutdown.
+    pub fn listen(
+        &self,
+        handle: Handle,
+        accepts: Kind,
+        policy: Policy,
+        to: Arc<dyn Deliver>,
+    ) -> Result<()> {
+        let entry = Entry { accepts, from: None, policy, once: false, to };
+        self.handles().add(handle, entry).map_err(Error::closed)
+    }
+
+    /// Listens at a random handle for data from anyone who was given it.
+    pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
+        loop {
+            let handle = Handle(random::u32() | Handle::FIRST_RANDOM.0);
+            let entry = Entry {
+                accepts: Kind::Data,
+                from: None,
+                policy: anyone,
+                once: false,
+                to: to.clone(),
+            };
+            match self.handles().add(handle, entry) {
+                Err(Cause::Refused) => continue,
+                added => return added.map(|()| handle).map_err(Error::closed),
+            }
+        }
+    }
+
+    /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after the shutdown, [`ErrorKind::Usage`] if too many are awaited.
+    pub fn listen_for_answer(&self, from: ContextId, to: Arc<dyn Deliver>) -> Result<Handle> {
+        let mut handles = self.handles();
+        if PENDING_CALLS_MAX <= handles.answers() {
+            return Err(Error::usage("too many calls are unanswered: wait for some of them"));
+        }
+        let entry =
+            Entry { accepts: Kind::Reply, from: Some(from), policy: anyone, once: true, to };
+        handles.add_answer(entry).map_err(Error::closed)
+    }
+
+    /// Listens no longer.
+    pub fn unlisten(&self, handle: Handle) {
+        let removed = self.handles().remove(handle);
+        drop(removed);
+    }
+
+    /// Sends a message of any size. On a user's thread this sleeps while there is no room on the
+    /// way; on the broker's thread it never does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if no route leads there or the destination ended,
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` before anything was sent.
+    pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        let (bytes, bytes_max) = (payload.payload().len() as u64, self.identity.message_bytes_max);
+        if bytes_max < bytes {
+            return Err(Error::new(ErrorKind::TooLarge { bytes, bytes_max }));
+        }
+        if out.dst == self.id() {
+            return self.send_to_self(out, payload);
+        }
+        let target = (out.dst, out.handle);
+        if !payload.fits() {
+            return self.send_fragments(out, payload.payload());
+        }
+        if out.kind == Kind::Data && !self.broker.is_current() {
+            self.credit.charge(target, payload.payload().len())?;
+        }
+        let lane = self.credit.lane(target);
+        self.transmit(payload.seal(&self.header(out, lane, Part::Whole)).as_bytes(), out.dst, lane)
+    }
+
+    fn header(&self, out: &Outgoing, lane: Lane, part: Part) -> Header {
+        let Outgoing { kind, dst, auth, handle, reply_to } = *out;
+        Header { kind, lane, part, dst, src: self.id(), auth, handle, reply_to }
+    }
+
+    /// Hands a message for this very context to the broker, as if it had arrived.
+    fn send_to_self(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        let Outgoing { kind, dst, auth, handle, reply_to } = *out;
+        let data = payload.payload().to_vec();
+        let message =
+            Message { kind, lane: Lane::Quick, dst, src: self.id(), auth, handle, reply_to, data };
+        let node = self.clone();
+        self.broker.defer(move |turn| node.deliver(turn, None, message))
+    }
+
+    fn send_fragments(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
+        let target = (out.dst, out.handle);
+        if self.broker.is_current() {
+            return self.send_each_fragment(out, payload, |_| Ok(()));
+        }
+        self.credit.begin(target)?;
+        let sent =
+            self.send_each_fragment(out, payload, |bytes| self.charge_through(target, bytes));
+        self.credit.end(target);
+        sent
+    }
+
+    /// Takes room for a fragment. Inside a message a signal must not end the wait.
+    fn charge_through(&self, target: (ContextId, Handle), bytes: usize) -> Result<()> {
+        loop {
+            match self.credit.charge(target, bytes) {
+                Err(e) if was_interrupted(&e) => continue,
+                charged => return charged,
+            }
+        }
+    }
+
+    fn send_each_fragment(
+        &self,
+        out: &Outgoing,
+        payload: &[u8],
+        charge: impl Fn(usize) -> Result<()>,
+    ) -> Result<()> {
+        let mut part = Part::First(payload.len() as u64);
+        for chunk in payload.chunks(FRAGMENT_BYTES) {
+            if part == Part::Next || out.kind == Kind::Data {
+                charge(chunk.len())?;
+            }
+            let frame = Frame::new(&self.header(out, Lane::Bulk, part), chunk);
+            self.transmit(frame.as_bytes(), out.dst, Lane::Bulk)?;
+            part = Part::Next;
+        }
+        Ok(())
+    }
+
+    /// Puts a frame of ours on the way to `dst`, after a wait for room if this thread may wait.
+    fn transmit(&self, frame: &[u8], dst: ContextId, lane: Lane) -> Result<()> {
+        let way = self.table().way_to(dst, None);
+        let way = way.ok_or_else(|| Error::from(Death::of(Cause::NoRoute).at(dst)))?;
+        if !self.broker.is_current() {
+            while let Err(e) = way.outbox.wait_for_room(None) {
+                if !was_interrupted(&e) {
+                    return Err(e);
+                }
+            }
+        }
+        self.push(&way, frame, lane).map_err(|cause| Death::of(cause).at(dst).into())
+    }
+
+    /// Writes a frame or queues it.
+    pub fn push(&self, way: &Way, frame: &[u8], lane: Lane) -> Result<(), Cause> {
+        match way.outbox.push(frame, lane) {
+            Pushed::Taken => Ok(()),
+            Pushed::Closed => Err(Cause::Disconnected),
+            Pushed::Full => Err(Cause::DoesNotRead),
+            Pushed::Arm => {
+                // A stream that is not attached yet writes what is queued when it is.
+                if let Some(key) = way.key.get() {
+                    self.broker.arm(*key);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a small message of the protocol to a neighbour or beyond. Never sleeps.
+    pub fn tell(&self, out: &Outgoing, lane: Lane, payload: Payload<'_>) {
+        let way = self.table().way_to(out.dst, None);
+        if let Some(way) = way {
+            self.tell_by(&way, out, lane, payload);
+        }
+    }
+
+    fn tell_by(&self, way: &Way, out: &Outgoing, lane: Lane, payload: Payload<'_>) {
+        self.tell_as(way, &self.header(out, lane, Part::Whole), payload);
+    }
+
+    fn tell_as(&self, way: &Way, header: &Header, payload: Payload<'_>) {
+        if let Ok(payload) = FrameBuf::encode(None, payload) {
+            // Who does not read, or is gone, need not be told.
+            let _ = self.push(way, payload.seal(header).as_bytes(), header.lane);
+        }
+    }
+
+    /// Gives a sender room again.
+    pub fn grant(&self, dst: ContextId, handle: Handle, bytes: usize) {
+        if dst != self.id() {
+            let out = Outgoing { kind: Kind::Grant, dst, auth: self.id(), handle, reply_to: None };
+            self.tell(&out, Lane::Quick, &|w| w.put_varint(bytes as u64));
+        }
+    }
+
+    /// Tells a sender that there will be no room any more, and why.
+    pub fn end_room(&self, dst: ContextId, handle: Handle, death: &Death) {
+        let out = Outgoing { kind: Kind::Grant, dst, auth: self.id(), handle, reply_to: None };
+        self.tell(&out, Lane::Quick, &|w| put_end_of_room(death, w));
+    }
+
+    /// A grant has arrived: room, or the end of it.
+    pub(super) fn granted(&self, message: &Message) -> Result<(), Malformed> {
+        let mut r = Reader::new(&message.data, None);
+        let (bytes, target) = (r.take_len()?, (message.src, message.handle));
+        if r.rest().is_empty() {
+            self.credit.grant(target, bytes);
+        } else {
+            self.credit.refuse(target, Death::decode(&mut r)?);
+        }
+        r.finish()
+    }
+
+    /// Nothing more is sent to this handle.
+    pub fn forget_room(&self, dst: ContextId, handle: Handle) {
+        self.credit.forget((dst, handle));
+    }
+
+    /// Delivers a whole message that came by `link`, or from here.
+    pub fn deliver(&self, turn: &mut Turn, link: Option<LinkId>, message: Message) {
+        let child = link.and_then(|link| self.table().child_of(link));
+        let arrival = Arrival { me: self.id(), parents: &self.identity.parents, child };
+        let receiver = self.handles().receiver(&message, &arrival);
+        match receiver {
+            Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, death_in(&message)),
+            Ok(to) => to.message(turn, message),
+            Err(cause) => self.refuse(turn, &message, cause),
+        }
+    }
+
+    /// Answers a message that nobody takes, if its sender waits for an answer.
+    fn refuse(&self, turn: &mut Turn, message: &Message, cause: Cause) {
+        let numbers = [u64::from(message.src.0), u64::from(message.handle.0)];
+        trace::event(Level::Debug, "no one takes a message", &numbers);
+        let death = Death::of(cause).at(self.id());
+        if message.kind == Kind::Data && message.src != self.id() {
+            self.end_room(message.src, message.handle, &death);
+        }
+        let Some(handle) = message.reply_to else { return };
+        if message.src == self.id() {
+            let to = self.handles().remove(handle);
+            if let Some(entry) = to {
+                entry.to.dead(turn, self.id(), death);
+            }
+            return;
+        }
+        let (dst, auth) = (message.src, self.id());
+        let out = Outgoing { kind: Kind::Dead, dst, auth, handle, reply_to: None };
+        self.tell(&out, Lane::Quick, &|w| death.encode(w));
+    }
+
+    /// Says, in the name of the unreachable destination, that a message did not get there.
+    pub(super) fn answer_dead(&self, header: &Header, cause: Cause) {
+        let numbers = [u64::from(header.src.0), u64::from(header.dst.0)];
+        trace::event(Level::Debug, "a message cannot be forwarded", &numbers);
+        let (kind, handle) = match (header.kind, header.reply_to) {
+            (Kind::Dead | Kind::Grant, _) => return,
+            (Kind::Data, _) => (Kind::Grant, header.handle),
+            (_, Some(handle)) => (Kind::Dead, handle),
+            (_, None) => return,
+        };
+        let (dst, src, auth) = (header.src, header.dst, header.dst);
+        let (lane, part, reply_to) = (Lane::Quick, Part::Whole, None);
+        let answer = Header { kind, lane, part, dst, src, auth, handle, reply_to };
+        let death = Death::of(cause).at(header.dst);
+        let way = self.table().way_to(header.src, None);
+        if let Some(way) = way {
+            self.tell_as(&way, &answer, &|w| match kind {
+                Kind::Grant => put_end_of_room(&death, w),
+                _ => death.encode(w),
+            });
+        }
+    }
+
+    /// Ends every wait for the contexts that are gone, and tells those who knew them.
+    pub fn lose(&self, turn: &mut Turn, lost: Lost<Arc<Way>>, death: &Death) {
+        for id in lost.contexts {
+            let death = Death { context: death.context.or(Some(id)), ..death.clone() };
+            let (ended, told) = self.handles().lost(id);
+            self.credit.lost(id, &death);
+            for to in ended {
+                to.dead(turn, id, death.clone());
+            }
+            for to in told {
+                to.lost(turn, id, &death);
+            }
+            for tell in lost.tell.iter().filter(|tell| tell.gone == id) {
+                self.tell_of_end(tell, &death);
+            }
+        }
+    }
+
+    fn tell_of_end(&self, tell: &Tell<Arc<Way>>, death: &Death) {
+        let Some(dst) = tell.child.or(self.identity.parents.first().copied()) else { return };
+        let (auth, handle) = (self.id(), Handle::DEL_ROUTE);
+        let out = Outgoing { kind: Kind::Control, dst, auth, handle, reply_to: None };
+        // Behind all that the lost context sent.
+        self.tell_by(&tell.way, &out, Lane::Bulk, &|w| {
+            tell.gone.encode(w);
+            death.encode(w);
+        });
+    }
+
+    /// Fails every wait and every later use.
+    pub fn close(&self, turn: &mut Turn, death: &Death) {
+        let all = self.handles().close();
+        self.credit.close();
+        for to in all {
+            to.dead(turn, self.id(), death.clone());
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table<Arc<Way>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The direct children, and every context below.
+    pub fn family(&self) -> (Vec<ContextId>, Vec<ContextId>) {
+        let table = self.table();
+        (table.children().into_iter().map(|(id, _)| id).collect(), table.below())
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn put_end_of_room(death: &Death, w: &mut Writer<'_>) {
+    w.put_varint(0);
+    death.encode(w);
+}
+
+/// What a dead message says; an unreadable one is a broken protocol.
+fn death_in(message: &Message) -> Death {
+    Death::decode(&mut Reader::new(&message.data, None)).unwrap_or(Death::of(Cause::Protocol))
+}

@@ -1,0 +1,143 @@
+//! The handles of one context: who listens, to what kind of message, from whom.
+
+use std::sync::Arc;
+
+use crate::error::{Cause, Death};
+use crate::ids::{ContextId, Handle};
+use crate::io::turn::Turn;
+use crate::route::policy::{Arrival, Policy};
+use crate::wire::header::Kind;
+use crate::wire::message::Message;
+
+/// Takes what arrives at a handle. Called on the broker's thread, with no lock held.
+pub trait Deliver: Send + Sync {
+    /// A message has arrived.
+    fn message(&self, turn: &mut Turn, message: Message);
+
+    /// In place of a message: why `from` sends none, or no more.
+    fn dead(&self, turn: &mut Turn, from: ContextId, death: Death);
+
+    /// A context is gone; told to handles that data arrives at.
+    fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
+}
+
+/// Who listens at a handle.
+pub struct Entry {
+    /// The kind that it takes. Answers and data may also be dead.
+    pub accepts: Kind,
+    /// The only context that may send, and whose end ends the wait.
+    pub from: Option<ContextId>,
+    /// Who else may not send.
+    pub policy: Policy,
+    /// Whether one message is all.
+    pub once: bool,
+    /// Where messages go.
+    pub to: Arc<dyn Deliver>,
+}
+
+/// All handles of one context.
+pub struct Handles {
+    /// Sorted by handle.
+    entries: Vec<(Handle, Entry)>,
+    next: u32,
+    closed: bool,
+}
+
+impl Default for Handles {
+    fn default() -> Handles {
+        Handles { entries: Vec::new(), next: Handle::FIRST_DYNAMIC.0, closed: false }
+    }
+}
+
+impl Handles {
+    /// Listens at this handle. Fails if somebody does, or if the context is shut down.
+    pub fn add(&mut self, handle: Handle, entry: Entry) -> Result<(), Cause> {
+        if self.closed {
+            return Err(Cause::Shutdown);
+        }
+        match self.entries.binary_search_by_key(&handle, |(h, _)| *h) {
+            Ok(_) => Err(Cause::Refused),
+            Err(at) => {
+                self.entries.insert(at, (handle, entry));
+                Ok(())
+            }
+        }
+    }
+
+    /// Listens at an unused handle, for an answer.
+    pub fn add_answer(&mut self, entry: Entry) -> Result<Handle, Cause> {
+        while self.find(Handle(self.next)).is_some() {
+            self.advance();
+        }
+        let handle = Handle(self.next);
+        self.advance();
+        self.add(handle, entry).map(|()| handle)
+    }
+
+    /// How many answers are awaited.
+    pub fn answers(&self) -> usize {
+        let (from, to) = (Handle::FIRST_DYNAMIC, Handle::FIRST_RANDOM);
+        self.entries.partition_point(|(h, _)| *h < to)
+            - self.entries.partition_point(|(h, _)| *h < from)
+    }
+
+    /// Listens no longer.
+    pub fn remove(&mut self, handle: Handle) -> Option<Entry> {
+        let at = self.find(handle)?;
+        Some(self.entries.remove(at).1)
+    }
+
+    /// Who is to get this message, or why nobody is.
+    pub fn receiver(
+        &mut self,
+        message: &Message,
+        arrival: &Arrival<'_>,
+    ) -> Result<Arc<dyn Deliver>, Cause> {
+        let at = self.find(message.handle).ok_or(Cause::NoHandle)?;
+        let entry = &self.entries[at].1;
+        let dead = message.kind == Kind::Dead && matches!(entry.accepts, Kind::Reply | Kind::Data);
+        let wrong_kind = message.kind != entry.accepts && !dead;
+        let wrong_source = entry.from.is_some_and(|from| from != message.src);
+        if wrong_kind || wrong_source || !(entry.policy)(message, arrival) {
+            return Err(Cause::Refused);
+        }
+        let to = entry.to.clone();
+        if entry.once {
+            self.entries.remove(at);
+        }
+        Ok(to)
+    }
+
+    /// Takes those whose wait ends with `id`, and names those that data arrives at.
+    pub fn lost(&mut self, id: ContextId) -> (Vec<Arc<dyn Deliver>>, Vec<Arc<dyn Deliver>>) {
+        let (mut ended, mut told) = (Vec::new(), Vec::new());
+        self.entries.retain(|(_, entry)| {
+            if entry.from == Some(id) {
+                ended.push(entry.to.clone());
+                return !entry.once;
+            }
+            if entry.accepts == Kind::Data {
+                told.push(entry.to.clone());
+            }
+            true
+        });
+        (ended, told)
+    }
+
+    /// Takes everything; nothing is added any more.
+    pub fn close(&mut self) -> Vec<Arc<dyn Deliver>> {
+        self.closed = true;
+        std::mem::take(&mut self.entries).into_iter().map(|(_, entry)| entry.to).collect()
+    }
+
+    fn find(&self, handle: Handle) -> Option<usize> {
+        self.entries.binary_search_by_key(&handle, |(h, _)| *h).ok()
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+        if self.next == Handle::FIRST_RANDOM.0 {
+            self.next = Handle::FIRST_DYNAMIC.0;
+        }
+    }
+}

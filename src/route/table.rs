@@ -1,0 +1,280 @@
+//! Which link leads where, and which link may speak for whom. Pure: `W`, the way out of a link, is
+//! only kept and cloned.
+
+use crate::ids::ContextId;
+use crate::limits::ROUTES_PER_CHILD_MAX;
+use crate::route::lease::Lease;
+
+/// Names a link of one context: its connection to its parent or to a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(u32);
+
+/// The links of one context, and the contexts behind them.
+pub struct Table<W> {
+    /// Sorted by id.
+    links: Vec<(LinkId, Link<W>)>,
+    /// Sorted by context: those alive below, and by which link.
+    routes: Vec<(ContextId, LinkId)>,
+    count: u32,
+}
+
+struct Link<W> {
+    /// The child at its other end; none at the parent's.
+    child: Option<ContextId>,
+    /// Ids that the child may give to its own children.
+    leases: Vec<Lease>,
+    /// Sorted: the contexts that what came by this link was for.
+    talked: Vec<ContextId>,
+    way: W,
+}
+
+/// What a link's end takes with it.
+pub struct Lost<W> {
+    /// The contexts that are gone, the link's child first.
+    pub contexts: Vec<ContextId>,
+    /// Who must be told.
+    pub tell: Vec<Tell<W>>,
+}
+
+/// A neighbour that must be told of an end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tell<W> {
+    /// The context that is gone.
+    pub gone: ContextId,
+    /// The child to tell; none is the parent.
+    pub child: Option<ContextId>,
+    /// The way there.
+    pub way: W,
+}
+
+impl<W: Clone> Default for Table<W> {
+    fn default() -> Table<W> {
+        Table { links: Vec::new(), routes: Vec::new(), count: 0 }
+    }
+}
+
+impl<W: Clone> Table<W> {
+    /// Adds the link to the parent.
+    pub fn add_parent(&mut self, way: W) -> LinkId {
+        self.add(Link { child: None, leases: Vec::new(), talked: Vec::new(), way })
+    }
+
+    /// Adds the link to a child, which may give out the ids of `lease`.
+    pub fn add_child(&mut self, child: ContextId, lease: Lease, way: W) -> LinkId {
+        let link =
+            self.add(Link { child: Some(child), leases: vec![lease], talked: Vec::new(), way });
+        self.insert_route(child, link);
+        link
+    }
+
+    /// Lets the child of `link` give out more ids.
+    pub fn add_lease(&mut self, link: LinkId, lease: Lease) {
+        if let Some(link) = self.link_mut(link) {
+            link.leases.push(lease);
+        }
+    }
+
+    /// Notes that `id` is alive behind `link`. Fails if its child may not have such an id, has too
+    /// many, or said so before.
+    pub fn add_route(&mut self, link: LinkId, id: ContextId) -> Result<(), &'static str> {
+        if !self.link(link).is_some_and(|l| l.leases.iter().any(|lease| lease.has(id))) {
+            return Err("announced a context outside of its lease");
+        }
+        if self.routes.binary_search_by_key(&id, |(id, _)| *id).is_ok() {
+            return Err("announced a context twice");
+        }
+        if ROUTES_PER_CHILD_MAX <= self.routes.iter().filter(|(_, l)| *l == link).count() {
+            return Err("announced too many contexts");
+        }
+        self.insert_route(id, link);
+        Ok(())
+    }
+
+    /// Whether `id` may be the source, or the authority, of what comes by `link`.
+    pub fn may_speak_for(&self, link: LinkId, id: ContextId) -> bool {
+        self.link(link).is_some_and(|link| match link.child {
+            None => true,
+            Some(child) => child == id || link.leases.iter().any(|lease| lease.has(id)),
+        })
+    }
+
+    /// The way to `dst` for what came by `from`, or from here: down where it is known to live, else
+    /// up, unless it came from there or could only live below.
+    pub fn way_to(&mut self, dst: ContextId, from: Option<LinkId>) -> Option<W> {
+        if let Some(from) = from.and_then(|from| self.link_mut(from)) {
+            if let Err(at) = from.talked.binary_search(&dst) {
+                from.talked.insert(at, dst);
+            }
+        }
+        let to = match self.routes.binary_search_by_key(&dst, |(id, _)| *id) {
+            Ok(at) => self.routes[at].1,
+            Err(_) if self.is_leased(dst) => return None,
+            Err(_) => self.parent()?,
+        };
+        if Some(to) == from {
+            return None;
+        }
+        self.link(to).map(|link| link.way.clone())
+    }
+
+    /// The child at the end of a link; none is the parent.
+    pub fn child_of(&self, link: LinkId) -> Option<ContextId> {
+        self.link(link)?.child
+    }
+
+    /// The way of a link.
+    pub fn way(&self, link: LinkId) -> Option<W> {
+        self.link(link).map(|link| link.way.clone())
+    }
+
+    /// The way to the parent.
+    pub fn parent_way(&self) -> Option<W> {
+        self.parent().and_then(|link| self.way(link))
+    }
+
+    /// The direct children, and the ways to them.
+    pub fn children(&self) -> Vec<(ContextId, W)> {
+        self.links.iter().filter_map(|(_, l)| Some((l.child?, l.way.clone()))).collect()
+    }
+
+    /// Every context known to live below.
+    pub fn below(&self) -> Vec<ContextId> {
+        self.routes.iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Removes a link and all that lives behind it.
+    pub fn remove_link(&mut self, link: LinkId) -> Option<Lost<W>> {
+        let at = self.links.binary_search_by_key(&link, |(id, _)| *id).ok()?;
+        let (_, removed) = self.links.remove(at);
+        let mut contexts: Vec<_> = removed.child.into_iter().collect();
+        let behind = self.routes.iter().filter(|(_, l)| *l == link).map(|(id, _)| *id);
+        contexts.extend(behind.filter(|id| removed.child != Some(*id)));
+        self.routes.retain(|(_, l)| *l != link);
+        Some(self.lost(contexts, None))
+    }
+
+    /// Removes one context, as `link` says that it is gone. Nothing is lost if it did not live there;
+    /// from the parent any is believed.
+    pub fn remove_route(&mut self, link: LinkId, id: ContextId) -> Option<Lost<W>> {
+        if self.child_of(link).is_some() {
+            let at = self.routes.binary_search(&(id, link)).ok()?;
+            self.routes.remove(at);
+        }
+        Some(self.lost(vec![id], Some(link)))
+    }
+
+    fn lost(&mut self, contexts: Vec<ContextId>, told_by: Option<LinkId>) -> Lost<W> {
+        let mut tell = Vec::new();
+        for id in &contexts {
+            for (link, l) in &mut self.links {
+                let talked = l.talked.binary_search(id).map(|at| l.talked.remove(at)).is_ok();
+                if Some(*link) != told_by && (talked || l.child.is_none()) {
+                    tell.push(Tell { gone: *id, child: l.child, way: l.way.clone() });
+                }
+            }
+        }
+        Lost { contexts, tell }
+    }
+
+    fn add(&mut self, link: Link<W>) -> LinkId {
+        self.count += 1;
+        self.links.push((LinkId(self.count), link));
+        LinkId(self.count)
+    }
+
+    fn insert_route(&mut self, id: ContextId, link: LinkId) {
+        let at = self.routes.partition_point(|(other, _)| *other < id);
+        self.routes.insert(at, (id, link));
+    }
+
+    fn is_leased(&self, id: ContextId) -> bool {
+        let mut children = self.links.iter().filter(|(_, link)| link.child.is_some());
+        children.any(|(_, link)| link.leases.iter().any(|lease| lease.has(id)))
+    }
+
+    fn parent(&self) -> Option<LinkId> {
+        self.links.iter().find(|(_, link)| link.child.is_none()).map(|(id, _)| *id)
+    }
+
+    fn link(&self, link: LinkId) -> Option<&Link<W>> {
+        let at = self.links.binary_search_by_key(&link, |(id, _)| *id).ok()?;
+        Some(&self.links[at].1)
+    }
+
+    fn link_mut(&mut self, link: LinkId) -> Option<&mut Link<W>> {
+        let at = self.links.binary_search_by_key(&link, |(id, _)| *id).ok()?;
+        Some(&mut self.links[at].1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Lease = Lease { first: 100, count: 10 };
+
+    fn table() -> (Table<&'static str>, LinkId, LinkId, LinkId) {
+        let mut table = Table::default();
+        let parent = table.add_parent("parent");
+        let a = table.add_child(ContextId(7), LEASE, "a");
+        let b = table.add_child(ContextId(8), Lease { first: 200, count: 10 }, "b");
+        (table, parent, a, b)
+    }
+
+    #[test]
+    fn messages_go_down_where_the_context_lives_and_else_up() {
+        let (mut table, parent, a, b) = table();
+        assert_eq!(table.add_route(a, ContextId(100)), Ok(()));
+        assert_eq!(table.way_to(ContextId(100), None), Some("a"));
+        assert_eq!(table.way_to(ContextId(100), Some(b)), Some("a"));
+        assert_eq!(table.way_to(ContextId(7), Some(parent)), Some("a"));
+        assert_eq!(table.way_to(ContextId(0), Some(a)), Some("parent"));
+    }
+
+    #[test]
+    fn nothing_goes_back_where_it_came_from() {
+        let (mut table, parent, a, _) = table();
+        assert_eq!(table.way_to(ContextId(55), Some(parent)), None);
+        assert_eq!(table.way_to(ContextId(7), Some(a)), None);
+    }
+
+    #[test]
+    fn what_could_only_live_below_does_not_go_up() {
+        let (mut table, _, _, b) = table();
+        assert_eq!(table.way_to(ContextId(105), Some(b)), None);
+    }
+
+    #[test]
+    fn a_child_speaks_for_itself_and_its_lease_alone() {
+        let (table, parent, a, _) = table();
+        assert!(table.may_speak_for(a, ContextId(7)) && table.may_speak_for(a, ContextId(109)));
+        for other in [0, 8, 110, 200] {
+            assert!(!table.may_speak_for(a, ContextId(other)), "{other}");
+            assert!(table.may_speak_for(parent, ContextId(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn routes_outside_the_lease_or_told_twice_are_refused() {
+        let (mut table, _, a, b) = table();
+        assert!(table.add_route(a, ContextId(200)).is_err());
+        assert!(table.add_route(a, ContextId(100)).is_ok());
+        assert!(table.add_route(a, ContextId(100)).is_err());
+        assert!(table.add_route(b, ContextId(100)).is_err());
+        assert!(table.remove_route(b, ContextId(100)).is_none());
+    }
+
+    #[test]
+    fn an_end_is_told_to_the_parent_and_to_who_talked_to_the_lost() {
+        let (mut table, _, a, b) = table();
+        table.add_route(a, ContextId(100)).unwrap();
+        table.way_to(ContextId(100), Some(b));
+        let lost = table.remove_link(a).unwrap();
+        assert_eq!(lost.contexts, [ContextId(7), ContextId(100)]);
+        let tell = |gone, child, way| Tell { gone: ContextId(gone), child, way };
+        let b = tell(100, Some(ContextId(8)), "b");
+        assert_eq!(lost.tell, [tell(7, None, "parent"), tell(100, None, "parent"), b]);
+        assert_eq!(table.way_to(ContextId(7), Some(b)), Some("parent"));
+        assert!(table.remove_link(a).is_none());
+    }
+}
