@@ -31,6 +31,8 @@ impl Handle {
     pub const CONNECT: Handle = Handle(6);
     /// The first message to a new context: who it is.
     pub const CONFIGURE: Handle = Handle(7);
+    /// A context that holds a Sender tells the Receiver's context that another holds one, too.
+    pub const HOLD: Handle = Handle(8);
     /// Handles below this one are given out by this library's protocol alone.
     pub const FIRST_DYNAMIC: Handle = Handle(256);
     /// Receivers' handles are random and at least this, so that they cannot be guessed and never

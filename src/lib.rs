@@ -10,7 +10,6 @@ mod wire;
 mod io;
 mod route;
 mod call;
-mod connect;
 
 pub use call::context::CallContext;
 pub use call::function;

@@ -3,14 +3,14 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
-use crate::limits::READ_BYTES;
+use crate::limits::{READ_BYTES, SHUTDOWN_GRACE};
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Event, Interest, Poller};
 use crate::trace::{self, Level};
@@ -45,7 +45,8 @@ pub struct Turn {
     keys: usize,
     timers: Timers,
     buffer: Vec<u8>,
-    stopped: bool,
+    /// When a shutdown that was asked for has waited long enough.
+    stopping: Option<Instant>,
 }
 
 struct Stream {
@@ -54,7 +55,7 @@ struct Stream {
     outbox: Option<Arc<Outbox>>,
     /// Whether the outbox writes to another descriptor than `receive`.
     split: bool,
-    /// Whether it only tells that it is ready.
+    /// Whether it only tells that it is ready. Such a one, a process, outlives a shutdown's begin.
     watched: bool,
     reading: bool,
     writing: bool,
@@ -73,7 +74,7 @@ impl Turn {
             keys: 0,
             timers: Timers::default(),
             buffer: Vec::new(),
-            stopped: false,
+            stopping: None,
         }
     }
 
@@ -194,9 +195,23 @@ impl Turn {
         self.timers.cancel(timer);
     }
 
-    /// Ends the loop after this turn.
+    /// Closes every stream, then ends the loop when every watched process has ended, or in time.
     pub fn stop(&mut self) {
-        self.stopped = true;
+        if self.stopping.is_none() {
+            self.stopping = Instant::now().checked_add(SHUTDOWN_GRACE);
+        }
+        for key in self.streams.iter().filter(|s| !s.watched).map(|s| s.key).collect::<Vec<_>>() {
+            self.close(key, &Death::of(Cause::Shutdown));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopping.is_some_and(|at| self.streams.is_empty() || at <= Instant::now())
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        let next = self.timers.next().into_iter().chain(self.stopping).min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// The whole loop: the one place that blocks in poll.
@@ -207,13 +222,11 @@ impl Turn {
             while let Some(action) = self.timers.due(Instant::now()) {
                 action(self);
             }
-            if self.stopped {
+            if self.is_over() {
                 return self.close_all();
             }
-            let now = Instant::now();
-            let timeout = self.timers.next().map(|at| at.saturating_duration_since(now));
             events.clear();
-            if let Err(Errno(errno)) = self.poller.wait(&mut events, timeout) {
+            if let Err(Errno(errno)) = self.poller.wait(&mut events, self.next_timeout()) {
                 trace::event(Level::Error, "poll failed", &[errno as u64]);
                 return self.close_all();
             }

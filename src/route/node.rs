@@ -307,6 +307,16 @@ impl Node {
         r.finish()
     }
 
+    /// Who takes data at this handle of ours.
+    pub fn data_at(&self, handle: Handle) -> Option<Arc<dyn Deliver>> {
+        self.handles().data_at(handle)
+    }
+
+    /// The lane that keeps the order of what was sent to this handle before.
+    pub fn lane(&self, dst: ContextId, handle: Handle) -> Lane {
+        self.credit.lane((dst, handle))
+    }
+
     /// Nothing more is sent to this handle.
     pub fn forget_room(&self, dst: ContextId, handle: Handle) {
         self.credit.forget((dst, handle));

@@ -17,6 +17,9 @@ pub trait Deliver: Send + Sync {
     /// In place of a message: why `from` sends none, or no more.
     fn dead(&self, turn: &mut Turn, from: ContextId, death: Death);
 
+    /// `giver` has given `taker` a Sender to this handle, or has taken that back.
+    fn held(&self, _giver: ContextId, _taker: ContextId, _taken_back: bool) {}
+
     /// A context is gone; told to handles that data arrives at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }
@@ -106,6 +109,12 @@ impl Handles {
             self.entries.remove(at);
         }
         Ok(to)
+    }
+
+    /// Who takes data at this handle.
+    pub fn data_at(&self, handle: Handle) -> Option<Arc<dyn Deliver>> {
+        let entry = &self.entries[self.find(handle)?].1;
+        (entry.accepts == Kind::Data).then(|| entry.to.clone())
     }
 
     /// Takes those whose wait ends with `id`, and names those that data arrives at.

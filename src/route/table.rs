@@ -272,8 +272,8 @@ mod tests {
         let lost = table.remove_link(a).unwrap();
         assert_eq!(lost.contexts, [ContextId(7), ContextId(100)]);
         let tell = |gone, child, way| Tell { gone: ContextId(gone), child, way };
-        let b = tell(100, Some(ContextId(8)), "b");
-        assert_eq!(lost.tell, [tell(7, None, "parent"), tell(100, None, "parent"), b]);
+        let talker = tell(100, Some(ContextId(8)), "b");
+        assert_eq!(lost.tell, [tell(7, None, "parent"), tell(100, None, "parent"), talker]);
         assert_eq!(table.way_to(ContextId(7), Some(b)), Some("parent"));
         assert!(table.remove_link(a).is_none());
     }
