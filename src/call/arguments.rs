@@ -124,3 +124,63 @@ arguments! {
     A1 T1 a1 A2 T2 a2 A3 T3 a3 A4 T4 a4 A5 T5 a5;
     A1 T1 a1 A2 T2 a2 A3 T3 a3 A4 T4 a4 A5 T5 a5 A6 T6 a6;
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::call::registry::testing::call;
+    use std::path::{Path, PathBuf};
+
+    fn length(text: &str) -> usize {
+        text.len()
+    }
+
+    #[test]
+    fn texts_and_paths_are_sent_as_they_are() {
+        let owned = String::from("abc");
+        assert_eq!(call(length, &owned), Ok(3));
+        assert_eq!(call(length, owned), Ok(3));
+        for text in ["a", "b"].iter() {
+            assert_eq!(call(length, text), Ok(1));
+        }
+        fn depth(path: &Path) -> usize {
+            path.components().count()
+        }
+        let path = PathBuf::from("/a/b");
+        assert_eq!(call(depth, path.as_path()), Ok(3));
+        assert_eq!(call(depth, &path), Ok(3));
+        assert_eq!(call(depth, "/a"), Ok(2));
+    }
+
+    #[test]
+    fn slices_and_arrays_are_sent_as_vectors() {
+        fn sum(values: Vec<u32>) -> u32 {
+            values.iter().sum()
+        }
+        fn join(texts: Vec<String>) -> String {
+            texts.concat()
+        }
+        assert_eq!(call(sum, [1, 2]), Ok(3));
+        assert_eq!(call(sum, &[1, 2]), Ok(3));
+        assert_eq!(call(sum, &[1, 2][..]), Ok(3));
+        assert_eq!(call(sum, vec![]), Ok(0));
+        assert_eq!(call(join, ["a", "b"]).unwrap(), "ab");
+        fn bytes(bytes: &[u8]) -> Vec<u8> {
+            bytes.to_vec()
+        }
+        assert_eq!(call(bytes, b"raw"), Ok(b"raw".to_vec()));
+        assert_eq!(call(bytes, vec![1, 2]), Ok(vec![1, 2]));
+    }
+
+    #[test]
+    fn options_and_tuples_infer() {
+        fn or_zero(value: Option<String>) -> usize {
+            value.map_or(0, |text| text.len())
+        }
+        assert_eq!(call(or_zero, None), Ok(0));
+        assert_eq!(call(or_zero, Some("a".into())), Ok(1));
+        fn one_tuple(pair: (u32, u64)) -> u64 {
+            u64::from(pair.0) + pair.1
+        }
+        assert_eq!(call(one_tuple, (1, 2)), Ok(3));
+    }
+}

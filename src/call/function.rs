@@ -1,16 +1,87 @@
 //! What makes a plain `fn` callable from another context.
+//!
+//! ```
+//! use mitogen::{CallContext, function::{Function, Signature}};
+//! use std::{io, path::Path};
+//!
+//! /// Bytes used below `path`. Runs wherever it is called.
+//! fn disk_usage(path: &Path) -> io::Result<u64> {
+//!     Ok(path.metadata()?.len())
+//! }
+//!
+//! /// A function that wants its surroundings names them.
+//! fn greet(_: &CallContext, names: Vec<String>) -> String {
+//!     names.join(" and ")
+//! }
+//!
+//! fn is_callable<F: Signature<M> + Function<M>, M>(_: F) {}
+//! is_callable(disk_usage);
+//! is_callable(greet);
+//! is_callable(std::fs::read_to_string::<std::path::PathBuf>);
+//! ```
+//!
+//! # What a remote function may be
+//! Any plain `fn` that has a name: free, associated, of a trait, inside another function, or one
+//! instance of a generic one (`sum::<u64>`, `chunk::<16>`).
+//!
+//! | it takes | the caller passes |
+//! |---|---|
+//! | a value: what has [`Decode`](crate::Decode) | the value or a reference to it |
+//! | `&str`, `String` | `"text"`, a `String`, `&String` |
+//! | `&Path`, `PathBuf` | the same, or `&Path`, `PathBuf`, `&PathBuf` |
+//! | `&[u8]`, `Vec<u8>`, `Vec<T>` | a `Vec`, a slice, an array, or a reference to one |
+//! | `&CallContext`, at any place | nothing: it is the call's surroundings |
+//!
+//! At most six arguments are passed: none as `()`, one as it is, several as a tuple. What is
+//! borrowed lives until the function returns, and is not copied.
+//!
+//! It returns a value, or a `Result` of one. A `Result` on top is always the outcome of the call:
+//! its error, of any type that converts into `Box<dyn Error>`, arrives as a
+//! [`CallError`](crate::error::CallError) with the texts of all its sources. A `Result` further
+//! inside is a value like others. Types of your own become values by
+//! [`value!`](crate::value); with an `Encode` and `Decode` written by hand, they need
+//! [`Reply`] too, in order to be returned.
+//!
+//! # What it may not be
+//! | it is | write instead |
+//! |---|---|
+//! | a closure, a `fn` pointer: they have no name | a `fn`, and pass what it would capture |
+//! | `async`, `unsafe`, `extern "C"`, one that never returns | a plain `fn` that calls it |
+//! | of more than six arguments | a struct or a tuple for some of them |
+//! | one that takes `&T` of another `T`, or `&mut T` | `T`, and return what it became |
+//! | one that takes `&'static str`, or `f::<&Path>` of a generic `f` | `&str`; `f::<PathBuf>` |
+//! | one that returns a borrow | an owned value: `String`, `Vec`, `PathBuf` |
+//! | one that fails with `Box<dyn Error + Send + Sync>` | `Box<dyn Error>` |
+//! | one of two that have one name, as in two blocks of a function | another name or place |
+//!
+//! The compiler refuses most of these where the function is registered or called, and names the
+//! type at fault; of `&'static str` and `f::<&Path>` it says ``implementation of `FnOnce` is not
+//! general enough``. A closure that captures nothing, and a second function of one name, are
+//! refused when the program starts; a closure that captures a `Copy` value, when it is built (a
+//! mere `cargo check` lets it pass).
+//!
+//! # Inference
+//! An argument that is `x.into()`, `x.parse()?` or `x.collect()` as a whole has no type of its
+//! own here: name it (`String::from(x)`, `x.parse::<u64>()?`). Integers are not widened: a `u32`
+//! variable is no `u64`, though a literal is either. `Option<&str>` and `Vec<&str>` are not sent as
+//! `Option<String>` and `Vec<String>`; `["a", "b"]` and `Some("a".into())` are.
+//!
+//! # Both ends
+//! A function is known by its full name and by the *shape* of what it takes and returns: primitive
+//! types, and names and order of fields and variants. Where shapes differ, the call fails with both
+//! of them, before anything is decoded. `&str` and `String` have one shape, as any type has after
+//! it was only moved or renamed.
 
-use std::error::Error;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use crate::call::arguments::{Arguments, Sends};
 use crate::call::context::CallContext;
-use crate::call::registry::ANSWER_VALUE;
+use crate::call::reply::outcome;
+pub use crate::call::reply::{Fails, Reply};
 use crate::error::CallFailure;
-use crate::limits::{ERROR_CHAIN_MAX, ERROR_TEXT_BYTES_MAX};
-use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
+use crate::wire::codec::{Decode, Malformed, Reader, Shape, Writer};
 
 /// A plain `fn`, whatever it takes and returns; `M` is its type as a `fn` pointer.
 ///
@@ -19,7 +90,8 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called from another context",
     label = "expected a plain `fn` of at most six arguments",
-    note = "name the `fn` itself: not its result, not a `fn` pointer, not an `unsafe` or `extern` one",
+    note = "name the `fn` itself: not its result, not a `fn` pointer, not an `unsafe` or `extern` \
+            one",
     note = "more than six arguments: pass a struct or a tuple"
 )]
 pub trait Signature<M>: Copy + Send + Sync + 'static {}
@@ -30,7 +102,8 @@ pub trait Signature<M>: Copy + Send + Sync + 'static {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be called from another context",
     label = "expected a plain `fn` of at most six arguments",
-    note = "name the `fn` itself: not its result, not a `fn` pointer, not an `unsafe` or `extern` one",
+    note = "name the `fn` itself: not its result, not a `fn` pointer, not an `unsafe` or `extern` \
+            one",
     note = "more than six arguments: pass a struct or a tuple"
 )]
 pub trait Function<M>: Signature<M> {
@@ -58,7 +131,8 @@ pub trait Function<M>: Signature<M> {
     message = "`{Self}` cannot be the parameter of a remote function",
     label = "`{Self}` cannot arrive from another context",
     note = "if the type is yours, put its definition in `mitogen::value! {{ .. }}`",
-    note = "a remote function takes and returns values; it may also borrow `&str`, `&[u8]`, `&Path`, and `&CallContext`"
+    note = "a remote function takes and returns values; it may also borrow `&str`, `&[u8]`, \
+            `&Path`, and `&CallContext`"
 )]
 pub trait Argument {
     /// The same type, with the lifetime of one call.
@@ -92,88 +166,6 @@ pub trait AtMostSix {}
 /// What stands for the tuple of more than six.
 #[doc(hidden)]
 pub struct TooManyArguments(());
-
-/// What a remote function may return: a value, or a `Result` of one.
-#[diagnostic::on_unimplemented(
-    message = "a remote function cannot return `{Self}`",
-    label = "expected a value, or a `Result` of one",
-    note = "if the type is yours, put its definition in `mitogen::value! {{ .. }}`",
-    note = "it owns what it carries: return `String` for `&str`, `Vec` for a slice; an `async fn` returns no value"
-)]
-pub trait Reply {
-    /// The value on success.
-    type Value: Decode;
-
-    /// The outcome of the call.
-    #[doc(hidden)]
-    fn into_reply(self) -> Result<Self::Value, CallFailure>;
-}
-
-/// What may be the error of a remote function: all that converts into `Box<dyn Error>`.
-///
-/// Its message and those of its sources arrive, and the name of its type.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the error of a remote function",
-    label = "`{Self}` does not convert into `Box<dyn Error>`",
-    note = "it may be any type with `std::error::Error`, `String`, `&str`, or `Box<dyn Error>`; for `Box<dyn Error + Send + Sync>` write `Box<dyn Error>`"
-)]
-pub trait Fails {
-    /// The error, its type forgotten.
-    #[doc(hidden)]
-    fn boxed(self) -> Box<dyn Error>;
-}
-
-#[diagnostic::do_not_recommend]
-impl<E: Into<Box<dyn Error>>> Fails for E {
-    fn boxed(self) -> Box<dyn Error> {
-        self.into()
-    }
-}
-
-impl<T: Decode, E: Fails> Reply for Result<T, E> {
-    type Value = T;
-
-    fn into_reply(self) -> Result<T, CallFailure> {
-        self.map_err(|error| failure(std::any::type_name::<E>(), &*error.boxed()))
-    }
-}
-
-/// Makes values results of functions. Not a blanket: `Result` would be one of them, and is not.
-macro_rules! reply {
-    ($([$($generics:tt)*] $t:ty;)*) => { $(
-        impl<$($generics)*> Reply for $t {
-            type Value = Self;
-
-            fn into_reply(self) -> Result<Self, CallFailure> {
-                Ok(self)
-            }
-        }
-    )* };
-}
-reply! {
-    [] u16; [] u32; [] u64; [] usize; [] String;
-}
-
-/// What travels of an error: the texts, outermost first, shortened to what is reasonable.
-fn failure(type_name: &str, error: &dyn Error) -> CallFailure {
-    let mut chain = Vec::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause.filter(|_| chain.len() < ERROR_CHAIN_MAX) {
-        chain.push(shortened(error.to_string()));
-        cause = error.source();
-    }
-    CallFailure::Error { type_name: shortened(type_name.to_owned()), chain }
-}
-
-/// The text, cut at the last character boundary within the limit.
-fn shortened(mut text: String) -> String {
-    let mut end = text.len().min(ERROR_TEXT_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
 
 impl<T: Decode> Argument for T {
     type At<'a> = T;
@@ -221,8 +213,7 @@ impl Argument for &[u8] {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("vec");
-        s.word("u8");
+        <Vec<u8> as Decode>::shape(s);
     }
 }
 
@@ -235,7 +226,7 @@ impl Argument for &Path {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("path");
+        <PathBuf as Decode>::shape(s);
     }
 }
 
@@ -330,17 +321,95 @@ arity!(take5: A a B b C c D d E e);
 arity!(take6: A a B b C c D d E e G g);
 arity!(take7: A a B b C c D d E e G g H h; sent!(A B C D E G H): AtMostSix);
 
-/// Appends the value of a reply, or hands back its failure.
-#[inline(never)]
-fn outcome<R: Reply>(reply: R, w: &mut Writer<'_>) -> Result<(), Box<CallFailure>> {
-    let value = reply.into_reply()?;
-    w.put_u8(ANSWER_VALUE);
-    value.encode(w);
-    Ok(())
-}
-
 #[cold]
 #[inline(never)]
 fn malformed(malformed: Malformed) -> Box<CallFailure> {
     Box::new(CallFailure::Arguments(malformed.0.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::registry::testing::{call, failed};
+
+    fn none() -> u32 {
+        7
+    }
+    fn unit(_: u32) {}
+    fn length(text: &str) -> usize {
+        text.len()
+    }
+    fn six(a: u16, b: u32, c: u64, d: &str, e: &[u8], f: &Path) -> String {
+        format!("{a} {b} {c} {d} {e:?} {}", f.display())
+    }
+    fn six_and_context(a: u16, b: u16, c: u16, _: &CallContext, d: u16, e: u16, f: u16) -> u16 {
+        a + b + c + d + e + f
+    }
+    fn context_first(_: &CallContext, text: String) -> String {
+        text
+    }
+    fn one_lifetime<'a>(_: &'a CallContext, a: &'a str, b: &'a str) -> String {
+        [a, b].concat()
+    }
+    fn two_lifetimes<'a, 'b>(_: &CallContext, a: &'a str, b: &'b str) -> String {
+        [a, b].concat()
+    }
+    fn konst<const N: u32>() -> u32 {
+        N
+    }
+    fn generic<T: Decode + Into<u64>>(value: T) -> u64 {
+        value.into()
+    }
+    trait Named {
+        fn name() -> String;
+    }
+    struct S;
+    impl S {
+        fn associated(value: u32) -> u32 {
+            value + 1
+        }
+    }
+    impl Named for S {
+        fn name() -> String {
+            "S".into()
+        }
+    }
+
+    #[test]
+    fn functions_of_every_arity_are_called() {
+        assert_eq!(call(none, ()), Ok(7));
+        assert_eq!(call(unit, 1), Ok(()));
+        assert_eq!(call(length, "four"), Ok(4));
+        let args = (1, 2, 3, "x", b"y", "/z");
+        assert_eq!(call(six, args).unwrap(), "1 2 3 x [121] /z");
+    }
+
+    #[test]
+    fn the_context_is_no_argument_and_stands_anywhere() {
+        assert_eq!(call(six_and_context, (1, 2, 3, 4, 5, 6)), Ok(21));
+        assert_eq!(call(context_first, "x").unwrap(), "x");
+        assert_eq!(call(one_lifetime, ("a", "b")).unwrap(), "ab");
+        assert_eq!(call(two_lifetimes, ("a", String::from("b"))).unwrap(), "ab");
+    }
+
+    #[test]
+    fn functions_of_every_kind_are_called() {
+        fn inner() -> u32 {
+            8
+        }
+        assert_eq!(call(konst::<3>, ()), Ok(3));
+        assert_eq!(call(generic::<u32>, 5), Ok(5));
+        assert_eq!(call(S::associated, 1), Ok(2));
+        assert_eq!(call(<S as Named>::name, ()).unwrap(), "S");
+        assert_eq!(call(inner, ()), Ok(8));
+        let called = (|| {
+            fn inside_a_closure() -> u32 {
+                9
+            }
+            call(inside_a_closure, ())
+        })();
+        assert_eq!(called, Ok(9));
+        let (type_name, _) = failed(call(std::fs::read_to_string::<PathBuf>, "/no/such/file"));
+        assert_eq!(type_name, "std::io::error::Error");
+    }
 }

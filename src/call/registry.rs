@@ -5,13 +5,9 @@ use std::any::{TypeId, type_name};
 
 use crate::call::context::CallContext;
 use crate::call::function::{Function, Signature};
+use crate::call::reply::ANSWER_FAILURE;
 use crate::error::CallFailure;
 use crate::wire::codec::{Encode, Reader, Shape, Writer, hash_name};
-
-/// The first byte of an answer's body: the value follows.
-pub const ANSWER_VALUE: u8 = 0;
-/// The first byte of an answer's body: the failure follows.
-pub const ANSWER_FAILURE: u8 = 1;
 
 type Outcome = Result<(), Box<CallFailure>>;
 type Thunk =
@@ -60,7 +56,7 @@ impl Entry {
 /// Appends the body of the answer to a call that failed.
 pub fn put_failed(failure: &CallFailure, w: &mut Writer<'_>) {
     w.put_u8(ANSWER_FAILURE);
-    put_failure(failure, w);
+    failure.encode(w);
 }
 
 /// What a fingerprint from another context leads to.
@@ -161,19 +157,146 @@ fn refuse(name: &str, other: &str) -> ! {
     panic!("the names {name} and {other} have one hash: rename one of the functions");
 }
 
-fn put_failure(failure: &CallFailure, w: &mut Writer<'_>) {
-    let (kind, texts): (u8, &[&String]) = match failure {
-        CallFailure::Error { type_name, chain } => {
-            w.put_u8(0);
-            type_name.encode(w);
-            w.put_varint(chain.len() as u64);
-            return chain.iter().for_each(|text| text.encode(w));
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+    use crate::call::arguments::Arguments;
+    use crate::call::reply::ANSWER_VALUE;
+    use crate::wire::codec::Decode;
+    use std::fmt;
+
+    /// Calls by way of bytes, as another context would.
+    #[track_caller]
+    pub fn call<F, M>(f: F, args: impl Arguments<F::Args>) -> Result<F::Output, CallFailure>
+    where
+        F: Signature<M> + Function<M>,
+    {
+        let mut registry = Registry::new();
+        registry.add(f);
+        let fingerprint = registry.find_local(TypeId::of::<F>()).unwrap().fingerprint();
+        let mut w = Writer::new(Vec::new(), None);
+        args.encode_args(&mut w);
+        let sent = w.finish().unwrap();
+        let Found::Entry(entry) = registry.find(fingerprint) else { panic!("not found") };
+        let mut w = Writer::new(Vec::new(), None);
+        let served = entry.serve(&CallContext {}, &mut Reader::new(&sent, None), &mut w);
+        let answer = w.finish().unwrap();
+        let mut r = Reader::new(&answer[1..], None);
+        let outcome = match answer[0] {
+            ANSWER_VALUE => Ok(F::Output::decode(&mut r).unwrap()),
+            _ => Err(CallFailure::decode(&mut r).unwrap()),
+        };
+        r.finish().unwrap();
+        assert_eq!(served.is_ok(), outcome.is_ok());
+        outcome
+    }
+
+    /// The type's name and the texts of a failed call.
+    #[track_caller]
+    pub fn failed<T: fmt::Debug>(outcome: Result<T, CallFailure>) -> (String, Vec<String>) {
+        match outcome {
+            Err(CallFailure::Error { type_name, chain }) => (type_name, chain),
+            other => panic!("{other:?}"),
         }
-        CallFailure::Panic(text) => (1, &[text]),
-        CallFailure::Unknown => (2, &[]),
-        CallFailure::Signature { there, here } => (3, &[there, here]),
-        CallFailure::Arguments(text) => (4, &[text]),
-    };
-    w.put_u8(kind);
-    texts.iter().for_each(|text| text.encode(w));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    fn none() -> u32 {
+        7
+    }
+    fn unit(_: u32) {}
+    fn length(text: &str) -> usize {
+        text.len()
+    }
+
+    #[track_caller]
+    fn served(registry: &Registry, fingerprint: u64, bytes: &[u8]) -> CallFailure {
+        let Found::Entry(entry) = registry.find(fingerprint) else { panic!("not found") };
+        let mut w = Writer::new(Vec::new(), None);
+        let served = entry.serve(&CallContext {}, &mut Reader::new(bytes, None), &mut w);
+        *served.unwrap_err()
+    }
+
+    #[test]
+    fn arguments_that_do_not_decode_fail_the_call() {
+        let mut registry = Registry::new();
+        registry.add(length);
+        let fingerprint = registry.find_local(id(length)).unwrap().fingerprint();
+        let failure = |bytes: &[u8]| served(&registry, fingerprint, bytes);
+        assert_eq!(failure(&[]), CallFailure::Arguments("too short".into()));
+        assert_eq!(failure(&[1, 0xff]), CallFailure::Arguments("not UTF-8".into()));
+        assert_eq!(failure(&[0, 0]), CallFailure::Arguments("too long".into()));
+    }
+
+    fn id<F: 'static>(_: F) -> TypeId {
+        TypeId::of::<F>()
+    }
+
+    #[test]
+    fn what_is_not_there_is_unknown_or_of_another_signature() {
+        let mut registry = Registry::new();
+        registry.add(length);
+        registry.add(none);
+        registry.add(unit);
+        registry.add(unit);
+        assert!(registry.find_local(id(id::<u8>)).is_none());
+        for function in [id(length), id(none), id(unit)] {
+            let entry = registry.find_local(function).unwrap();
+            let fingerprint = entry.fingerprint();
+            assert!(matches!(registry.find(fingerprint), Found::Entry(e) if e.name == entry.name));
+            let other = registry.find(fingerprint ^ 1);
+            assert!(matches!(other, Found::OtherSignature(e) if e.name == entry.name));
+            assert!(matches!(registry.find(fingerprint ^ 1 << 32), Found::Unknown));
+        }
+        assert!(matches!(registry.find(0), Found::Unknown));
+        assert!(matches!(registry.find(u64::MAX), Found::Unknown));
+    }
+
+    #[test]
+    fn a_shape_is_told_in_words_and_borrows_look_like_values() {
+        fn owned(_: String, _: Vec<u8>, _: PathBuf) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn borrowed(_: &CallContext, _: &str, _: &[u8], _: &Path) -> u64 {
+            0
+        }
+        let mut registry = Registry::new();
+        registry.add(owned);
+        registry.add(borrowed);
+        let text = registry.find_local(id(owned)).unwrap().shape_text();
+        assert_eq!(text, registry.find_local(id(borrowed)).unwrap().shape_text());
+        assert_eq!(text, "fn str vec u8 path -> u64");
+    }
+
+    #[test]
+    #[should_panic = "a closure has no name of its own: write fn instead of mitogen::"]
+    fn a_closure_is_refused() {
+        Registry::new().add(|a: u32| a);
+    }
+
+    #[test]
+    #[should_panic = "::twin: rename one or move it"]
+    fn two_functions_of_one_name_are_refused() {
+        let mut registry = Registry::new();
+        {
+            fn twin() {}
+            registry.add(twin);
+        }
+        {
+            fn twin() {}
+            registry.add(twin);
+        }
+    }
+
+    #[test]
+    #[should_panic = "the names plumless and buckeroo have one hash: rename one of the functions"]
+    fn names_of_one_hash_are_refused() {
+        refuse("plumless", "buckeroo");
+    }
 }

@@ -17,7 +17,7 @@
 /// }
 /// # fn main() {
 /// let usage = Usage { path: "/var".into(), bytes: 4096 };
-/// # let _ = (usage, Meters(1).0, [Event::Started, Event::Line("".into())].len());
+/// # let _ = (usage, Meters(1).0, Event::<u8>::Started, Event::<u8>::Line("".into()));
 /// # let _ = Event::Other { code: 1, with: 2u32 };
 /// # }
 /// ```
@@ -285,6 +285,8 @@ mod tests {
         #[derive(Debug, PartialEq, Clone, Copy)]
         #[repr(u8)]
         enum Level { Low = 3, High = 7 }
+        #[derive(Debug, PartialEq)]
+        enum Tree { Leaf(u8), Node(Vec<Tree>) }
     }
 
     #[track_caller]
@@ -342,5 +344,19 @@ mod tests {
     fn a_type_inside_itself_of_other_parameters_is_spelled_out() {
         let shape = Shape::text(Page::<Page<u16>>::shape);
         assert_eq!(shape, "struct { items struct { items u16 next u64 } next u64 }");
+    }
+
+    #[test]
+    fn a_type_inside_itself_travels() {
+        travels(Tree::Node(vec![Tree::Leaf(1), Tree::Node(vec![])]));
+        let shape = Shape::text(Tree::shape);
+        assert_eq!(shape, "enum { Leaf { 0 u8 } Node { 0 vec ^ } }");
+    }
+
+    #[test]
+    fn a_value_that_nests_too_deeply_is_malformed() {
+        let bytes = [1; 1000];
+        let decoded = Tree::decode(&mut Reader::new(&bytes, None));
+        assert_eq!(decoded, Err(Malformed("nested too deeply")));
     }
 }
