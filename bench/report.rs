@@ -177,7 +177,7 @@ impl Report {
         for remark in &self.remarks {
             println!("not measured: {remark}");
         }
-        println!("x: ratio to the floor of the same run, which alone can be compared.");
+        println!("x: in floors of the same run (or how much above it): only that can be compared.");
     }
 
     fn line(&self, row: &(&str, &str, &str, Budget)) -> Vec<String> {
@@ -190,12 +190,14 @@ impl Report {
             false => "MISSED",
         };
         let mut line = vec![what.into(), unit.into(), floor_name.into(), number(floor)];
-        line.extend([number(value), ratio(value, floor)]);
+        line.extend([number(value), compare(budget, value, floor)]);
         line.push(format!("{} {verdict}", budget.text()));
         for who in ["mitogen-py", "execnet"] {
             let entry = self.entry(what, who);
             line.push(entry.map_or(String::new(), |entry| number(entry.value)));
-            line.push(entry.map_or(String::new(), |entry| ratio(entry.value, entry.floor)));
+            line.push(
+                entry.map_or(String::new(), |entry| compare(budget, entry.value, entry.floor)),
+            );
         }
         line
     }
@@ -232,7 +234,12 @@ fn number(value: f64) -> String {
     }
 }
 
-fn ratio(value: f64, floor: f64) -> String {
-    let ratio = value / floor;
-    if ratio.is_finite() { number(ratio) } else { String::new() }
+/// The value in floors, or how much more it is where the budget says so.
+fn compare(budget: Budget, value: f64, floor: f64) -> String {
+    match budget {
+        Above(_) if value.is_nan() || floor.is_nan() => String::new(),
+        Above(_) => format!("{:+.0}", value - floor),
+        _ if (value / floor).is_finite() => number(value / floor),
+        _ => String::new(),
+    }
 }

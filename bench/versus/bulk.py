@@ -7,7 +7,7 @@ from common import sample_row
 import functions
 
 BLOCK = 128 << 10
-MIB = int(os.environ.get("MIB", 128))
+MIB = int(os.environ.get("MIB", 512))
 VALUE_MIB = 64
 BULK, VALUE, PEAK = ("bulk through one Sender", "one 64 MiB value",
                      "peak memory of a child after the bulk")
@@ -17,7 +17,7 @@ def in_turn(what, who, mib, rounds, subject):
     """`subject` receives `mib` MiB and returns how many bytes came in how many seconds."""
     floors, values = [], []
     for _ in range(rounds * RUNS):
-        floors.append(floor("bulk", mib)["mb_per_s"])
+        floors.extend(floor("bulk", mib)["mb_per_s"] for _ in range(3))
         got, seconds = subject()
         assert got == mib << 20, got
         values.append(got / 1e6 / seconds)
@@ -46,7 +46,7 @@ def original(router):
         child.call(functions.make_value, VALUE_MIB << 20)
         return clock(lambda: len(child.call(functions.take_value)))
 
-    in_turn(BULK, "mitogen-py", MIB, 2, lambda: clock(pour))
+    in_turn(BULK, "mitogen-py", MIB, 1, lambda: clock(pour))
     row(PEAK, "mitogen-py", "KiB", proc_kib(pid, "status", "VmHWM"), before, mib=MIB)
     in_turn(VALUE, "mitogen-py", VALUE_MIB, 2, value)
 
