@@ -1,4 +1,4 @@
-"""Memory and wake-ups of children with nothing to do; this thread only sleeps and is not counted."""
+"""Memory and wake-ups of children with nothing to do; this thread sleeps and is not counted."""
 import os
 import time
 

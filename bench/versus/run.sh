@@ -5,7 +5,8 @@ set -e
 cd "$(dirname "$0")/../.."
 sh bench/versus/setup.sh
 # The floors come from the same program as ours.
-FLOORS=$(cargo bench -q --bench budgets --no-run --message-format=json ${BENCH_TARGET:+--target $BENCH_TARGET} |
+FLOORS=$(cargo bench -q --bench budgets --no-run --message-format=json \
+    ${BENCH_TARGET:+--target $BENCH_TARGET} |
     sed -n 's/.*"executable":"\([^"]*budgets[^"]*\)".*/\1/p' | tail -1)
 export FLOORS
 unset PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
