@@ -1,15 +1,17 @@
 //! The budgets of the design, each measured next to its floor in one run:
-//! `cargo bench --bench budgets -- [--floors] [--versus FILE] [WORD...]`.
+//! `cargo bench --bench budgets -- [--floors] [--versus [FILE]] [WORD...]`.
 //!
-//! `--floors` measures nothing of ours; `--versus` adds rows that `bench/versus/run.sh` took of
-//! other programs; a WORD selects the rows that contain it. `RUNS=5` takes five times as many
-//! samples as the default, which is made to be quick.
+//! `--floors` measures nothing of ours. `--versus` has `bench/versus/run.sh` measure the original
+//! and execnet too; what it last took stays in the table; a FILE.jsonl is shown instead. A WORD
+//! selects the rows that contain it. `RUNS=5` takes five times as many samples as the default,
+//! which is made to be quick.
 
 mod floors;
 mod measure;
 mod report;
 mod sshd;
 
+use std::process::Command;
 use std::{env, fs};
 
 use floors::{Echo, SUDO_TRUE, TRUE};
@@ -37,25 +39,32 @@ fn master(arguments: &[&str], rows: &dyn Fn(&mut Report)) -> Outcome<()> {
 
 /// What is neither an option nor the value of one. Cargo itself adds `--bench`.
 fn words(arguments: &[&str]) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match *argument {
-            "--versus" => _ = rest.next(),
-            option if option.starts_with("--") => (),
-            word => words.push(word.to_owned()),
-        }
-    }
-    words
+    let file = versus(arguments).flatten();
+    let words = arguments.iter().filter(|word| !word.starts_with("--") && Some(**word) != file);
+    words.map(|word| (*word).to_owned()).collect()
+}
+
+/// Whether `--versus` was given, and the file after it.
+fn versus<'a>(arguments: &[&'a str]) -> Option<Option<&'a str>> {
+    let at = arguments.iter().position(|&argument| argument == "--versus")?;
+    Some(arguments.get(at + 1).copied().filter(|next| next.ends_with(".jsonl")))
 }
 
 /// Adds the rows of other programs, if there are any, and prints the table.
 fn finish(arguments: &[&str], report: &mut Report) -> Outcome<()> {
-    let named = arguments.iter().position(|&argument| argument == "--versus");
-    match named.and_then(|at| arguments.get(at + 1)) {
-        Some(path) => report.merge(path)?,
-        None if fs::exists(VERSUS_FILE)? => report.merge(VERSUS_FILE)?,
+    match versus(arguments) {
+        Some(Some(path)) => report.merge(path)?,
+        Some(None) => {
+            let mut script = Command::new("sh");
+            script.arg("bench/versus/run.sh").env("FLOORS", env::current_exe()?);
+            if !script.status()?.success() {
+                report.remark("the original and execnet: bench/versus/run.sh failed");
+            }
+        }
         None => (),
+    }
+    if versus(arguments).flatten().is_none() && fs::exists(VERSUS_FILE)? {
+        report.merge(VERSUS_FILE)?;
     }
     report.print();
     Ok(())

@@ -5,8 +5,7 @@ set -e
 cd "$(dirname "$0")/../.."
 sh bench/versus/setup.sh
 # The floors come from the same program as ours.
-FLOORS=$(cargo bench -q --bench budgets --no-run --message-format=json \
-    ${BENCH_TARGET:+--target $BENCH_TARGET} |
+[ -n "$FLOORS" ] || FLOORS=$(cargo bench -q --bench budgets --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*budgets[^"]*\)".*/\1/p' | tail -1)
 export FLOORS
 unset PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
