@@ -10,6 +10,7 @@ mod wire;
 mod io;
 mod route;
 mod call;
+mod module;
 
 pub use call::context::CallContext;
 pub use call::function;

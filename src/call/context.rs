@@ -1,8 +1,252 @@
 //! Another context, as this one sees it; and what a function sees of its call.
 
-/// Another context. Cheap to clone.
-#[derive(Clone)]
-pub struct Context {}
+use std::any::TypeId;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-/// The surroundings of a call, for a function that names it as a parameter.
-pub struct CallContext {}
+use crate::call::arguments::Arguments;
+use crate::call::function::{Function, Signature};
+use crate::call::pending::{Call, Ended, Pending, Unawaited};
+use crate::call::router::Router;
+use crate::call::scope::{Given, Scope};
+use crate::error::{Error, Result};
+use crate::ids::{ContextId, Handle};
+use crate::limits::{NAME_BYTES_MAX, SHUTDOWN_GRACE};
+use crate::route::node::Outgoing;
+use crate::trace::{self, Level};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::Kind;
+
+/// Another context of the tree. Cheap to clone; travels as an argument or a result.
+///
+/// Dropping one ends nothing: a context lives until its connection ends or it is shut down.
+#[derive(Clone)]
+pub struct Context {
+    router: Router,
+    id: ContextId,
+    name: Arc<str>,
+    /// Under whose authority what is sent through it acts.
+    auth: ContextId,
+}
+
+impl Context {
+    pub(crate) fn new(router: &Router, id: ContextId, name: &str, auth: ContextId) -> Context {
+        Context { router: router.clone(), id, name: name.into(), auth }
+    }
+
+    /// Its id.
+    pub fn context_id(&self) -> ContextId {
+        self.id
+    }
+
+    /// Its name: the address of its path unless it was given one; may be empty if only its id is
+    /// known here.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The router through which it is reached.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Calls a function there and waits for its value. A context runs one function at a time, in
+    /// the order they were sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Call`](crate::error::ErrorKind) if the function fails there or is not known
+    /// there, `Closed` if the context is gone, `Usage` if the function is not registered here,
+    /// `TooLarge`, and `System` with `EINTR` after a signal.
+    pub fn call<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Result<F::Output>
+    where
+        F: Signature<M> + Function<M>,
+    {
+        self.call_async(function, args).get()
+    }
+
+    /// Calls a function there, and returns what to wait for. Whatever goes wrong comes out of that.
+    pub fn call_async<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Call<F::Output>
+    where
+        F: Signature<M> + Function<M>,
+    {
+        let _ = function;
+        Call::new(self.begin(TypeId::of::<F>(), &|w| args.encode_args(w)))
+    }
+
+    /// Calls a function there and waits for nothing; a failure is logged here and there.
+    ///
+    /// # Errors
+    /// Those of sending, as for [`Context::call`].
+    pub fn call_no_reply<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Result<()>
+    where
+        F: Signature<M> + Function<M>,
+    {
+        let _ = function;
+        self.begin_unawaited(TypeId::of::<F>(), &|w| args.encode_args(w))
+    }
+
+    fn begin(&self, function: TypeId, args: &dyn Fn(&mut Writer<'_>)) -> Result<Pending> {
+        let (payload, given) = self.encode_call(function, args)?;
+        let pending = Pending::new(&self.router, self.id, function, given)?;
+        match self.router.node().send(&self.outgoing(pending.handle()), payload) {
+            Ok(()) => Ok(pending),
+            Err(error) => {
+                pending.unsent();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin_unawaited(&self, function: TypeId, args: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
+        let (payload, given) = self.encode_call(function, args)?;
+        let unawaited = Arc::new(Unawaited(given));
+        let handle = self.router.node().listen_for_answer(self.id, unawaited.clone())?;
+        let sent = self.router.node().send(&self.outgoing(handle), payload);
+        if sent.is_err() {
+            self.router.node().unlisten(handle);
+            unawaited.0.take_back();
+        }
+        sent
+    }
+
+    fn encode_call(
+        &self,
+        function: TypeId,
+        args: &dyn Fn(&mut Writer<'_>),
+    ) -> Result<(FrameBuf, Given)> {
+        let Some(entry) = self.router.registry().find_local(function) else {
+            return Err(Error::usage(
+                "this function is not registered: add it to the program with Program::function",
+            ));
+        };
+        self.router.broker().forbid_own_thread()?;
+        let scope = Scope::to(&self.router, self.id);
+        let payload = FrameBuf::encode(Some(&scope), |w| {
+            w.put(&entry.fingerprint().to_le_bytes());
+            args(w);
+        });
+        let given = scope.given();
+        match payload {
+            Ok(payload) => Ok((payload, given)),
+            Err(Malformed(why)) => {
+                given.take_back();
+                Err(Error::usage(why))
+            }
+        }
+    }
+
+    fn outgoing(&self, reply_to: Handle) -> Outgoing {
+        let (dst, auth, handle) = (self.id, self.auth, Handle::CALL);
+        Outgoing { kind: Kind::Call, dst, auth, handle, reply_to: Some(reply_to) }
+    }
+
+    /// Asks the context to end, and waits until it has: it gives what it started a few seconds,
+    /// then kills it. A context that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it has not ended in time.
+    pub fn shutdown(&self) -> Result<()> {
+        let node = self.router.node();
+        node.broker().forbid_own_thread()?;
+        let ended = Ended::watch(node, self.id)?;
+        let (dst, auth) = (self.id, self.auth);
+        let out =
+            Outgoing { kind: Kind::Control, dst, auth, handle: Handle::SHUTDOWN, reply_to: None };
+        if let Err(error) = node.send(&out, FrameBuf::new()) {
+            trace::event(Level::Debug, "nothing to shut down", &[u64::from(self.id.0)]);
+            drop(error);
+            return Ok(());
+        }
+        ended.wait(SHUTDOWN_GRACE * 2)
+    }
+}
+
+/// Contexts are equal if they are the same context of the same tree.
+impl PartialEq for Context {
+    fn eq(&self, other: &Context) -> bool {
+        self.id == other.id && self.router.same_tree(&other.router)
+    }
+}
+
+impl Eq for Context {}
+
+impl Hash for Context {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({}, {})", self.id, trace::Printable(&self.name))
+    }
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        trace::Printable(&self.name).fmt(f)
+    }
+}
+
+impl Encode for Context {
+    fn encode(&self, w: &mut Writer<'_>) {
+        match w.scope::<Scope>() {
+            Some(scope) if scope.router.same_tree(&self.router) => {
+                self.id.encode(w);
+                w.put_bytes(self.name.as_bytes());
+            }
+            Some(_) => w.fail("a Context of another tree cannot be sent through this one"),
+            None => w.fail("a Context travels only in calls and channels"),
+        }
+    }
+}
+
+impl Decode for Context {
+    fn decode(r: &mut Reader<'_>) -> Result<Context, Malformed> {
+        let scope = r.scope::<Scope>().ok_or(Malformed("a Context outside a call or channel"))?;
+        let id = ContextId::decode(r)?;
+        let name = std::str::from_utf8(r.take_bytes()?).map_err(|_| Malformed("not UTF-8"))?;
+        if NAME_BYTES_MAX < name.len() {
+            return Err(Malformed("a name that is too long"));
+        }
+        Ok(Context::new(&scope.router, id, name, scope.auth))
+    }
+
+    fn shape(s: &mut Shape) {
+        s.word("context");
+    }
+}
+
+/// The surroundings of a call, for a function that names `&CallContext` among its parameters.
+pub struct CallContext {
+    router: Router,
+    caller: ContextId,
+}
+
+impl CallContext {
+    /// The surroundings of a call that this very context makes of itself: for tests of functions.
+    pub fn local(router: &Router) -> CallContext {
+        CallContext { router: router.clone(), caller: router.context_id() }
+    }
+
+    pub(crate) fn new(router: &Router, caller: ContextId) -> CallContext {
+        CallContext { router: router.clone(), caller }
+    }
+
+    /// The id of the context that the function runs in.
+    pub fn context_id(&self) -> ContextId {
+        self.router.context_id()
+    }
+
+    /// The id of the context that calls.
+    pub fn caller_id(&self) -> ContextId {
+        self.caller
+    }
+
+    /// The router of the context that the function runs in.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+}

@@ -3,8 +3,13 @@
 pub mod function;
 pub mod arguments;
 pub mod reply;
-pub mod paths;
 pub mod registry;
 pub mod value;
+pub mod paths;
 pub mod router;
+pub mod scope;
 pub mod context;
+pub mod pending;
+pub mod channel;
+pub mod holders;
+pub mod dispatch;

@@ -1,5 +1,159 @@
 //! The public face of one context's place in the tree.
 
-/// Routes messages between this context, its children and its parent, and makes children.
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::call::channel::Receiver;
+use crate::call::context::Context;
+use crate::call::holders::Holds;
+use crate::call::registry::Registry;
+use crate::error::{Cause, Death, Error, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::broker::Broker;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::module::image::Images;
+use crate::route::lease::Pool;
+use crate::route::node::{Identity, Node};
+use crate::route::policy;
+use crate::wire::codec::Decode;
+use crate::wire::header::Kind;
+
+/// One context's place in a tree: it routes messages, makes children, and knows the functions of
+/// its program. Clones are the same router; two routers in one process are two trees.
+///
+/// When the last clone, context and receiver of a master's router is dropped, it shuts down.
 #[derive(Clone)]
-pub struct Router {}
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    node: Arc<Node>,
+    registry: Arc<Registry>,
+    images: Arc<Images>,
+    /// Contexts that an address connected, by the address of their path.
+    connected: Mutex<Vec<(String, ContextId)>>,
+}
+
+impl Router {
+    /// The router of a new tree, with a broker of its own.
+    pub(crate) fn master(registry: Arc<Registry>, images: Arc<Images>) -> Result<Router> {
+        let identity = Identity {
+            id: ContextId::MASTER,
+            parents: Vec::new(),
+            name: "master".to_owned(),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+        };
+        let node = Node::new(identity, Pool::of_master(), Broker::start()?);
+        Router::of(node, registry, images)
+    }
+
+    /// The router of a context whose node exists.
+    pub(crate) fn of(
+        node: Arc<Node>,
+        registry: Arc<Registry>,
+        images: Arc<Images>,
+    ) -> Result<Router> {
+        let holds = Arc::new(Holds(Arc::downgrade(&node)));
+        node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
+        let connected = Mutex::default();
+        Ok(Router { inner: Arc::new(Inner { node, registry, images, connected }) })
+    }
+
+    /// This context's id.
+    pub fn context_id(&self) -> ContextId {
+        self.node().id()
+    }
+
+    /// The id of the parent; none in the master.
+    pub fn parent_id(&self) -> Option<ContextId> {
+        self.parent_ids().first().copied()
+    }
+
+    /// The ids of all ancestors, the nearest first; none in the master.
+    pub fn parent_ids(&self) -> &[ContextId] {
+        &self.node().identity().parents
+    }
+
+    /// Whether this is the first process of its tree.
+    pub fn is_master(&self) -> bool {
+        self.context_id() == ContextId::MASTER
+    }
+
+    /// This context's name: the address of its path, or the one that it was given.
+    pub fn name(&self) -> &str {
+        &self.node().identity().name
+    }
+
+    /// The broker that serves this router.
+    pub fn broker(&self) -> &Broker {
+        self.node().broker()
+    }
+
+    /// A receiver of values of one type; its senders travel to other contexts as arguments.
+    pub fn receiver<T: Decode>(&self) -> Receiver<T> {
+        Receiver::new(self)
+    }
+
+    /// The contexts that are this one's direct children.
+    pub fn children(&self) -> Vec<Context> {
+        let (children, _) = self.node().family();
+        children.into_iter().map(|id| self.context_by_id(id)).collect()
+    }
+
+    /// The context with this id, whether it lives or not.
+    pub fn context_by_id(&self, id: ContextId) -> Context {
+        Context::new(self, id, "", self.context_id())
+    }
+
+    /// Ends every child and the broker, and waits for that: at most a few seconds, then what is
+    /// left is killed. All that is used afterwards fails with [`Cause::Shutdown`].
+    pub fn shutdown(&self) {
+        self.inner.shutdown();
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.inner.node
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.inner.registry
+    }
+
+    pub(crate) fn images(&self) -> &Arc<Images> {
+        &self.inner.images
+    }
+
+    pub(crate) fn connected(&self) -> MutexGuard<'_, Vec<(String, ContextId)>> {
+        self.inner.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses what belongs to another tree.
+    pub(crate) fn same_tree(&self, other: &Router) -> bool {
+        Arc::ptr_eq(self.node(), other.node())
+    }
+}
+
+impl Inner {
+    fn shutdown(&self) {
+        let node = self.node.clone();
+        // An ended broker has closed everything.
+        let _ = self.node.broker().defer(move |turn| {
+            node.close(turn, &Death::of(Cause::Shutdown));
+        });
+        self.node.broker().shutdown();
+        self.node.broker().join();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.node.id() == ContextId::MASTER {
+            self.shutdown();
+        }
+    }
+}
+
+/// The failure of what is used after the end.
+pub(crate) fn shut_down() -> Error {
+    Error::closed(Cause::Shutdown)
+}

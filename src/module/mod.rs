@@ -1,1 +1,3 @@
-//! module
+//! Images of agents, and who holds them.
+
+pub mod image;

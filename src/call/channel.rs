@@ -1,0 +1,368 @@
+//! Streams of values of one type: a Receiver stays, its Senders travel.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::call::arguments::Sends;
+use crate::call::holders::{self, Holders};
+use crate::call::router::Router;
+use crate::call::scope::Scope;
+use crate::error::{Cause, Death, Error, ErrorKind, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::latch::Latch;
+use crate::io::turn::Turn;
+use crate::limits::FRAGMENT_BYTES;
+use crate::route::node::{Node, Outgoing};
+use crate::route::pending::Deliver;
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::Kind;
+use crate::wire::message::Message;
+
+/// Where values arrive that any holder of a [`Sender`] sends.
+///
+/// It ends when the last Sender, wherever it is, was dropped or has died with its context. Dropping
+/// it fails every later send.
+///
+/// # Resources
+/// At most 64 KiB of each sending context wait in it, or one message that is larger.
+pub struct Receiver<T> {
+    router: Router,
+    core: Arc<Core>,
+    value: PhantomData<fn() -> T>,
+}
+
+struct Core {
+    /// Where it listens, or why it could not begin to.
+    handle: OnceLock<Handle>,
+    queue: Latch<Item>,
+    holders: Mutex<Holders>,
+    /// Taken out of the queue, by sender, and not yet granted back.
+    ungranted: Mutex<Vec<(ContextId, usize)>>,
+}
+
+enum Item {
+    Data(Message),
+    End(Death),
+}
+
+impl Core {
+    fn holders(&self) -> MutexGuard<'_, Holders> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, death: Option<Death>) {
+        if let Some(death) = death {
+            // A closed receiver needs no end.
+            let _ = self.queue.put(Item::End(death));
+        }
+    }
+}
+
+impl Deliver for Core {
+    fn message(&self, _: &mut Turn, message: Message) {
+        // What comes to a closed receiver is dropped; its sender was told.
+        let _ = self.queue.put(Item::Data(message));
+    }
+
+    fn dead(&self, _: &mut Turn, from: ContextId, death: Death) {
+        if death.cause == Cause::Shutdown {
+            return self.end(Some(death));
+        }
+        let why = (death.cause != Cause::SenderClosed).then_some(death);
+        let end = self.holders().remove(from, why);
+        self.end(end);
+    }
+
+    fn held(&self, giver: ContextId, taker: ContextId, taken_back: bool) {
+        let mut holders = self.holders();
+        if !holders.has(giver) {
+            return;
+        }
+        let end = match taken_back {
+            false => {
+                holders.add(taker);
+                None
+            }
+            true => holders.remove(taker, None),
+        };
+        drop(holders);
+        self.end(end);
+    }
+
+    fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
+        let end = self.holders().lost(id, death);
+        self.end(end);
+    }
+}
+
+impl<T: Decode> Receiver<T> {
+    pub(crate) fn new(router: &Router) -> Receiver<T> {
+        let core = Arc::new(Core {
+            handle: OnceLock::new(),
+            queue: Latch::new(),
+            holders: Mutex::default(),
+            ungranted: Mutex::default(),
+        });
+        match router.node().listen_for_data(core.clone()) {
+            Ok(handle) => drop(core.handle.set(handle)),
+            // It ends at once, and says why.
+            Err(_) => core.end(Some(Death::of(Cause::Shutdown))),
+        }
+        Receiver { router: router.clone(), core, value: PhantomData }
+    }
+
+    /// A Sender to this receiver, to be sent along as an argument, or used here.
+    pub fn to_sender(&self) -> Sender<T> {
+        let owner = self.router.context_id();
+        self.core.holders().add(owner);
+        let handle = self.core.handle.get().copied().unwrap_or(Handle::FIRST_DYNAMIC);
+        let core = SenderCore::new(&self.router, owner, handle, owner);
+        Sender { core, value: PhantomData }
+    }
+
+    /// Waits for the next value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after the end, with [`Cause::SenderClosed`] if it was a clean one;
+    /// [`ErrorKind::Malformed`]; [`ErrorKind::System`] with `EINTR` after a signal.
+    pub fn get(&self) -> Result<T> {
+        self.get_until(None)
+    }
+
+    /// As [`Receiver::get`], for at most this long.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Timeout`].
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The next value if one is there.
+    ///
+    /// # Errors
+    /// As [`Receiver::get`].
+    pub fn try_get(&self) -> Result<Option<T>> {
+        match self.core.queue.try_get()? {
+            Some(item) => self.open(item).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
+        self.open(self.core.queue.get_until(deadline)?)
+    }
+
+    fn open(&self, item: Item) -> Result<T> {
+        let message = match item {
+            Item::Data(message) => message,
+            Item::End(death) => {
+                // The end stays: the next to look finds it, too.
+                self.core.end(Some(Death::of(Cause::SenderClosed)));
+                return Err(death.into());
+            }
+        };
+        self.grant(&message);
+        let scope = Scope::from(&self.router, message.src, message.auth);
+        let mut r = Reader::new(&message.data, Some(&scope));
+        let value = T::decode(&mut r).and_then(|value| r.finish().map(|()| value));
+        value.map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
+    }
+
+    /// Gives its sender room again, several messages at a time.
+    fn grant(&self, message: &Message) {
+        if message.src == self.router.context_id() {
+            return;
+        }
+        let mut ungranted = self.core.ungranted.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = match ungranted.binary_search_by_key(&message.src, |(src, _)| *src) {
+            Ok(at) => at,
+            Err(at) => {
+                ungranted.insert(at, (message.src, 0));
+                at
+            }
+        };
+        ungranted[at].1 += message.data.len().min(FRAGMENT_BYTES);
+        if FRAGMENT_BYTES <= ungranted[at].1 {
+            let (src, bytes) = ungranted.remove(at);
+            drop(ungranted);
+            self.router.node().grant(src, message.handle, bytes);
+        }
+    }
+
+    /// Ends it from this side: what is queued is dropped, every wait and every later send fails.
+    pub fn close(&self) {
+        self.core.close(self.router.node());
+    }
+}
+
+impl Core {
+    fn close(&self, node: &Arc<Node>) {
+        self.queue.close();
+        let Some(handle) = self.handle.get() else { return };
+        node.unlisten(*handle);
+        let holders = self.holders().all();
+        for id in holders.into_iter().filter(|id| *id != node.id()) {
+            node.end_room(id, *handle, &Death::of(Cause::ReceiverClosed));
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.core.close(self.router.node());
+    }
+}
+
+/// Yields values until the end: nothing after a clean one, else one error that says why.
+impl<T: Decode> Iterator for &Receiver<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        match self.get() {
+            Err(error) if is_end(&error) => None,
+            result => Some(result),
+        }
+    }
+}
+
+/// Yields values until the end: nothing after a clean one, else one error that says why.
+impl<T: Decode> Iterator for Receiver<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        (&*self).next()
+    }
+}
+
+fn is_end(error: &Error) -> bool {
+    let ErrorKind::Closed(death) = error.kind() else { return false };
+    matches!(death.cause, Cause::SenderClosed | Cause::ReceiverClosed)
+}
+
+/// Sends values to a [`Receiver`], from any context. Cheap to clone; when the last clone in a
+/// context is dropped, its Receiver is told.
+pub struct Sender<T> {
+    core: Arc<SenderCore>,
+    value: PhantomData<fn(T)>,
+}
+
+/// One context's share in a Sender: what its clones have in common.
+pub(crate) struct SenderCore {
+    node: Arc<Node>,
+    router: Mutex<Option<Router>>,
+    owner: ContextId,
+    handle: Handle,
+    auth: ContextId,
+    failed: OnceLock<Death>,
+}
+
+impl SenderCore {
+    fn new(router: &Router, owner: ContextId, handle: Handle, auth: ContextId) -> Arc<SenderCore> {
+        Arc::new(SenderCore {
+            node: router.node().clone(),
+            router: Mutex::new(Some(router.clone())),
+            owner,
+            handle,
+            auth,
+            failed: OnceLock::new(),
+        })
+    }
+
+    /// The Receiver's end is to carry this reason.
+    pub(crate) fn fail(&self, death: Death) {
+        // The first reason is the one that counts.
+        let _ = self.failed.set(death);
+    }
+
+    fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
+        self.node.broker().forbid_own_thread()?;
+        let router = self.router.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let router = router.ok_or_else(|| Error::closed(Cause::SenderClosed))?;
+        let scope = Scope::to(&router, self.owner);
+        let payload = FrameBuf::encode(Some(&scope), encode);
+        let given = scope.given();
+        let sent = match payload {
+            Ok(payload) => self.node.send(&self.outgoing(Kind::Data), payload),
+            Err(Malformed(why)) => Err(Error::usage(why)),
+        };
+        if sent.is_err() {
+            given.take_back();
+        }
+        sent
+    }
+
+    fn outgoing(&self, kind: Kind) -> Outgoing {
+        Outgoing { kind, dst: self.owner, auth: self.auth, handle: self.handle, reply_to: None }
+    }
+}
+
+/// Tells the Receiver, behind all that was sent. Never sleeps.
+impl Drop for SenderCore {
+    fn drop(&mut self) {
+        let death = self.failed.take().unwrap_or(Death::of(Cause::SenderClosed));
+        let out = self.outgoing(Kind::Dead);
+        if self.owner == self.node.id() {
+            if let Ok(payload) = FrameBuf::encode(None, |w| death.encode(w)) {
+                // After the end there is nobody to tell.
+                let _ = self.node.send(&out, payload);
+            }
+            return;
+        }
+        let lane = self.node.lane(self.owner, self.handle);
+        self.node.tell(&out, lane, &|w| death.encode(w));
+        self.node.forget_room(self.owner, self.handle);
+    }
+}
+
+impl<T> Sender<T> {
+    /// Sends one value. Sleeps while the receiver has no room.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if the receiver is closed or its context gone,
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` after a signal.
+    pub fn send(&self, value: impl Sends<T>) -> Result<()> {
+        self.core.send(&|w| value.encode_as(w))
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender { core: self.core.clone(), value: PhantomData }
+    }
+}
+
+impl<T: Decode> Encode for Sender<T> {
+    fn encode(&self, w: &mut Writer<'_>) {
+        let Some(scope) = w.scope::<Scope>() else {
+            return w.fail("a Sender travels only in calls and channels");
+        };
+        if !Arc::ptr_eq(scope.router.node(), &self.core.node) {
+            return w.fail("a Sender of another tree cannot be sent through this one");
+        }
+        let (owner, handle) = (self.core.owner, self.core.handle);
+        holders::tell(&self.core.node, owner, handle, scope.peer, false);
+        scope.give(owner, handle);
+        owner.encode(w);
+        handle.encode(w);
+    }
+}
+
+impl<T: Decode> Decode for Sender<T> {
+    fn decode(r: &mut Reader<'_>) -> Result<Sender<T>, Malformed> {
+        let scope = r.scope::<Scope>().ok_or(Malformed("a Sender outside a call or channel"))?;
+        let (owner, handle) = (ContextId::decode(r)?, Handle::decode(r)?);
+        if handle < Handle::FIRST_RANDOM {
+            return Err(Malformed("a Sender to a handle that is no Receiver's"));
+        }
+        let core = SenderCore::new(&scope.router, owner, handle, scope.auth);
+        scope.take(&core);
+        Ok(Sender { core, value: PhantomData })
+    }
+
+    fn shape(s: &mut Shape) {
+        s.word("sender");
+        T::shape(s);
+    }
+}

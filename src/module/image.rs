@@ -1,0 +1,2 @@
+//! images
+pub struct Images;
