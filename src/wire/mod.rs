@@ -9,6 +9,8 @@ pub mod frame;
 pub mod framer;
 pub mod message;
 pub mod fragment;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 
 /// The protocol's version. Both ends of a connection must have the same.
 pub const PROTOCOL: u32 = 1;

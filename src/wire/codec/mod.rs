@@ -10,6 +10,8 @@ use crate::wire::varint::{self, Taken};
 mod primitive;
 mod compound;
 mod collection;
+#[cfg(test)]
+mod tests;
 
 /// Bytes that do not mean what they should, and what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
