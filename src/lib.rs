@@ -26,6 +26,7 @@ pub mod __private {
     /// The tag of an enum is none of its variants'.
     pub const NO_VARIANT: Malformed = Malformed("no such variant");
 }
+
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use wire::fuzzing;
