@@ -1,4 +1,4 @@
-//! The page on the wire quotes a hash of `src/wire`: whoever changes the code must look at the page.
+//! The page on the wire quotes a hash of `src/wire`: who changes the code must look at the page.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -48,7 +48,8 @@ pub trait Encode {
     message = "`{Self}` cannot arrive from another context",
     label = "`{Self}` has no `Decode`",
     note = "if the type is yours, put its definition in `mitogen::value! {{ .. }}`",
-    note = "a remote function takes and returns values; it may also borrow `&str`, `&[u8]`, `&Path`, and `&CallContext`"
+    note = "a remote function takes and returns values; it may also borrow `&str`, \
+            `&[u8]`, `&Path`, and `&CallContext`"
 )]
 pub trait Decode: Encode + Sized + 'static {
     /// Takes the value from the head of the input.
