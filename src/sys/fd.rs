@@ -320,6 +320,7 @@ fn close_between(low: i32, high: i32) {
 #[cfg(test)]
 mod tests {
     use super::super::pipe::{pipe, socketpair};
+    use super::super::testing;
     use super::*;
 
     #[test]
@@ -331,7 +332,7 @@ mod tests {
             assert_eq!(kind.write(b.as_fd(), b"abc"), Ok(3));
             assert_eq!(kind.read(a.as_fd(), &mut buffer), Ok(3));
             drop(b);
-            assert_eq!(kind.read(a.as_fd(), &mut buffer), Ok(0));
+            testing::soon(|| kind.read(a.as_fd(), &mut buffer) == Ok(0));
         }
     }
 
@@ -351,7 +352,7 @@ mod tests {
         let (a, b) = socketpair().unwrap();
         assert_eq!(FdKind::of(a.as_fd()), FdKind::Socket);
         drop(b);
-        assert!(send_nowait(a.as_fd(), b"x").unwrap_err().is_disconnect());
+        testing::soon(|| send_nowait(a.as_fd(), b"x").is_err_and(Errno::is_disconnect));
     }
 
     #[test]
@@ -367,6 +368,25 @@ mod tests {
         assert!(adopt(1).is_none());
         std::mem::forget(above);
         assert!(is_cloexec(adopt(number).unwrap().as_fd()).unwrap());
+    }
+
+    #[test]
+    fn closing_from_a_number_spares_what_is_kept_and_what_is_below() {
+        if testing::is_again() {
+            let null = open_null().unwrap();
+            let [a, b, c] = [20, 30, 40].map(|min| dup_above(null.as_fd(), min).unwrap());
+            let numbers = [a, b, c].map(std::os::fd::IntoRawFd::into_raw_fd);
+            close_from(10, &[40, 30]);
+            assert_eq!(numbers.map(is_open), [false, true, true]);
+            assert!(is_open(null.as_raw_fd()));
+            close_from(30, &[]);
+            assert_eq!(numbers.map(is_open), [false, false, false]);
+            super::super::signal::exit_now(42);
+        }
+        testing::ends_well(concat!(
+            module_path!(),
+            "::closing_from_a_number_spares_what_is_kept_and_what_is_below"
+        ));
     }
 
     #[test]

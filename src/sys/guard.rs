@@ -88,3 +88,51 @@ fn close_all_but_stdin() {
         unsafe { libc::close(number) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::super::spawn::{Program, Spawn, spawn};
+    use super::super::{fd, testing};
+    use super::*;
+
+    #[test]
+    fn what_an_agent_started_ends_when_the_agent_is_killed() {
+        if testing::is_again() {
+            signal::start_session().unwrap();
+            let _guard = Guard::start().unwrap();
+            let argv = ["sh", "-c", "trap '' TERM HUP; sleep 1000; :"].map(CString::new);
+            let argv = argv.map(|text| text.unwrap());
+            let stdio = [fd::stdin(), fd::stdout(), fd::stderr()];
+            spawn(&Spawn::new(Program::Search(c"sh"), &argv, stdio)).unwrap();
+            assert!(signal::reap_orphans());
+            fd::write_all(fd::stderr(), b"x").unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        let test = concat!(module_path!(), "::what_an_agent_started_ends_when_the_agent_is_killed");
+        testing::dies_at_once_with(test);
+    }
+
+    #[test]
+    fn a_dismissed_guard_harms_nobody_and_is_no_child_that_others_see() {
+        if testing::is_again() {
+            assert_eq!(Guard::start().unwrap_err(), Errno::PERM);
+            signal::start_session().unwrap();
+            let guard = Guard::start().unwrap();
+            assert!(!signal::reap_orphans());
+            let pid = guard.pid;
+            drop(guard);
+            // SAFETY: takes numbers.
+            assert_eq!(check(unsafe { libc::kill(pid, 0) }), Err(Errno::SRCH));
+            signal::exit_now(42);
+        }
+        let test = concat!(
+            module_path!(),
+            "::a_dismissed_guard_harms_nobody_and_is_no_child_that_others_see"
+        );
+        testing::ends_well(test);
+    }
+}

@@ -36,3 +36,6 @@ pub mod title;
 mod text;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+#[allow(unsafe_code)] // closes what nobody else uses
+mod spawn_tests;

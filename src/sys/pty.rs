@@ -102,6 +102,7 @@ fn mode_of(fd: BorrowedFd<'_>) -> Result<libc::termios> {
 #[cfg(test)]
 mod tests {
     use super::super::poll::{Interest, sleep};
+    use super::super::testing;
     use super::*;
 
     #[test]
@@ -129,7 +130,7 @@ mod tests {
         assert!(is_terminal(pty.follower.as_fd()));
         assert!(!is_terminal(fd::open_null().unwrap().as_fd()));
         drop(pty.follower);
-        let end = fd::read_nowait(pty.leader.as_fd(), &mut [0; 4]);
-        assert!(end.unwrap_err().is_disconnect());
+        let read = || fd::read(pty.leader.as_fd(), &mut [0; 4]);
+        testing::soon(|| read().is_err_and(Errno::is_disconnect));
     }
 }

@@ -247,20 +247,17 @@ mod linux {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let job: *const Job<'_> = job;
         let mut pidfd: c_int = -1;
-        // SAFETY: the child has this stack, and we sleep until it no longer uses it nor the job.
-        // All signals are blocked, so no handler of ours runs in it. A kernel that knows no pidfds
-        // leaves that argument alone.
-        let rc = unsafe {
-            let flags = flags | libc::CLONE_PIDFD;
-            libc::clone(child, top.cast(), flags, job as *mut c_void, &raw mut pidfd)
+        let mut attempt = |flags| {
+            // SAFETY: the child has this stack, and we sleep until it no longer uses it nor the
+            // job. All signals are blocked, so no handler of ours runs in it. A kernel that knows
+            // no pidfds leaves that argument alone.
+            check(unsafe {
+                libc::clone(child, top.cast(), flags, job as *mut c_void, &raw mut pidfd)
+            })
         };
-        match check(rc) {
+        match attempt(flags | libc::CLONE_PIDFD) {
             // An emulator may refuse the flag that it does not know.
-            // SAFETY: as above.
-            Err(Errno::INVAL) => {
-                check(unsafe { libc::clone(child, top.cast(), flags, job as *mut c_void) })
-                    .map(|pid| (pid, pidfd_open(pid)))
-            }
+            Err(Errno::INVAL) => attempt(flags).map(|pid| (pid, pidfd_open(pid))),
             result => result.map(|pid| (pid, pidfd)),
         }
     }

@@ -55,3 +55,33 @@ fn arguments() -> Option<(*mut u8, usize)> {
     }
     Some((ptr::with_exposed_provenance_mut(start as usize), (end - start) as usize))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{signal, testing};
+    use super::*;
+
+    fn said(file: &str) -> Vec<u8> {
+        std::fs::read(file).unwrap()
+    }
+
+    #[test]
+    fn a_title_replaces_the_arguments_and_never_the_environment() {
+        if testing::is_again() {
+            let room = said("/proc/self/cmdline").len();
+            let environment = said("/proc/self/environ");
+            set_title("mitogen:deploy@web1:17");
+            let title = said("/proc/self/cmdline");
+            assert!(title.starts_with(b"mitogen:deploy@web1:17\0"));
+            assert!(title[22..].iter().all(|byte| *byte == 0));
+            set_title(&"long".repeat(1000));
+            assert_eq!(said("/proc/self/cmdline").len(), room);
+            assert_eq!(said("/proc/thread-self/comm"), b"longlonglonglon\n");
+            assert_eq!(said("/proc/self/environ"), environment);
+            signal::exit_now(42);
+        }
+        let test =
+            concat!(module_path!(), "::a_title_replaces_the_arguments_and_never_the_environment");
+        testing::ends_well(test);
+    }
+}
