@@ -331,12 +331,12 @@ mod tests {
         // SAFETY: a handler that does nothing is safe to run at any moment.
         unsafe { libc::signal(libc::SIGUSR2, nothing as *const () as libc::sighandler_t) };
         // SAFETY: takes nothing.
-        let sleeper = unsafe { libc::pthread_self() };
+        let sleeper = unsafe { libc::pthread_self() } as usize;
         let (send, receive) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
             while receive.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 // SAFETY: the thread lives: it joins this one.
-                unsafe { libc::pthread_kill(sleeper, libc::SIGUSR2) };
+                unsafe { libc::pthread_kill(sleeper as libc::pthread_t, libc::SIGUSR2) };
                 std::thread::yield_now();
             }
         });

@@ -15,6 +15,12 @@ pub type Body = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Thread(libc::pthread_t);
 
+// With musl the handle is a pointer.
+// SAFETY: any thread may join or detach it, which takes `self` and so happens once.
+unsafe impl Send for Thread {}
+// SAFETY: nothing can be done with a shared reference.
+unsafe impl Sync for Thread {}
+
 struct Start {
     name: CString,
     body: Body,
