@@ -160,8 +160,8 @@ fn apply(inner: &polling::Poller, entry: &mut Entry, interest: Interest) -> Resu
     let fd = &*entry.fd;
     match (entry.interest != Interest::NONE, interest != Interest::NONE) {
         (false, false) => Ok(()),
-        // SAFETY: the entry keeps the descriptor open; it leaves `inner` when it loses its interest,
-        // which is at the latest when it or the Poller is dropped.
+        // SAFETY: the entry keeps the descriptor open; it leaves `inner` when it loses its
+        // interest, which is at the latest when it or the Poller is dropped.
         (false, true) => unsafe { inner.add_with_mode(fd, event, PollMode::Level) },
         (true, true) if entry.interest == interest => Ok(()),
         (true, true) => inner.modify_with_mode(fd, event, PollMode::Level),

@@ -27,8 +27,8 @@ fn again(test: &str) -> Command {
     command
 }
 
-/// Starts the test again, waits until it has written a byte to its stderr, kills it, and waits until
-/// everything that holds its stderr has ended.
+/// Starts the test again, waits until it has written a byte to its stderr, kills it, and waits
+/// until everything that holds its stderr has ended.
 #[track_caller]
 pub fn dies_at_once_with(test: &str) {
     let mut victim = again(test).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
