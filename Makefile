@@ -40,10 +40,11 @@ lint:                   # format, clippy, documentation
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps
 
 bench: $(IMAGE).gz      # our rows beside their floors; also to target/bench.jsonl
-	@$(CARGO) bench --quiet --locked --bench '*'
+	@$(CARGO) bench --quiet --locked --bench budgets
 
 versus: $(IMAGE).gz     # the same, with the original and execnet beside them
-	@$(CARGO) bench --quiet --locked --bench '*' -- --versus
+	@sh bench/versus/run.sh
+	@$(CARGO) bench --quiet --locked --bench budgets -- --versus target/versus.jsonl
 
 demo:                   # a tree of local, ssh and sudo on this machine; leaves nothing behind
 	@make/setup

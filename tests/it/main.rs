@@ -1,0 +1,7 @@
+//! Integration tests: the library on real targets. Mods only.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![cfg(test)]
+
+mod support;
+
+mod hosts;

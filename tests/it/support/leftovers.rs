@@ -1,0 +1,118 @@
+//! What a test may leave behind: nothing. Processes and files of ours on the whole machine;
+//! descriptors and threads of this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+use std::{env, fs};
+
+use super::until;
+
+static COMPANY: RwLock<()> = RwLock::new(());
+
+/// For a test that counts what is on the machine or in this process: no other runs meanwhile,
+/// provided that every test that starts something holds [`beside_others`].
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    COMPANY.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For a test that starts something and counts nothing.
+pub fn beside_others() -> RwLockReadGuard<'static, ()> {
+    COMPANY.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process of this machine.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: u32,
+    pub parent: u32,
+    pub uid: u32,
+    /// Where its executable is or was; empty if we may not know.
+    pub executable: String,
+    /// Its arguments, with blanks between.
+    pub command: String,
+}
+
+/// Every process, zombies included.
+pub fn processes() -> Vec<Process> {
+    let names = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| process(name.parse().ok()?)).collect()
+}
+
+fn process(pid: u32) -> Option<Process> {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    let status = fs::read_to_string(folder.join("status")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let words = fs::read(folder.join("cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&words).replace('\0', " ");
+    let executable = fs::read_link(folder.join("exe")).unwrap_or_default();
+    let executable = executable.display().to_string();
+    Some(Process { pid, parent: field("PPid:")?, uid: field("Uid:")?, executable, command })
+}
+
+impl Process {
+    /// Whether it is an agent: by the name that agents take, or by the file that they run from.
+    pub fn is_ours(&self) -> bool {
+        let is_gone = self.executable.ends_with(" (deleted)");
+        let name = Path::new(&self.executable).file_name().unwrap_or_default();
+        let is_named = is_our_name(&name.to_string_lossy());
+        let in_memory = self.executable.starts_with("/memfd:m");
+        self.command.starts_with("mitogen:") || in_memory || (is_gone && is_named)
+    }
+}
+
+fn is_our_name(name: &str) -> bool {
+    name.starts_with(".mgn-") || name.starts_with("mgn")
+}
+
+/// Every agent on this machine.
+pub fn processes_of_ours() -> Vec<Process> {
+    processes().into_iter().filter(Process::is_ours).collect()
+}
+
+/// Files and folders of first stages, wherever these look for a place.
+pub fn files_of_ours() -> Vec<PathBuf> {
+    let home = env::var("HOME").unwrap_or_default();
+    let homes = fs::read_dir("/home").into_iter().flatten().flatten().map(|entry| entry.path());
+    let places = ["/tmp", "/var/tmp", "/dev/shm", "/run", &home, &format!("{home}/.cache")];
+    let folders = places.map(PathBuf::from).into_iter().chain(homes);
+    let entries = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let ours = entries.filter(|entry| is_our_name(&entry.file_name().to_string_lossy()));
+    ours.map(|entry| entry.path()).collect()
+}
+
+/// Fails unless, within a second, no process and no file of ours is left. Needs [`alone`].
+#[track_caller]
+pub fn assert_nothing_is_left() {
+    let is_clean = || processes_of_ours().is_empty() && files_of_ours().is_empty();
+    if until(Duration::from_secs(1), || is_clean().then_some(())).is_none() {
+        panic!("left behind: {:?} {:?}", processes_of_ours(), files_of_ours());
+    }
+}
+
+/// The descriptors of this process, as `number -> what`. Needs [`alone`].
+pub fn own_descriptors() -> Vec<String> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let named = entries.filter_map(|entry| {
+        let what = fs::read_link(entry.path()).ok()?.display().to_string();
+        // The folder that is being read is one itself.
+        (!what.ends_with("/fd")).then(|| format!("{} -> {what}", entry.file_name().display()))
+    });
+    let mut all: Vec<String> = named.collect();
+    all.sort();
+    all
+}
+
+/// The names of this process's threads, sorted. Needs [`alone`].
+pub fn own_threads() -> Vec<String> {
+    let entries = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = entries.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+    let mut all: Vec<String> = names.map(|name| name.trim().to_string()).collect();
+    all.sort();
+    all
+}

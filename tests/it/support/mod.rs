@@ -1,0 +1,59 @@
+//! The real targets that tests reach: a private sshd, throwaway users, sudo's rules; and the
+//! checks that nothing is left of them. Whatever is started here is stopped when it is dropped.
+#![allow(dead_code)]
+
+mod leftovers;
+mod needs;
+mod sshd;
+mod sudoers;
+mod user;
+
+pub use leftovers::{Process, alone, assert_nothing_is_left, beside_others};
+pub use leftovers::{files_of_ours, own_descriptors, own_threads, processes, processes_of_ours};
+pub use needs::{Need, requires};
+pub use sshd::Sshd;
+pub use sudoers::Sudoers;
+pub use user::TestUser;
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// Looks until `found` gives something; none when the time is over.
+pub fn until<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = found() {
+            return Some(value);
+        }
+        if end < Instant::now() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a command that must end with 0, and returns what it wrote to its stdout.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", told(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// How a command ended, and what it said, in one text.
+pub fn told(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// Sends a signal by its name (`TERM`). A process that is gone is no failure.
+pub fn signal(pid: u32, name: &str) {
+    let line = format!("kill -{name} {pid} 2>/dev/null");
+    let _ = Command::new("sh").args(["-c", &line]).status();
+}
+
+/// A word that no other test of this machine uses.
+pub fn unique() -> String {
+    let folder = tempfile::Builder::new().prefix("t").rand_bytes(8).tempdir().unwrap();
+    folder.path().file_name().unwrap().to_str().unwrap().to_lowercase()
+}

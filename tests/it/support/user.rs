@@ -1,0 +1,78 @@
+//! A throwaway account.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{processes, run, signal, unique, until};
+
+/// An account with a home of its own; gone, with its processes and files, when this is dropped.
+pub struct TestUser {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: PathBuf,
+}
+
+impl TestUser {
+    /// Makes one. Without a password it can be entered by key or by root only.
+    pub fn create(password: Option<&str>) -> TestUser {
+        let name = format!("mgn{}", unique());
+        let home = PathBuf::from(format!("/home/{name}"));
+        // `*` and not `!`: sshd takes the latter for a locked account, which no key opens.
+        alter(&["useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", &name]);
+        let user = TestUser { uid: id(&name, "-u"), gid: id(&name, "-g"), name, home };
+        run(Command::new("chmod").arg("755").arg(&user.home));
+        if let Some(password) = password {
+            user.set_password(password);
+        }
+        user
+    }
+
+    fn set_password(&self, password: &str) {
+        let mut command = Command::new("chpasswd");
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let line = format!("{}:{password}\n", self.name);
+        child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// A command that this user runs, at home, with an environment of the user's own.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.uid(self.uid).gid(self.gid).current_dir(&self.home).env_clear();
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin").env("HOME", &self.home);
+        command.env("USER", &self.name).env("LOGNAME", &self.name);
+        command
+    }
+}
+
+impl Drop for TestUser {
+    fn drop(&mut self) {
+        let of_user = |uid| processes().into_iter().filter(move |process| process.uid == uid);
+        until(Duration::from_secs(5), || {
+            of_user(self.uid).for_each(|process| signal(process.pid, "KILL"));
+            of_user(self.uid).next().is_none().then_some(())
+        });
+        alter(&["userdel", "--remove", "--force", &self.name]);
+    }
+}
+
+fn id(name: &str, what: &str) -> u32 {
+    run(Command::new("id").args([what, name])).trim().parse().unwrap()
+}
+
+/// Runs a command that changes the list of users, which only one may do at a time.
+fn alter(line: &[&str]) {
+    let mut last = String::new();
+    let done = until(Duration::from_secs(20), || {
+        let output = Command::new(line[0]).args(&line[1..]).output().unwrap();
+        last = super::told(&output);
+        (output.status.success() || !last.contains("lock")).then_some(output.status.success())
+    });
+    if done != Some(true) {
+        eprintln!("{line:?}: {last}");
+    }
+}
