@@ -1,2 +1,285 @@
-//! images
-pub struct Images;
+//! The images that a context may start children from, and how each gets to run.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{ConnectFailure, Error, Result};
+use crate::module::elf::{self, Elf};
+use crate::sys::errno::{self, Errno};
+use crate::sys::spawn::{Program, Spawn, spawn};
+use crate::sys::{fd, memfd};
+
+/// The first bytes of gzip's output.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Bytes of an executable's head that hold its headers.
+const HEAD_BYTES: usize = 4096;
+
+/// An agent's executable for one OS and CPU.
+#[derive(Clone)]
+pub struct Image {
+    /// `<os>-<cpu>`.
+    target: String,
+    bytes: Bytes,
+    /// Whether it needs the libraries of the machine that it was built on.
+    dynamic: bool,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Static(&'static [u8]),
+    Shared(Arc<[u8]>),
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Bytes::Static(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Whether a process may start copies of its own executable.
+#[derive(Clone, Debug, Default)]
+pub enum Own {
+    /// It may not: nobody has said that its `main` can be an agent's.
+    #[default]
+    Unknown,
+    /// It entered `Program::run`, or it is an agent.
+    Entered,
+    /// It is a test binary: these arguments lead a copy to the agent, and this variable tells it.
+    Test(Vec<CString>),
+}
+
+/// All images that a context can start children from.
+#[derive(Default)]
+pub struct Images {
+    given: Vec<Image>,
+    own: Own,
+    /// The own executable, once it was read; compressed, where a local gzip could.
+    read: Mutex<Vec<(bool, Arc<[u8]>)>>,
+}
+
+/// An image, ready to be sent.
+pub struct Parcel {
+    /// What is sent.
+    pub bytes: Arc<[u8]>,
+    /// Whether that is gzip's output.
+    pub gzipped: bool,
+}
+
+/// An image, ready to be executed here.
+pub struct Launch {
+    /// The open file.
+    pub file: OwnedFd,
+    /// Arguments that lead it to the agent, in place of the agent word: a test binary's.
+    pub test_args: Option<Vec<CString>>,
+}
+
+impl Image {
+    /// An executable of this library, read from a file; for the OS of this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if it cannot be read or is no executable.
+    pub fn file(path: impl AsRef<Path>) -> Result<Image> {
+        let path = path.as_ref();
+        let unusable = |why: &str| {
+            Error::usage(["the image ", &path.to_string_lossy(), " cannot be used: ", why].concat())
+        };
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| unusable("a NUL"))?;
+        let bytes = fd::open_read(&name)
+            .and_then(|file| fd::read_to_end(file.as_fd(), usize::MAX))
+            .map_err(|Errno(errno)| unusable(&crate::error::strerror(errno)))?;
+        let elf = elf::parse(&bytes).ok_or_else(|| unusable("it is no executable"))?;
+        let target = [std::env::consts::OS, "-", elf.cpu].concat();
+        Ok(Image { target, bytes: Bytes::Shared(bytes.into()), dynamic: elf.dynamic })
+    }
+
+    /// A static executable that this program carries, for `<os>-<cpu>`; compressed by gzip or not.
+    pub fn embedded(target: &str, bytes: &'static [u8]) -> Image {
+        Image { target: target.to_owned(), bytes: Bytes::Static(bytes), dynamic: false }
+    }
+}
+
+impl Images {
+    /// These images, and the own executable as far as `own` lets it.
+    pub fn new(given: Vec<Image>, own: Own) -> Images {
+        Images { given, own, read: Mutex::default() }
+    }
+
+    /// What to send to a target of this name. `same_root` tells that it has this machine's files.
+    ///
+    /// # Errors
+    /// Why there is no image.
+    pub fn parcel(
+        &self,
+        target: &str,
+        gzip: bool,
+        same_root: bool,
+    ) -> Result<Parcel, ConnectFailure> {
+        if let Some(image) = self.given(target) {
+            if image.dynamic && !same_root {
+                return Err(dynamic());
+            }
+            return image.parcel(gzip);
+        }
+        if !self.given.is_empty() || target != own_target() {
+            return Err(self.none_for(target));
+        }
+        match &self.own {
+            Own::Unknown => Err(no_own()),
+            Own::Test(_) => Err(ConnectFailure::ImageUnusable(
+                "a test's own executable serves only `local`; give an image, as in \
+                 program.image(Image::file(env!(\"CARGO_BIN_EXE_name\"))?)"
+                    .to_owned(),
+            )),
+            Own::Entered => self.own_parcel(gzip, same_root),
+        }
+    }
+
+    /// What to execute here, without a shell.
+    ///
+    /// # Errors
+    /// Why there is no image, or why this system refuses to make it a file.
+    pub fn launch(&self) -> Result<Launch, ConnectFailure> {
+        let target = own_target();
+        if let Some(image) = self.given(&target) {
+            return image.launch();
+        }
+        let test_args = match &self.own {
+            Own::Unknown if self.given.is_empty() => return Err(no_own()),
+            Own::Unknown => return Err(self.none_for(&target)),
+            Own::Entered => None,
+            Own::Test(args) => Some(args.clone()),
+        };
+        let file = fd::open_self_exe().map_err(unreadable)?;
+        Ok(Launch { file, test_args })
+    }
+
+    fn given(&self, target: &str) -> Option<&Image> {
+        self.given.iter().find(|image| image.target == target)
+    }
+
+    fn none_for(&self, target: &str) -> ConnectFailure {
+        let mut available = String::new();
+        for image in &self.given {
+            if !available.is_empty() {
+                available.push(' ');
+            }
+            available.push_str(&image.target);
+        }
+        if self.given.is_empty() && matches!(self.own, Own::Entered) {
+            available = own_target();
+        }
+        ConnectFailure::NoImage { target: target.to_owned(), available }
+    }
+
+    fn own_parcel(&self, gzip: bool, same_root: bool) -> Result<Parcel, ConnectFailure> {
+        let file = fd::open_self_exe().map_err(unreadable)?;
+        let mut head = [0; HEAD_BYTES];
+        let count = fd::pread(file.as_fd(), &mut head, 0).map_err(unreadable)?;
+        let elf = elf::parse(&head[..count]);
+        if elf.is_none_or(|Elf { dynamic, .. }| dynamic) && !same_root {
+            return Err(dynamic());
+        }
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((gzipped, bytes)) = read.iter().find(|(gzipped, _)| *gzipped <= gzip) {
+            return Ok(Parcel { bytes: bytes.clone(), gzipped: *gzipped });
+        }
+        let compressed = if gzip { by_local_gzip(&[c"gzip".into(), c"-1".into()], &file) } else { None };
+        let gzipped = compressed.is_some();
+        let bytes: Arc<[u8]> = match compressed {
+            Some(bytes) => bytes.into(),
+            None => fd::read_to_end(file.as_fd(), usize::MAX).map_err(unreadable)?.into(),
+        };
+        read.push((gzipped, bytes.clone()));
+        Ok(Parcel { bytes, gzipped })
+    }
+}
+
+impl Image {
+    fn is_gzipped(&self) -> bool {
+        self.bytes.as_ref().starts_with(&GZIP)
+    }
+
+    fn parcel(&self, gzip: bool) -> Result<Parcel, ConnectFailure> {
+        let gzipped = self.is_gzipped();
+        if gzipped && !gzip {
+            let bytes = self.plain()?;
+            return Ok(Parcel { bytes: bytes.into(), gzipped: false });
+        }
+        let bytes = match &self.bytes {
+            Bytes::Static(bytes) => Arc::from(*bytes),
+            Bytes::Shared(bytes) => bytes.clone(),
+        };
+        Ok(Parcel { bytes, gzipped })
+    }
+
+    fn launch(&self) -> Result<Launch, ConnectFailure> {
+        let file = memfd::memfd(c"mitogen-agent").map_err(unreadable)?;
+        let plain;
+        let bytes = match self.is_gzipped() {
+            true => {
+                plain = self.plain()?;
+                &plain
+            }
+            false => self.bytes.as_ref(),
+        };
+        fd::write_all(file.as_fd(), bytes).map_err(unreadable)?;
+        Ok(Launch { file, test_args: None })
+    }
+
+    /// The image uncompressed, by the local gzip.
+    fn plain(&self) -> Result<Vec<u8>, ConnectFailure> {
+        let packed = memfd::memfd(c"mitogen-image").map_err(unreadable)?;
+        fd::write_all(packed.as_fd(), self.bytes.as_ref()).map_err(unreadable)?;
+        fd::rewind(packed.as_fd()).map_err(unreadable)?;
+        by_local_gzip(&[c"gzip".into(), c"-dc".into()], &packed).ok_or_else(|| {
+            ConnectFailure::ImageUnusable("the image is compressed and there is no gzip here".into())
+        })
+    }
+}
+
+/// What a local gzip makes of a file; `None` if there is no gzip, or it fails.
+fn by_local_gzip(argv: &[CString], input: &OwnedFd) -> Option<Vec<u8>> {
+    let output = memfd::memfd(c"mitogen-image").ok()?;
+    let null = fd::open_null().ok()?;
+    let stdio = [input.as_fd(), output.as_fd(), null.as_fd()];
+    let mut process = spawn(&Spawn::new(Program::Search(c"gzip"), argv, stdio)).ok()?;
+    if process.wait() != Ok(crate::error::Exit::Code(0)) {
+        return None;
+    }
+    fd::rewind(output.as_fd()).ok()?;
+    fd::read_to_end(output.as_fd(), usize::MAX).ok()
+}
+
+/// What this process runs on, as `<os>-<cpu>`.
+fn own_target() -> String {
+    [std::env::consts::OS, "-", std::env::consts::ARCH].concat()
+}
+
+fn unreadable(Errno(errno): errno::Errno) -> ConnectFailure {
+    ConnectFailure::Spawn(errno)
+}
+
+fn no_own() -> ConnectFailure {
+    ConnectFailure::ImageUnusable(
+        "there is no image to start an agent from: enter main by Program::run, or in a test give \
+         an image with program.image(Image::file(env!(\"CARGO_BIN_EXE_name\"))?) or write \
+         mitogen::test_agent!(program())"
+            .to_owned(),
+    )
+}
+
+fn dynamic() -> ConnectFailure {
+    ConnectFailure::ImageUnusable(
+        "a dynamic executable does not run on other machines; build a static one: \
+         RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --release --target \
+         x86_64-unknown-linux-gnu, or for the musl target"
+            .to_owned(),
+    )
+}
+

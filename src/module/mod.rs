@@ -1,3 +1,4 @@
 //! Images of agents, and who holds them.
 
+pub mod elf;
 pub mod image;

@@ -1,0 +1,278 @@
+//! What runs in a child: takes over its standard descriptors, says that it is there, learns who it
+//! is, and serves until its parent is gone.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::call::context::Context;
+use crate::call::dispatch::Calls;
+use crate::call::registry::Registry;
+use crate::call::router::Router;
+use crate::connect::child;
+use crate::connect::stage;
+use crate::error::{Cause, Death, Error, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::broker::Broker;
+use crate::io::latch::Latch;
+use crate::io::side::Side;
+use crate::io::turn::{Key, Turn};
+use crate::limits::SHUTDOWN_GRACE;
+use crate::module::image::{Images, Own};
+use crate::route::control;
+use crate::route::lease::{Lease, Pool};
+use crate::route::node::{Identity, Node};
+use crate::route::peer::{End, Guardian, Peer};
+use crate::route::pending::Deliver;
+use crate::route::policy;
+use crate::sys::errno::Errno;
+use crate::sys::{fd, host, pipe, signal, thread};
+use crate::wire::PROTOCOL;
+use crate::wire::codec::Reader;
+use crate::wire::framer::Framer;
+use crate::wire::header::Kind;
+use crate::wire::message::Message;
+
+/// The first descriptor of ours: below are those of user code.
+const FIRST_FD: i32 = 3;
+/// How often an agent that was asked to end looks whether what it started has.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Serves as an agent; the process ends with it.
+pub(crate) fn serve(registry: Registry, nonce: u64) -> ! {
+    let status = match become_agent(registry, nonce) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    end_process(status)
+}
+
+fn become_agent(registry: Registry, nonce: u64) -> Result<()> {
+    let (receive, transmit) = take_over_stdio().map_err(|Errno(e)| Error::system("stdio", e))?;
+    settle();
+    let hello = stage::answer_line(nonce, PROTOCOL);
+    fd::write_all(transmit.as_fd(), &hello).map_err(|Errno(e)| Error::system("write", e))?;
+    let (identity, lease) = read_identity(receive.as_fd())?;
+    let mut pool = Pool::default();
+    pool.add(lease);
+    let images = Arc::new(Images::new(Vec::new(), Own::Entered));
+    let node = Node::new(identity, pool, Broker::start()?);
+    let (router, calls) = begin(&node, Arc::new(registry), images)?;
+    node.listen(
+        Handle::SHUTDOWN,
+        Kind::Control,
+        policy::has_parent_authority,
+        Arc::new(Shutdown { node: node.clone(), calls: calls.clone() }),
+    )?;
+    let link = node.clone();
+    let attached = node.broker().defer_sync(move |turn| {
+        let (receive, transmit) = (Side::new(receive), Side::new(transmit));
+        Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)).map(drop)
+    })?;
+    attached?;
+    calls.serve(&router);
+    Ok(())
+}
+
+/// The handles that every context serves, but for its end.
+fn begin(
+    node: &Arc<Node>,
+    registry: Arc<Registry>,
+    images: Arc<Images>,
+) -> Result<(Router, Arc<Calls>)> {
+    let router = Router::of(node.clone(), registry, images.clone())?;
+    child::listen(node, images)?;
+    Ok((router, Calls::listen(node)?))
+}
+
+/// Moves the connection away from descriptors 0 and 1 and leaves harmless ones there for user code.
+fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
+    fd::fill_missing_stdio()?;
+    let receive = fd::dup_above(fd::stdin(), FIRST_FD)?;
+    let transmit = fd::dup_above(fd::stdout(), FIRST_FD)?;
+    fd::dup_onto(fd::open_null()?.as_fd(), 0)?;
+    fd::dup_onto(fd::stderr(), 1)?;
+    use std::os::fd::AsRawFd;
+    fd::close_from(FIRST_FD, &[receive.as_raw_fd(), transmit.as_raw_fd()]);
+    Ok((receive, transmit))
+}
+
+/// Makes this process a good guest, independent of what it was started by.
+fn settle() {
+    signal::default_mask();
+    signal::ignore_pipe();
+    signal::ignore(signal::TERM);
+    signal::ignore(signal::HUP);
+    // Who leads a group already, as a login's shell does, needs no other.
+    let _ = signal::start_session();
+    // Where there is no such thing, orphans go to init.
+    let _ = signal::become_subreaper();
+    if !host::cwd_is_readable() {
+        // Then it stays unreadable.
+        let _ = host::chdir(c"/");
+    }
+}
+
+/// Reads the one frame that comes before all others, and not a byte more.
+fn read_identity(fd: BorrowedFd<'_>) -> Result<(Identity, Lease)> {
+    let mut framer = Framer::new();
+    loop {
+        let mut byte = [0];
+        match fd::read(fd, &mut byte) {
+            Ok(0) => return Err(Error::closed(Cause::Disconnected)),
+            Ok(_) => (),
+            Err(Errno(errno)) => return Err(Error::system("read", errno)),
+        }
+        let broken = |_| Error::closed(Cause::Protocol);
+        let mut frames = framer.feed(&byte);
+        if let Some(frame) = frames.next() {
+            let frame = frame.map_err(broken)?;
+            if (frame.header.kind, frame.header.handle) != (Kind::Control, Handle::CONFIGURE) {
+                return Err(Error::closed(Cause::Protocol));
+            }
+            return control::take_identity(&mut Reader::new(frame.payload, None)).map_err(broken);
+        }
+    }
+}
+
+/// Watches the link to the parent: its end is this process's end.
+struct Parent;
+
+impl Guardian for Parent {
+    fn ended(&mut self, _: &mut Turn, _: Key) {
+        die();
+    }
+
+    fn closed(&mut self, _: &mut Turn, _: &Death) {
+        die();
+    }
+}
+
+/// Ends this process and all that it started, at once.
+fn die() -> ! {
+    if signal::leads_group() {
+        signal::kill_own_group(signal::KILL);
+    }
+    signal::exit_now(1)
+}
+
+/// Ends this process; what it started ends with it.
+fn end_process(status: i32) -> ! {
+    if signal::reap_orphans() {
+        die();
+    }
+    signal::exit_now(status)
+}
+
+/// Serves [`Handle::SHUTDOWN`]: children and user code have some time, then all ends.
+struct Shutdown {
+    node: Arc<Node>,
+    calls: Arc<Calls>,
+}
+
+impl Deliver for Shutdown {
+    fn message(&self, turn: &mut Turn, _: Message) {
+        for id in self.node.family().0 {
+            child::ask_to_end(&self.node, id);
+        }
+        if signal::leads_group() {
+            signal::kill_own_group(signal::TERM);
+        }
+        let deadline = Instant::now() + SHUTDOWN_GRACE;
+        look(self.node.clone(), self.calls.clone(), turn, deadline);
+    }
+
+    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+}
+
+/// Ends the process when nothing is left to wait for, or in time.
+fn look(node: Arc<Node>, calls: Arc<Calls>, turn: &mut Turn, deadline: Instant) {
+    let busy = calls.is_busy() || !node.family().0.is_empty() || signal::reap_orphans();
+    if !busy || deadline <= Instant::now() {
+        end_process(0);
+    }
+    let again = Instant::now() + LOOK_AGAIN;
+    turn.timer(again, Box::new(move |turn| look(node, calls, turn, deadline)));
+}
+
+impl Router {
+    /// A context in this very process: its functions run on a thread of their own. For tests of
+    /// functions without a process; debuggers and coverage see through it.
+    ///
+    /// # Errors
+    /// What keeps it from being made: [`ErrorKind::System`](crate::error::ErrorKind) or `Closed`.
+    pub fn in_process(&self) -> Result<Context> {
+        self.broker().forbid_own_thread()?;
+        let (ours, theirs) = pipe::socketpair().map_err(|Errno(e)| Error::system("socketpair", e))?;
+        let (ours, theirs) = (Side::new(ours), Side::new(theirs));
+        let node = self.node().clone();
+        let id = Arc::new(Latch::new());
+        let answer = id.clone();
+        self.broker().defer(move |turn| {
+            let attach = node.clone();
+            node.take_id(
+                turn,
+                Box::new(move |turn, id| {
+                    let attached = id.map_err(Error::from).and_then(|id| {
+                        let lease = attach.lease_for_child();
+                        let end = End::Child(id, lease);
+                        Peer::attach(&attach, turn, end, ours.clone(), ours, Box::new(InProcess))?;
+                        attach.announce(id);
+                        Ok((id, lease))
+                    });
+                    // Nobody else waits here.
+                    let _ = answer.put(attached);
+                }),
+            );
+        })?;
+        let (id, lease) = id.get()??;
+        let name = [self.name(), "/in_process"].concat();
+        serve_in_process(self, id, lease, &name, theirs)?;
+        Ok(Context::new(self, id, &name, self.context_id()))
+    }
+}
+
+fn serve_in_process(router: &Router, id: ContextId, lease: Lease, name: &str, side: Side) -> Result<()> {
+    let mut parents = vec![router.context_id()];
+    parents.extend(router.parent_ids());
+    let message_bytes_max = router.node().identity().message_bytes_max;
+    let identity = Identity { id, parents, name: name.to_owned(), message_bytes_max };
+    let mut pool = Pool::default();
+    pool.add(lease);
+    let node = Node::new(identity, pool, Broker::start()?);
+    let (inner, calls) = begin(&node, router.registry().clone(), router.images().clone())?;
+    let link = node.clone();
+    let guardian = Box::new(InProcessEnd(node.clone()));
+    let attached = node.broker().defer_sync(move |turn| {
+        Peer::attach(&link, turn, End::Parent, side.clone(), side, guardian).map(drop)
+    })?;
+    attached?;
+    let body = Box::new(move || calls.serve(&inner));
+    let thread = thread::spawn(c"mitogen-context", 0, body);
+    thread.map(drop).map_err(|Errno(e)| Error::system("starting a thread", e))
+}
+
+/// The parent's side of a context in its own process.
+struct InProcess;
+
+impl Guardian for InProcess {
+    fn ended(&mut self, turn: &mut Turn, key: Key) {
+        turn.close(key, &Death::of(Cause::Disconnected));
+    }
+
+    fn closed(&mut self, _: &mut Turn, _: &Death) {}
+}
+
+/// The other side: the end of the link ends the context.
+struct InProcessEnd(Arc<Node>);
+
+impl Guardian for InProcessEnd {
+    fn ended(&mut self, turn: &mut Turn, key: Key) {
+        turn.close(key, &Death::of(Cause::Disconnected));
+    }
+
+    fn closed(&mut self, turn: &mut Turn, why: &Death) {
+        self.0.close(turn, why);
+        turn.stop();
+    }
+}

@@ -1,0 +1,158 @@
+//! A program: its functions, and the two roles that it can wake up in.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use crate::agent;
+use crate::call::function::{Function, Signature};
+use crate::call::registry::Registry;
+use crate::call::router::Router;
+use crate::connect::stage;
+use crate::error::{Error, Result};
+use crate::module::image::{Image, Images, Own};
+use crate::stock;
+use crate::sys::signal;
+
+/// The variable that tells a test binary that it is an agent.
+const TEST_VARIABLE: &str = "MITOGEN_TEST_AGENT";
+
+/// The functions that can be called in any context of a tree, and the images that contexts are
+/// started from. The stock functions are among them.
+#[must_use = "a program does nothing until `run` or `router`"]
+pub struct Program {
+    registry: Registry,
+    images: Vec<Image>,
+    own: Own,
+}
+
+impl Default for Program {
+    fn default() -> Program {
+        Program::new()
+    }
+}
+
+impl Program {
+    /// A program of the [stock functions](crate::stock) alone.
+    pub fn new() -> Program {
+        let mut registry = Registry::new();
+        stock::register(&mut registry);
+        Program { registry, images: Vec::new(), own: Own::Unknown }
+    }
+
+    /// Adds a function. [`function`](crate::function) says which can be.
+    ///
+    /// # Panics
+    /// If it is a closure, or has the name of another function of this program.
+    #[track_caller]
+    pub fn function<F, M>(mut self, function: F) -> Program
+    where
+        F: Signature<M> + Function<M>,
+    {
+        self.registry.add(function);
+        self
+    }
+
+    /// Adds an image. Once there is one, contexts are started from these alone, and no longer from
+    /// this program's own executable.
+    pub fn image(mut self, image: Image) -> Program {
+        self.images.push(image);
+        self
+    }
+
+    /// Runs `main` in the first process, with a router that is shut down when `main` returns or
+    /// panics. In a child this never returns: it serves calls until its connection ends.
+    ///
+    /// Make it the first statement of your `main`: what stands before it runs in every child, too.
+    ///
+    /// # Errors
+    /// Those of `main`, and what keeps a router from being made.
+    pub fn run<T, E: From<Error>>(
+        mut self,
+        main: impl FnOnce(&Router) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if let Some(nonce) = agent_nonce() {
+            agent::serve(self.registry, nonce);
+        }
+        self.own = Own::Entered;
+        signal::ignore_pipe();
+        let router = Shutdown(self.build()?);
+        main(&router.0)
+    }
+
+    /// A router of this program's functions, for tests and libraries. Contexts need an
+    /// [image](Program::image), since this process's own executable may not know how to be an agent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if this process was itself started as an
+    /// agent: its `main` does not enter [`Program::run`] first, and children of it would never end.
+    pub fn router(self) -> Result<Router> {
+        if agent_nonce().is_some() || std::env::var_os(TEST_VARIABLE).is_some() {
+            return Err(Error::usage(
+                "this process was started as an agent, but its main never called Program::run: \
+                 call it first, before anything else",
+            ));
+        }
+        self.build()
+    }
+
+    fn build(self) -> Result<Router> {
+        let images = Arc::new(Images::new(self.images, self.own));
+        Router::master(Arc::new(self.registry), images)
+    }
+
+    /// Becomes an agent if this test binary was started as one; see [`test_agent!`](crate::test_agent).
+    #[doc(hidden)]
+    pub fn serve_if_child(self) {
+        let Some(value) = std::env::var_os(TEST_VARIABLE) else { return };
+        if let Some(nonce) = stage::parse_agent_arg(value.as_bytes()) {
+            agent::serve(self.registry, nonce);
+        }
+    }
+
+    /// Starts `local` contexts as copies of this test binary with these arguments.
+    #[doc(hidden)]
+    pub fn self_agent(mut self, args: &[&str]) -> Program {
+        let args = args.iter().filter_map(|arg| CString::new(*arg).ok());
+        self.own = Own::Test(args.collect());
+        self
+    }
+}
+
+/// The router of `run`, whatever way it is left.
+struct Shutdown(Router);
+
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}
+
+/// The nonce of the agent that this process is to be.
+fn agent_nonce() -> Option<u64> {
+    let argument = std::env::args_os().nth(1)?;
+    stage::parse_agent_arg(OsStr::as_bytes(&argument))
+}
+
+/// Lets a test binary start copies of itself as agents: write it once at the top of a test file,
+/// with the program whose functions are to be called; then `mitogen_test_program().router()` makes
+/// routers whose `local` contexts are such copies. It shows as one more test, which passes.
+#[macro_export]
+macro_rules! test_agent {
+    ($program:expr) => {
+        /// Not a test: the entry of this binary's own agents.
+        #[test]
+        fn mitogen_agent() {
+            let program: $crate::Program = $program;
+            program.serve_if_child();
+        }
+
+        /// The program, with this binary as the image of `local` contexts.
+        fn mitogen_test_program() -> $crate::Program {
+            let path = concat!(module_path!(), "::mitogen_agent");
+            let path = path.split_once("::").map_or(path, |(_, path)| path);
+            let program: $crate::Program = $program;
+            program.self_agent(&["--exact", path, "--nocapture", "--test-threads=1"])
+        }
+    };
+}
