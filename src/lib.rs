@@ -30,3 +30,11 @@ pub mod __private {
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use wire::fuzzing;
+mod call;
+mod connect;
+pub mod error;
+mod ids;
+mod limits;
+mod sys;
+mod trace;
+mod wire;

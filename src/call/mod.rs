@@ -13,3 +13,5 @@ pub mod pending;
 pub mod channel;
 pub mod holders;
 pub mod dispatch;
+pub mod context;
+pub mod router;

@@ -1,1 +1,5 @@
-//! connect
+//! How a child is reached and started: one engine, and per method a table of options and words.
+
+pub mod handshake;
+pub mod recipe;
+pub mod stage;

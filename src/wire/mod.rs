@@ -1,6 +1,5 @@
 //! Bytes to messages and back: a pure function of its input. No descriptor, clock or thread.
 
-pub mod varint;
 pub mod codec;
 pub mod secret;
 pub mod failure;
@@ -11,6 +10,8 @@ pub mod message;
 pub mod fragment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod varint;
 
 /// The protocol's version. Both ends of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
+pub mod secret;
