@@ -63,3 +63,9 @@ pub const REAP_GRACE: Duration = Duration::from_millis(500);
 pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
 /// Stack bytes of a thread of ours that runs only library code.
 pub const BROKER_STACK_BYTES: usize = 256 * 1024;
+/// Bytes of what `ps` shows for an agent: room for it travels in a line that must stay below 4,095.
+pub const TITLE_BYTES_MAX: usize = 128;
+/// Bytes that an error quotes of a `uname` that we do not know.
+pub const UNAME_BYTES_MAX: usize = 200;
+/// Bytes of a directory that is chosen for the image; it travels in the same line as the title.
+pub const DIRECTORY_BYTES_MAX: usize = 1024;

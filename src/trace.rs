@@ -98,7 +98,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Control characters, and those that reorder or hide the text around them.
-fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

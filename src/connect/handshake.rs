@@ -1,13 +1,45 @@
 //! What is said between the start of a child and the agent's first word: bytes in, actions out.
 //! It knows no process, descriptor or clock; the engine that owns those feeds it.
 
-use crate::connect::recipe::Recipe;
-use crate::connect::stage::Target;
-use crate::error::{ConnectError, ConnectFailure, Exit};
+use crate::connect::recipe::{Recipe, Start, holds};
+use crate::connect::stage::{self, Mark, Push, Target};
+use crate::connect::tail::{self, Tail};
+use crate::error::{ConnectError, ConnectFailure, Exit, Phase};
+use crate::limits::{NOISE_BYTES_MAX, UNAME_BYTES_MAX};
+use crate::wire::PROTOCOL;
 use crate::wire::secret::Secret;
 
 /// One connection attempt.
-pub struct Handshake {}
+pub struct Handshake {
+    recipe: Recipe,
+    nonce: u64,
+    phase: Phase,
+    awaits: Awaits,
+    stdout: Tail,
+    terminal: Tail,
+    rest: Vec<u8>,
+    noise_bytes: usize,
+    /// Whether the password was typed, ever.
+    typed: bool,
+    /// Whether the prompt on the terminal's unfinished line was answered.
+    answered: bool,
+    /// The place in the table of the most telling hint.
+    hint: Option<usize>,
+    /// Whether a line says that something cannot be executed.
+    cannot_run: bool,
+}
+
+/// What the next mark must be.
+#[derive(Clone, Copy)]
+enum Awaits {
+    Shell,
+    Raw(Target),
+    /// None: the engine looks for an image.
+    Image,
+    Agent,
+    /// None ever: the agent is up, or all is over.
+    Nothing,
+}
 
 /// Where bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +57,7 @@ pub enum Action {
     Send(Vec<u8>),
     /// Write this and a line feed to the child's terminal.
     Type(Secret),
-    /// Find an image for this target; then call [`Handshake::image`], or [`Handshake::fail`].
+    /// Find an image for this target; then call [`Handshake::image`], or [`Handshake::failed`].
     WantImage(Target),
     /// The agent has spoken. [`Handshake::rest`] has what came behind; feed no more.
     Up,
@@ -33,39 +65,108 @@ pub enum Action {
     Failed(ConnectError),
 }
 
+/// How shells say that something cannot be executed.
+const CANNOT_RUN: [&[u8]; 8] = [
+    b"not found",
+    b"no such file",
+    b"unknown command",
+    b"cannot execute",
+    b"cannot be executed",
+    b"not executable",
+    b"format error",
+    b"syntax error",
+];
+
 impl Handshake {
-    /// An attempt that has not begun.
+    /// An attempt, of which nothing has been started yet.
     pub fn new(recipe: &Recipe) -> Handshake {
-        let _ = recipe;
-        Handshake {}
+        let (nonce, awaits) = match recipe.start {
+            Start::Own => (0, Awaits::Agent),
+            Start::Shell { nonce, .. } => (nonce, Awaits::Shell),
+        };
+        Handshake {
+            recipe: recipe.clone(),
+            nonce,
+            phase: Phase::Spawn,
+            awaits,
+            stdout: Tail::default(),
+            terminal: Tail::default(),
+            rest: Vec::new(),
+            noise_bytes: 0,
+            typed: false,
+            answered: false,
+            hint: None,
+            cannot_run: false,
+        }
     }
 
     /// The process has been started.
-    pub fn started(&mut self) {}
+    pub fn started(&mut self) {
+        self.phase = match self.awaits {
+            Awaits::Agent => Phase::Start,
+            _ => Phase::Login,
+        };
+    }
 
-    /// Bytes of the child. After `Up` or `Failed`, nothing more is to be fed.
-    pub fn input(&mut self, from: Origin, bytes: &[u8], actions: &mut Vec<Action>) {
-        let _ = (from, bytes, actions);
+    /// Bytes of the child. Once `Up` or `Failed` was given, there is nothing to feed any more.
+    pub fn input(&mut self, origin: Origin, bytes: &[u8], actions: &mut Vec<Action>) {
+        if matches!(self.awaits, Awaits::Nothing) {
+            return;
+        }
+        self.noise_bytes += bytes.len();
+        match origin {
+            Origin::Stdout => self.stdout_bytes(bytes, actions),
+            Origin::Terminal => self.terminal_bytes(bytes, actions),
+        }
+        if NOISE_BYTES_MAX < self.noise_bytes && !matches!(self.awaits, Awaits::Nothing) {
+            self.fail(ConnectFailure::Protocol("too much of it before the agent"), actions);
+        }
     }
 
     /// The image is at hand: the line to send, behind which `sent_bytes` of image follow, which are
     /// gzip's output if `gzipped` (only where [`Target::gzip`] says so).
     pub fn image(&mut self, sent_bytes: u64, gzipped: bool) -> Vec<u8> {
-        let _ = (sent_bytes, gzipped);
-        Vec::new()
+        self.phase = Phase::Push;
+        self.awaits = Awaits::Agent;
+        let Recipe { title, directory, answer_nonce, .. } = &self.recipe;
+        let (nonce, answer_nonce, directory) = (self.nonce, *answer_nonce, directory.as_deref());
+        Push { nonce, answer_nonce, sent_bytes, gzipped, title, directory }.line()
     }
 
     /// The image is wholly written.
-    pub fn pushed(&mut self) {}
-
-    /// Nothing came for `NUDGE_AFTER`.
-    pub fn quiet(&mut self, actions: &mut Vec<Action>) {
-        let _ = actions;
+    pub fn pushed(&mut self) {
+        if self.phase == Phase::Push {
+            self.phase = Phase::Start;
+        }
     }
 
-    /// The child's output has ended, all of it was fed; how the process ended, if that is known.
+    /// Nothing came for `NUDGE_AFTER`: an empty line, for an rc file that reads; or, where the
+    /// terminal shows a question that no prompt of the recipe is, an answer or the end.
+    pub fn quiet(&mut self, actions: &mut Vec<Action>) {
+        let Awaits::Shell = self.awaits else { return };
+        let line = self.terminal.line().trim_ascii_end();
+        let asks = line.ends_with(b":") || line.ends_with(b"?") || line.ends_with("：".as_bytes());
+        if !self.recipe.terminal || !asks || self.answered {
+            actions.push(Action::Send(b"\n".to_vec()));
+        } else if holds(line, b"password") {
+            self.prompted(actions);
+        } else {
+            self.fail(ConnectFailure::Protocol("a question that has no answer"), actions);
+        }
+    }
+
+    /// The child's output has ended, and all of it was fed; how the process ended, where known.
     pub fn closed(&mut self, exit: Option<Exit>) -> ConnectError {
-        self.failed(ConnectFailure::Ended, exit)
+        self.terminal_line();
+        self.stdout_line();
+        let failure = match self.phase {
+            Phase::Spawn | Phase::Login => self.login_failure(exit),
+            Phase::Start if self.cannot_run || is_unrunnable(exit) => {
+                ConnectFailure::ImageDoesNotRun
+            }
+            _ => ConnectFailure::Ended,
+        };
+        self.failed(failure, exit)
     }
 
     /// The time is over.
@@ -75,17 +176,198 @@ impl Handshake {
 
     /// The engine met a failure of its own: no process, no image, given up.
     pub fn failed(&mut self, failure: ConnectFailure, exit: Option<Exit>) -> ConnectError {
-        let phase = crate::error::Phase::Prepare;
-        ConnectError { failure, phase, hop: String::new(), exit, tail: self.tail() }
+        self.awaits = Awaits::Nothing;
+        let hop = self.recipe.name.clone();
+        ConnectError { failure, phase: self.phase, hop, exit, tail: self.tail() }
     }
 
     /// What came behind the agent's line, taken.
     pub fn rest(&mut self) -> Vec<u8> {
-        Vec::new()
+        std::mem::take(&mut self.rest)
     }
 
-    /// The last that was said, harmless and without secrets.
+    /// The last that was said on the terminal and on standard output, at most `TAIL_BYTES` of each.
     pub fn tail(&self) -> String {
-        String::new()
+        let shown = !self.is_prompt();
+        let mut text = self.terminal.text(shown, self.secret());
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&self.stdout.text(true, self.secret()));
+        text
+    }
+
+    fn stdout_bytes(&mut self, bytes: &[u8], actions: &mut Vec<Action>) {
+        let mut rest = bytes;
+        while let Some(behind) = self.stdout.fill(rest) {
+            rest = behind;
+            let is_mark = self.mark(actions);
+            if !is_mark {
+                self.stdout_line();
+            } else {
+                self.stdout.end_line(false, b"");
+            }
+            if let Awaits::Nothing = self.awaits {
+                self.rest = rest.to_vec();
+                return;
+            }
+        }
+    }
+
+    /// Acts on the finished line if it is a mark.
+    fn mark(&mut self, actions: &mut Vec<Action>) -> bool {
+        let line = self.stdout.line().to_vec();
+        let (text, cooked) = match line.strip_suffix(b"\r") {
+            Some(text) => (text, true),
+            None => (&line[..], false),
+        };
+        if let Some(tried) = Mark::Nowhere.find(self.nonce, text) {
+            let tried = self.quotable(tried);
+            self.fail(ConnectFailure::NoDirectory(tried), actions);
+            return true;
+        }
+        match self.awaits {
+            Awaits::Shell => match Mark::Shell.find(self.nonce, text) {
+                Some(uname) => self.shell_spoke(uname, cooked, actions),
+                None => return false,
+            },
+            Awaits::Raw(target) => match Mark::Raw.find(self.nonce, text) {
+                Some(_) if cooked => {
+                    self.fail(ConnectFailure::Protocol("a terminal that stays cooked"), actions);
+                }
+                Some(_) => self.want_image(target, actions),
+                None => return false,
+            },
+            Awaits::Agent => match Mark::Agent.find(self.recipe.answer_nonce, &line) {
+                Some(protocol) => self.agent_spoke(protocol, actions),
+                None => return false,
+            },
+            Awaits::Image | Awaits::Nothing => return false,
+        }
+        true
+    }
+
+    fn shell_spoke(&mut self, uname: &[u8], cooked: bool, actions: &mut Vec<Action>) {
+        let Some(target) = Target::parse(uname) else {
+            let says = self.quotable(&uname[..uname.len().min(UNAME_BYTES_MAX)]);
+            return self.fail(ConnectFailure::TargetUnknown(says), actions);
+        };
+        self.cannot_run = false;
+        if cooked {
+            self.awaits = Awaits::Raw(target);
+            actions.push(Action::Send(stage::raw_line(self.nonce)));
+        } else {
+            self.want_image(target, actions);
+        }
+    }
+
+    fn want_image(&mut self, target: Target, actions: &mut Vec<Action>) {
+        self.awaits = Awaits::Image;
+        self.phase = Phase::Push;
+        actions.push(Action::WantImage(target));
+    }
+
+    fn agent_spoke(&mut self, protocol: &[u8], actions: &mut Vec<Action>) {
+        let number = std::str::from_utf8(protocol).ok().and_then(|text| text.parse().ok());
+        self.phase = Phase::Start;
+        match number {
+            Some(PROTOCOL) => {
+                self.phase = Phase::Configure;
+                self.awaits = Awaits::Nothing;
+                actions.push(Action::Up);
+            }
+            Some(theirs) => {
+                self.fail(ConnectFailure::Version { ours: PROTOCOL, theirs }, actions);
+            }
+            None => self.fail(ConnectFailure::Protocol("no protocol number"), actions),
+        }
+    }
+
+    fn terminal_bytes(&mut self, bytes: &[u8], actions: &mut Vec<Action>) {
+        let mut rest = bytes;
+        while let Some(behind) = self.terminal.fill(rest) {
+            self.terminal_line();
+            rest = behind;
+        }
+        if !self.answered && matches!(self.awaits, Awaits::Shell) && self.is_prompt() {
+            self.prompted(actions);
+        }
+    }
+
+    /// The unfinished line of the terminal asks for the password.
+    fn prompted(&mut self, actions: &mut Vec<Action>) {
+        self.answered = true;
+        match &self.recipe.secret {
+            None => self.fail(ConnectFailure::PasswordRequired, actions),
+            Some(_) if self.typed => self.fail(ConnectFailure::PasswordWrong, actions),
+            Some(secret) => {
+                self.typed = true;
+                actions.push(Action::Type(secret.clone()));
+            }
+        }
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.recipe.prompts.iter().any(|prompt| prompt.matches(self.terminal.line()))
+    }
+
+    /// Looks at a line of the terminal that has ended, and keeps it unless it was a prompt.
+    fn terminal_line(&mut self) {
+        let line = self.terminal.line();
+        if matches!(self.awaits, Awaits::Shell) {
+            let found = self.recipe.hints.iter().position(|hint| hint.line.matches(line));
+            self.hint = self.hint.into_iter().chain(found).min();
+        }
+        self.cannot_run |= says_cannot_run(line);
+        let kept = !line.is_empty() && !self.is_prompt();
+        self.terminal.end_line(kept, secret_of(&self.recipe));
+        self.answered = false;
+    }
+
+    /// Keeps a line of standard output that has ended and is no mark.
+    fn stdout_line(&mut self) {
+        let line = self.stdout.line();
+        self.cannot_run |= says_cannot_run(line);
+        let kept = !line.trim_ascii().is_empty();
+        self.stdout.end_line(kept, secret_of(&self.recipe));
+    }
+
+    fn login_failure(&self, exit: Option<Exit>) -> ConnectFailure {
+        match (self.hint, exit) {
+            (Some(hint), _) => self.recipe.hints[hint].meaning.failure(self.typed),
+            (None, Some(Exit::Code(126 | 127))) if self.cannot_run => ConnectFailure::NoShell,
+            _ => ConnectFailure::Ended,
+        }
+    }
+
+    fn fail(&mut self, failure: ConnectFailure, actions: &mut Vec<Action>) {
+        let error = self.failed(failure, None);
+        actions.push(Action::Failed(error));
+    }
+
+    fn secret(&self) -> &[u8] {
+        secret_of(&self.recipe)
+    }
+
+    fn quotable(&self, text: &[u8]) -> String {
+        tail::harmless(&tail::scrub(text.trim_ascii(), self.secret()))
+    }
+}
+
+fn secret_of(recipe: &Recipe) -> &[u8] {
+    recipe.secret.as_ref().map_or(b"", |secret| secret.expose().as_bytes())
+}
+
+fn says_cannot_run(line: &[u8]) -> bool {
+    CANNOT_RUN.iter().any(|words| holds(line, words))
+}
+
+/// Whether a process that ended so before its first word was one that this CPU cannot run: the
+/// shell's two statuses; illegal instruction, bus error, bad address, bad system call.
+fn is_unrunnable(exit: Option<Exit>) -> bool {
+    match exit {
+        Some(Exit::Code(code)) => matches!(code, 126 | 127 | 132 | 135 | 139 | 159),
+        Some(Exit::Signal(signal)) => matches!(signal, 4 | 7 | 11 | 31),
+        None => false,
     }
 }

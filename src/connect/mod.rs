@@ -3,3 +3,9 @@
 pub mod handshake;
 pub mod recipe;
 pub mod stage;
+pub mod tail;
+
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod stage_tests;
