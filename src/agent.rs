@@ -9,7 +9,7 @@ use crate::call::context::Context;
 use crate::call::dispatch::Calls;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
-use crate::connect::child;
+use crate::connect::request;
 use crate::connect::stage;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -81,7 +81,7 @@ fn begin(
     images: Arc<Images>,
 ) -> Result<(Router, Arc<Calls>)> {
     let router = Router::of(node.clone(), registry, images.clone())?;
-    child::listen(node, images)?;
+    request::listen(node, images)?;
     Ok((router, Calls::listen(node)?))
 }
 
@@ -173,7 +173,7 @@ struct Shutdown {
 impl Deliver for Shutdown {
     fn message(&self, turn: &mut Turn, _: Message) {
         for id in self.node.family().0 {
-            child::ask_to_end(&self.node, id);
+            request::ask_to_end(&self.node, id);
         }
         if signal::leads_group() {
             signal::kill_own_group(signal::TERM);
@@ -203,7 +203,8 @@ impl Router {
     /// What keeps it from being made: [`ErrorKind::System`](crate::error::ErrorKind) or `Closed`.
     pub fn in_process(&self) -> Result<Context> {
         self.broker().forbid_own_thread()?;
-        let (ours, theirs) = pipe::socketpair().map_err(|Errno(e)| Error::system("socketpair", e))?;
+        let (ours, theirs) =
+            pipe::socketpair().map_err(|Errno(e)| Error::system("socketpair", e))?;
         let (ours, theirs) = (Side::new(ours), Side::new(theirs));
         let node = self.node().clone();
         let id = Arc::new(Latch::new());
@@ -232,7 +233,13 @@ impl Router {
     }
 }
 
-fn serve_in_process(router: &Router, id: ContextId, lease: Lease, name: &str, side: Side) -> Result<()> {
+fn serve_in_process(
+    router: &Router,
+    id: ContextId,
+    lease: Lease,
+    name: &str,
+    side: Side,
+) -> Result<()> {
     let mut parents = vec![router.context_id()];
     parents.extend(router.parent_ids());
     let message_bytes_max = router.node().identity().message_bytes_max;

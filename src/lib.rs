@@ -11,10 +11,27 @@ mod io;
 mod route;
 mod call;
 mod module;
+mod connect;
+mod agent;
+mod program;
+pub mod stock;
 
-pub use call::context::CallContext;
+pub use call::channel::{Receiver, Sender};
+pub use call::context::{CallContext, Context};
 pub use call::function;
+pub use call::pending::Call;
+pub use call::router::Router;
+pub use error::{Error, Result};
+pub use ids::{ContextId, Handle};
+pub use io::broker::Broker;
+pub use io::latch::Latch;
+pub use io::side::Side;
+pub use module::image::Image;
+pub use program::Program;
+pub use trace::{Level, Printable, Record, log_to};
 pub use wire::codec::{Decode, Encode};
+pub use wire::message::Message;
+pub use wire::secret::Secret;
 
 /// What `value!` writes into other crates.
 #[doc(hidden)]
@@ -30,11 +47,3 @@ pub mod __private {
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use wire::fuzzing;
-mod call;
-mod connect;
-pub mod error;
-mod ids;
-mod limits;
-mod sys;
-mod trace;
-mod wire;

@@ -8,14 +8,12 @@ use crate::agent;
 use crate::call::function::{Function, Signature};
 use crate::call::registry::Registry;
 use crate::call::router::Router;
+use crate::connect::launch::TEST_VARIABLE;
 use crate::connect::stage;
 use crate::error::{Error, Result};
 use crate::module::image::{Image, Images, Own};
 use crate::stock;
 use crate::sys::signal;
-
-/// The variable that tells a test binary that it is an agent.
-const TEST_VARIABLE: &str = "MITOGEN_TEST_AGENT";
 
 /// The functions that can be called in any context of a tree, and the images that contexts are
 /// started from. The stock functions are among them.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::call::context::CallContext;
 use crate::call::registry::{Entry, Found, put_failed};
@@ -25,6 +26,7 @@ use crate::wire::message::Message;
 #[derive(Default)]
 pub(crate) struct Calls {
     queue: Latch<Message>,
+    busy: AtomicBool,
 }
 
 impl Deliver for Calls {
@@ -46,11 +48,20 @@ impl Calls {
         Ok(calls)
     }
 
+    /// Whether a function runs, or waits to be run.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) || !self.queue.is_empty()
+    }
+
     /// Runs calls until the context ends.
     pub(crate) fn serve(&self, router: &Router) {
         loop {
             match self.queue.get() {
-                Ok(message) => run(router, &message),
+                Ok(message) => {
+                    self.busy.store(true, Ordering::Relaxed);
+                    run(router, &message);
+                    self.busy.store(false, Ordering::Relaxed);
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::Closed(_)) => return,
                 Err(_) => (),
             }

@@ -13,5 +13,3 @@ pub mod pending;
 pub mod channel;
 pub mod holders;
 pub mod dispatch;
-pub mod context;
-pub mod router;

@@ -4,6 +4,9 @@ pub mod handshake;
 pub mod recipe;
 pub mod stage;
 pub mod tail;
+pub mod launch;
+pub mod child;
+pub mod request;
 
 #[cfg(test)]
 mod handshake_tests;

@@ -27,6 +27,8 @@ pub struct Recipe {
     pub hints: Vec<Hint>,
     /// Milliseconds for the whole attempt.
     pub timeout_ms: u64,
+    /// Whether the target has the files of the machine that it is started from, libraries too.
+    pub same_root: bool,
     /// The directory of the target that the caller chose for the image; tried before all others.
     pub directory: Option<Vec<u8>>,
 }
@@ -163,6 +165,7 @@ impl Encode for Recipe {
             hint.line.put(w);
         });
         self.timeout_ms.encode(w);
+        w.put_u8(u8::from(self.same_root));
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
     }
 }
@@ -183,6 +186,7 @@ impl Decode for Recipe {
             prompts: take_all(r, Pattern::take)?,
             hints: take_all(r, Hint::take)?,
             timeout_ms: u64::decode(r)?,
+            same_root: take_flag(r)?,
             directory: take_option(r, take_vec)?,
         })
     }
@@ -272,6 +276,7 @@ mod tests {
             prompts: vec![Pattern::ending(b"", b"password:")],
             hints: vec![Hint { line, meaning: Meaning::NoShell }],
             timeout_ms: 30_000,
+            same_root: false,
             directory: Some(b"/opt".to_vec()),
         }
     }

@@ -36,7 +36,8 @@ struct State {
     bulk: VecDeque<Vec<u8>>,
     /// A frame of which a part is written; it is finished before any other.
     begun: Option<(Vec<u8>, usize)>,
-    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; never above OUTBOX_BYTES_MAX.
+    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; never above OUTBOX_BYTES_MAX, but for
+    /// an image.
     bytes: usize,
     /// Invariant: true while `bytes` is not 0, once the loop was told.
     armed: bool,
@@ -79,6 +80,17 @@ impl Outbox {
             return Pushed::Full;
         }
         state.enqueue(frame, written, lane);
+        if std::mem::replace(&mut state.armed, true) { Pushed::Taken } else { Pushed::Arm }
+    }
+
+    /// Writes an image, or queues what is left of it, however large: it is read from here alone.
+    pub fn push_image(&self, image: Vec<u8>) -> Pushed {
+        let mut state = self.lock();
+        if state.side.is_none() {
+            return Pushed::Closed;
+        }
+        state.bytes += image.len();
+        state.quick.push_back(image);
         if std::mem::replace(&mut state.armed, true) { Pushed::Taken } else { Pushed::Arm }
     }
 

@@ -189,7 +189,8 @@ impl Images {
         if let Some((gzipped, bytes)) = read.iter().find(|(gzipped, _)| *gzipped <= gzip) {
             return Ok(Parcel { bytes: bytes.clone(), gzipped: *gzipped });
         }
-        let compressed = if gzip { by_local_gzip(&[c"gzip".into(), c"-1".into()], &file) } else { None };
+        let compressed =
+            if gzip { by_local_gzip(&[c"gzip".into(), c"-1".into()], &file) } else { None };
         let gzipped = compressed.is_some();
         let bytes: Arc<[u8]> = match compressed {
             Some(bytes) => bytes.into(),
@@ -238,7 +239,9 @@ impl Image {
         fd::write_all(packed.as_fd(), self.bytes.as_ref()).map_err(unreadable)?;
         fd::rewind(packed.as_fd()).map_err(unreadable)?;
         by_local_gzip(&[c"gzip".into(), c"-dc".into()], &packed).ok_or_else(|| {
-            ConnectFailure::ImageUnusable("the image is compressed and there is no gzip here".into())
+            ConnectFailure::ImageUnusable(
+                "the image is compressed and there is no gzip here".into(),
+            )
         })
     }
 }
@@ -282,4 +285,3 @@ fn dynamic() -> ConnectFailure {
             .to_owned(),
     )
 }
-

@@ -10,7 +10,7 @@ use crate::io::outbox::{Outbox, Pushed};
 use crate::io::turn::{Key, Turn};
 use crate::limits::{FRAGMENT_BYTES, PENDING_CALLS_MAX};
 use crate::route::credit::{Credit, was_interrupted};
-use crate::route::lease::Pool;
+use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
 use crate::route::table::{LinkId, Lost, Table, Tell};
@@ -428,6 +428,11 @@ impl Node {
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ids for a new child to give out.
+    pub fn lease_for_child(&self) -> Lease {
+        self.pool().gift()
     }
 
     fn handles(&self) -> MutexGuard<'_, Handles> {

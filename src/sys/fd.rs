@@ -152,6 +152,13 @@ pub fn pread(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize
     })
 }
 
+/// Goes back to the beginning of a file.
+pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes no pointers.
+    let at = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_SET) };
+    if at < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
 /// The size of a file in bytes.
 pub fn size_of_file(fd: BorrowedFd<'_>) -> Result<u64> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();

@@ -14,4 +14,3 @@ pub mod varint;
 
 /// The protocol's version. Both ends of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
-pub mod secret;

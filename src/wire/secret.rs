@@ -10,7 +10,7 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 ///
 /// Its own memory is overwritten when it is dropped. That does not reach copies made before it
 /// became a `Secret`, nor the messages that carried it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

@@ -1,0 +1,488 @@
+//! A child and its process: started by a recipe, brought up by the handshake, watched until it is
+//! reaped. All of it runs on the broker's thread.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::connect::handshake::{Action, Handshake, Origin};
+use crate::connect::launch::{self, Started};
+use crate::connect::recipe::Recipe;
+use crate::connect::stage::Target;
+use crate::connect::tail::Tail;
+use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Exit};
+use crate::ids::{ContextId, Handle};
+use crate::io::outbox::{Outbox, Pushed};
+use crate::io::side::Side;
+use crate::io::timers::TimerId;
+use crate::io::turn::{Key, Protocol, Turn};
+use crate::limits::{NUDGE_AFTER, REAP_GRACE};
+use crate::module::image::Images;
+use crate::route::control::put_identity;
+use crate::route::lease::Lease;
+use crate::route::node::{Identity, Node};
+use crate::route::peer::{End, Guardian, Peer};
+use crate::sys::signal;
+use crate::sys::wait::Process;
+use crate::trace::{self, Level};
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::{Header, Kind, Lane, Part};
+
+/// A context that was started, as its starter tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Its id.
+    pub id: ContextId,
+    /// Bytes that were written to bring it up.
+    pub pushed_bytes: u64,
+    /// Microseconds that it took.
+    pub elapsed_us: u64,
+}
+
+/// Takes the outcome of an attempt.
+pub type Done = Box<dyn FnOnce(&mut Turn, Result<Connected, ConnectError>) + Send>;
+
+/// Starts a child. `done` gets the outcome, within the recipe's time.
+pub fn connect(
+    node: &Arc<Node>,
+    images: &Arc<Images>,
+    turn: &mut Turn,
+    recipe: Recipe,
+    done: Done,
+) {
+    let (parent, images) = (node.clone(), images.clone());
+    node.take_id(
+        turn,
+        Box::new(move |turn, id| match id {
+            Ok(id) => Attempt::begin(parent, images, turn, id, recipe, done),
+            Err(death) => {
+                let error = Handshake::new(&recipe).failed(ConnectFailure::ViaGone(death), None);
+                done(turn, Err(error));
+            }
+        }),
+    );
+}
+
+/// One child, from its start to the end of its process. Every protocol of its streams shares it.
+#[derive(Clone)]
+struct Child(Arc<Mutex<State>>);
+
+struct State {
+    process: Process,
+    exit: Option<Exit>,
+    attempt: Option<Attempt>,
+    /// The last that it said on its standard error.
+    said: Tail,
+    /// The stream of its standard input and output: first the handshake's, then the link.
+    main: Option<Key>,
+    terminal: Option<Key>,
+    watch: Option<Key>,
+    name: String,
+    id: ContextId,
+}
+
+/// What there is only while it is being brought up.
+struct Attempt {
+    node: Arc<Node>,
+    images: Arc<Images>,
+    handshake: Handshake,
+    outbox: Arc<Outbox>,
+    typewriter: Option<Arc<Outbox>>,
+    done: Done,
+    begun: Instant,
+    pushed_bytes: u64,
+    timers: Vec<TimerId>,
+    same_root: bool,
+}
+
+impl Attempt {
+    fn begin(
+        node: Arc<Node>,
+        images: Arc<Images>,
+        turn: &mut Turn,
+        id: ContextId,
+        recipe: Recipe,
+        done: Done,
+    ) {
+        let mut handshake = Handshake::new(&recipe);
+        let begun = Instant::now();
+        let started = match launch::start(&recipe, &images) {
+            Ok(started) => started,
+            Err(failure) => return done(turn, Err(handshake.failed(failure, None))),
+        };
+        handshake.started();
+        let Started { process, main, terminal } = started;
+        let outbox = Arc::new(Outbox::new(main.clone()));
+        let typewriter = recipe.terminal.then(|| Arc::new(Outbox::new(terminal.clone())));
+        let attempt = Attempt {
+            node,
+            images,
+            handshake,
+            outbox: outbox.clone(),
+            typewriter: typewriter.clone(),
+            done,
+            begun,
+            pushed_bytes: 0,
+            timers: Vec::new(),
+            same_root: recipe.same_root,
+        };
+        let child = Child(Arc::new(Mutex::new(State {
+            process,
+            exit: None,
+            attempt: Some(attempt),
+            said: Tail::default(),
+            main: None,
+            terminal: None,
+            watch: None,
+            name: recipe.name.clone(),
+            id,
+        })));
+        child.attach(turn, main, outbox, terminal, typewriter);
+        child.set_timers(turn, Duration::from_millis(recipe.timeout_ms));
+    }
+}
+
+impl Child {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attach(
+        &self,
+        turn: &mut Turn,
+        main: Side,
+        outbox: Arc<Outbox>,
+        terminal: Side,
+        typewriter: Option<Arc<Outbox>>,
+    ) {
+        let pidfd = self.lock().process.dup_pidfd();
+        let watch = pidfd.map(|fd| turn.watch(Side::new(fd), Box::new(Watch(self.clone()))));
+        let speech = |origin| Box::new(Speech { child: self.clone(), origin });
+        let terminal = turn.attach(terminal, typewriter, speech(Origin::Terminal));
+        let main = turn.attach(main, Some(outbox), speech(Origin::Stdout));
+        let failed = main.is_err() || terminal.is_err() || !matches!(watch, Some(Ok(_)));
+        {
+            let mut state = self.lock();
+            state.main = main.ok();
+            state.terminal = terminal.ok();
+            state.watch = watch.and_then(Result::ok);
+        }
+        if failed {
+            self.fail(turn, |handshake| {
+                handshake.failed(ConnectFailure::Protocol("no room to watch the child"), None)
+            });
+        }
+    }
+
+    fn set_timers(&self, turn: &mut Turn, timeout: Duration) {
+        let (late, quiet) = (self.clone(), self.clone());
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or(now);
+        let late = turn.timer(
+            deadline,
+            Box::new(move |turn| late.fail(turn, |handshake| handshake.timed_out())),
+        );
+        let quiet = turn.timer(now + NUDGE_AFTER, Box::new(move |turn| quiet.quiet(turn)));
+        if let Some(attempt) = &mut self.lock().attempt {
+            attempt.timers = vec![late, quiet];
+        }
+    }
+
+    /// Feeds the handshake, and does what it says.
+    fn hear(&self, turn: &mut Turn, origin: Origin, bytes: &[u8]) {
+        let mut actions = Vec::new();
+        if let Some(attempt) = &mut self.lock().attempt {
+            attempt.handshake.input(origin, bytes, &mut actions);
+        }
+        self.act(turn, actions);
+    }
+
+    fn quiet(&self, turn: &mut Turn) {
+        let mut actions = Vec::new();
+        if let Some(attempt) = &mut self.lock().attempt {
+            attempt.handshake.quiet(&mut actions);
+        }
+        self.act(turn, actions);
+    }
+
+    fn act(&self, turn: &mut Turn, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(bytes) => self.write(turn, bytes),
+                Action::Type(secret) => self.type_secret(turn, secret.expose()),
+                Action::WantImage(target) => self.push_image(turn, &target),
+                Action::Up => self.up(turn),
+                Action::Failed(error) => self.fail(turn, |_| error),
+            }
+        }
+    }
+
+    fn write(&self, turn: &mut Turn, bytes: Vec<u8>) {
+        let mut state = self.lock();
+        let (Some(key), Some(attempt)) = (state.main, &mut state.attempt) else { return };
+        attempt.pushed_bytes += bytes.len() as u64;
+        let pushed = attempt.outbox.push_image(bytes);
+        drop(state);
+        if pushed == Pushed::Arm {
+            turn.arm(key);
+        }
+    }
+
+    fn type_secret(&self, turn: &mut Turn, secret: &str) {
+        let mut state = self.lock();
+        let (Some(key), Some(attempt)) = (state.terminal, &mut state.attempt) else { return };
+        let Some(typewriter) = &attempt.typewriter else { return };
+        let line = [secret.as_bytes(), b"\n"].concat();
+        let pushed = typewriter.push(&line, Lane::Quick);
+        drop(state);
+        if pushed == Pushed::Arm {
+            turn.arm(key);
+        }
+    }
+
+    fn push_image(&self, turn: &mut Turn, target: &Target) {
+        let parcel = {
+            let state = self.lock();
+            let Some(attempt) = &state.attempt else { return };
+            attempt.images.parcel(&target.name(), target.gzip, attempt.same_root)
+        };
+        let parcel = match parcel {
+            Ok(parcel) => parcel,
+            Err(failure) => return self.fail(turn, |handshake| handshake.failed(failure, None)),
+        };
+        let line = match &mut self.lock().attempt {
+            Some(attempt) => attempt.handshake.image(parcel.bytes.len() as u64, parcel.gzipped),
+            None => return,
+        };
+        self.write(turn, [&line[..], &parcel.bytes].concat());
+    }
+
+    /// The agent has spoken: tells it who it is, and makes its stream a link.
+    fn up(&self, turn: &mut Turn) {
+        let mut state = self.lock();
+        let (Some(key), Some(mut attempt)) = (state.main, state.attempt.take()) else { return };
+        let (id, name) = (state.id, state.name.clone());
+        drop(state);
+        for timer in attempt.timers {
+            turn.cancel(timer);
+        }
+        let lease = attempt.node.lease_for_child();
+        let configure = configure(&attempt.node, id, name, lease);
+        let bytes = configure.as_bytes();
+        attempt.pushed_bytes += bytes.len() as u64;
+        if attempt.outbox.push(bytes, Lane::Quick) == Pushed::Arm {
+            turn.arm(key);
+        }
+        let guardian = Box::new(LinkGuard(self.clone()));
+        let end = End::Child(id, lease);
+        let mut peer = Peer::adopt(&attempt.node, key, end, attempt.outbox, guardian);
+        let rest = attempt.handshake.rest();
+        let fed = peer.input(turn, key, &rest);
+        turn.replace(key, Box::new(peer));
+        attempt.node.announce(id);
+        let elapsed_us = attempt.begun.elapsed().as_micros() as u64;
+        let pushed_bytes = attempt.pushed_bytes;
+        (attempt.done)(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
+        if let Err(why) = fed {
+            turn.close(key, &why);
+        }
+    }
+
+    /// The attempt is over: tells why, and ends the process.
+    fn fail(&self, turn: &mut Turn, why: impl FnOnce(&mut Handshake) -> ConnectError) {
+        let mut state = self.lock();
+        let Some(mut attempt) = state.attempt.take() else { return };
+        if attempt.outbox.queued() == 0 {
+            attempt.handshake.pushed();
+        }
+        let error = why(&mut attempt.handshake);
+        let keys = [state.main.take(), state.terminal.take()];
+        state.kill();
+        drop(state);
+        for timer in attempt.timers {
+            turn.cancel(timer);
+        }
+        for key in keys.into_iter().flatten() {
+            turn.close(key, &Death::of(Cause::Cancelled));
+        }
+        (attempt.done)(turn, Err(error));
+    }
+
+    /// The process has ended: what it said last is read, then its streams are closed.
+    fn exited(&self, turn: &mut Turn, exit: Option<Exit>) {
+        let (terminal, main) = {
+            let mut state = self.lock();
+            state.exit = exit;
+            (state.terminal, state.main)
+        };
+        for key in [terminal, main].into_iter().flatten() {
+            turn.drain(key);
+        }
+        if self.lock().attempt.is_some() {
+            self.fail(turn, |handshake| handshake.closed(exit));
+        }
+        let cause = if exit.is_some() { Cause::Exited } else { Cause::Disconnected };
+        self.close_streams(turn, cause);
+    }
+
+    /// Its output has ended. Its process should end at once, and tell why.
+    fn output_ended(&self, turn: &mut Turn) {
+        if let Some(attempt) = &mut self.lock().attempt {
+            if attempt.outbox.queued() == 0 {
+                attempt.handshake.pushed();
+            }
+        }
+        let child = self.clone();
+        turn.timer(
+            Instant::now() + REAP_GRACE,
+            Box::new(move |turn| {
+                if child.lock().exit.is_none() {
+                    child.fail(turn, |handshake| handshake.closed(None));
+                    child.close_streams(turn, Cause::Disconnected);
+                }
+            }),
+        );
+    }
+
+    fn close_streams(&self, turn: &mut Turn, cause: Cause) {
+        let (main, terminal, death) = {
+            let mut state = self.lock();
+            let tail = state.said.text(true, b"");
+            let death = Death { cause, context: Some(state.id), exit: state.exit, tail };
+            (state.main.take(), state.terminal.take(), death)
+        };
+        for key in [main, terminal].into_iter().flatten() {
+            turn.close(key, &death);
+        }
+        self.end_process(turn);
+    }
+
+    /// Gives the process a moment to end, then kills it.
+    fn end_process(&self, turn: &mut Turn) {
+        if self.lock().exit.is_some() {
+            return;
+        }
+        let child = self.clone();
+        turn.timer(Instant::now() + REAP_GRACE, Box::new(move |_| child.lock().kill()));
+    }
+}
+
+impl State {
+    /// Kills the process and its group. A setuid tool of another user refuses that; it ends when
+    /// its input does.
+    fn kill(&mut self) {
+        if self.exit.is_none() {
+            // What is gone already, or is another user's, is left alone.
+            let _ = self.process.kill_group(signal::KILL);
+            let _ = self.process.kill(signal::KILL);
+        }
+    }
+}
+
+/// The first frame to a new agent.
+fn configure(node: &Node, id: ContextId, name: String, lease: Lease) -> crate::wire::frame::Frame {
+    let own = node.identity();
+    let mut parents = vec![own.id];
+    parents.extend(&own.parents);
+    let message_bytes_max = own.message_bytes_max;
+    let identity = Identity { id, parents, name, message_bytes_max };
+    let payload = FrameBuf::encode(None, |w| put_identity(&identity, lease, w));
+    let header = Header {
+        kind: Kind::Control,
+        lane: Lane::Quick,
+        part: Part::Whole,
+        dst: id,
+        src: own.id,
+        auth: own.id,
+        handle: Handle::CONFIGURE,
+        reply_to: None,
+    };
+    payload.unwrap_or_default().seal(&header)
+}
+
+/// The handshake's ear on one stream; of the terminal also afterwards.
+struct Speech {
+    child: Child,
+    origin: Origin,
+}
+
+impl Protocol for Speech {
+    fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Death> {
+        let mut state = self.child.lock();
+        if self.origin == Origin::Terminal {
+            state.hear_said(bytes);
+        }
+        let connecting = state.attempt.is_some();
+        drop(state);
+        if connecting {
+            self.child.hear(turn, self.origin, bytes);
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, turn: &mut Turn, key: Key) {
+        match self.origin {
+            Origin::Stdout => self.child.output_ended(turn),
+            Origin::Terminal => {
+                self.child.lock().terminal = None;
+                turn.close(key, &Death::of(Cause::Disconnected));
+            }
+        }
+    }
+
+    fn closed(&mut self, turn: &mut Turn, _: &Death) {
+        if self.origin == Origin::Stdout {
+            let cancelled = ConnectFailure::Cancelled;
+            self.child.fail(turn, |handshake| handshake.failed(cancelled, None));
+        }
+    }
+}
+
+impl State {
+    /// Keeps what is said on standard error, and logs it line by line.
+    fn hear_said(&mut self, mut bytes: &[u8]) {
+        while let Some(rest) = self.said.fill(bytes) {
+            if self.attempt.is_none() && trace::wanted(Level::Info) {
+                let line = String::from_utf8_lossy(self.said.line());
+                trace::text(Level::Info, "a context says", &[u64::from(self.id.0)], &line);
+            }
+            self.said.end_line(true, b"");
+            bytes = rest;
+        }
+    }
+}
+
+/// Hears of the end of the process.
+struct Watch(Child);
+
+impl Protocol for Watch {
+    fn input(&mut self, turn: &mut Turn, key: Key, _: &[u8]) -> Result<(), Death> {
+        let exit = self.0.lock().process.try_wait();
+        if let Ok(None) = exit {
+            return Ok(());
+        }
+        self.0.lock().watch = None;
+        self.0.exited(turn, exit.ok().flatten());
+        turn.close(key, &Death::of(Cause::Exited));
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut Turn, _: &Death) {
+        self.0.lock().kill();
+    }
+}
+
+/// Watches the link on behalf of the child.
+struct LinkGuard(Child);
+
+impl Guardian for LinkGuard {
+    fn ended(&mut self, turn: &mut Turn, _: Key) {
+        self.0.output_ended(turn);
+    }
+
+    fn closed(&mut self, turn: &mut Turn, _: &Death) {
+        self.0.lock().main = None;
+        self.0.end_process(turn);
+    }
+}

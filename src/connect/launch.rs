@@ -1,0 +1,106 @@
+//! Starts the process of a recipe: its descriptors, its terminal, its image where it needs one here.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::connect::recipe::{Recipe, Start};
+use crate::connect::stage;
+use crate::error::ConnectFailure;
+use crate::io::side::Side;
+use crate::module::image::{Images, Launch};
+use crate::sys::errno::Errno;
+use crate::sys::spawn::{Env, Program, Spawn, spawn};
+use crate::sys::wait::Process;
+use crate::sys::{pipe, pty};
+
+/// A process that was started, and our ends of its descriptors.
+pub struct Started {
+    /// The process.
+    pub process: Process,
+    /// Its standard input and output.
+    pub main: Side,
+    /// Its terminal, or its standard error.
+    pub terminal: Side,
+}
+
+/// Starts what the recipe says.
+///
+/// # Errors
+/// Why it could not be started.
+pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
+    match &recipe.start {
+        Start::Shell { argv, .. } => {
+            let argv = strings(argv)?;
+            let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
+            execute(recipe, Program::Search(name), &argv, Env::Inherit)
+        }
+        Start::Own => {
+            let Launch { file, test_args } = images.launch()?;
+            let argv = strings(&stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
+            match test_args {
+                None => execute(recipe, Program::Fd(file.as_fd()), &argv, Env::Inherit),
+                Some(args) => start_test(recipe, &file, &argv, args),
+            }
+        }
+    }
+}
+
+/// Starts a copy of a test binary: its arguments are its harness's, so a variable says the rest.
+fn start_test(
+    recipe: &Recipe,
+    file: &OwnedFd,
+    argv: &[CString],
+    args: Vec<CString>,
+) -> Result<Started, ConnectFailure> {
+    let mut variable = TEST_VARIABLE.as_bytes().to_vec();
+    variable.push(b'=');
+    variable.extend_from_slice(argv[1].as_bytes());
+    let env = strings(&[variable])?;
+    let mut argv = vec![argv[0].clone()];
+    argv.extend(args);
+    execute(recipe, Program::Fd(file.as_fd()), &argv, Env::Extra(&env))
+}
+
+/// The variable that tells a test binary that it is an agent; its value is the agent's argument.
+pub const TEST_VARIABLE: &str = "MITOGEN_TEST_AGENT";
+
+fn execute(
+    recipe: &Recipe,
+    program: Program<'_>,
+    argv: &[CString],
+    env: Env<'_>,
+) -> Result<Started, ConnectFailure> {
+    let (ours, theirs) = pipe::socketpair().map_err(refused)?;
+    let (terminal, errors, is_terminal) = match recipe.terminal {
+        true => {
+            let pair = pty::open_pty().map_err(refused)?;
+            pty::make_raw(pair.follower.as_fd());
+            (pair.leader, pair.follower, true)
+        }
+        false => {
+            let (read, write) = pipe::pipe().map_err(refused)?;
+            (read, write, false)
+        }
+    };
+    let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
+    let process = spawn(&Spawn {
+        env,
+        terminal: is_terminal.then_some(errors.as_fd()),
+        session: true,
+        die_with_parent: true,
+        ..Spawn::new(program, argv, stdio)
+    });
+    let process = process.map_err(|error| refused(error.errno))?;
+    Ok(Started { process, main: Side::new(ours), terminal: Side::new(terminal) })
+}
+
+fn strings(argv: &[Vec<u8>]) -> Result<Vec<CString>, ConnectFailure> {
+    argv.iter()
+        .map(|word| CString::new(&word[..]))
+        .collect::<Result<_, _>>()
+        .map_err(|_| ConnectFailure::BadOption("an argument with a NUL in it".to_owned()))
+}
+
+fn refused(Errno(errno): Errno) -> ConnectFailure {
+    ConnectFailure::Spawn(errno)
+}
