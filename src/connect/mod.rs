@@ -1,14 +1,18 @@
 //! How a child is reached and started: one engine, and per method a table of options and words.
 
+pub mod address;
 pub mod handshake;
+pub mod local;
+pub mod methods;
+pub mod options;
 pub mod recipe;
+pub mod ssh;
 pub mod stage;
+pub mod sudo;
 pub mod tail;
 pub mod launch;
 pub mod child;
 pub mod request;
 
-#[cfg(test)]
-mod handshake_tests;
 #[cfg(test)]
 mod stage_tests;

@@ -75,7 +75,7 @@ pub enum Meaning {
     PasswordRequired = 0,
     /// The password was refused.
     PasswordWrong = 1,
-    /// The login was refused. Once a password was typed, it was that which was refused.
+    /// The login was refused, whatever the password.
     Denied = 2,
     /// The host's key is unknown or has changed.
     HostKey = 3,
@@ -87,6 +87,8 @@ pub enum Meaning {
     Unreachable = 6,
     /// The target has no `sh`.
     NoShell = 7,
+    /// The login was refused: for the password, if one was typed.
+    LoginRefused = 8,
 }
 
 impl Pattern {
@@ -117,7 +119,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    const ALL: [Meaning; 8] = [
+    const ALL: [Meaning; 9] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -126,6 +128,7 @@ impl Meaning {
         Meaning::ConnectionRefused,
         Meaning::Unreachable,
         Meaning::NoShell,
+        Meaning::LoginRefused,
     ];
 
     /// The failure, given whether the password was typed.
@@ -133,8 +136,8 @@ impl Meaning {
         match self {
             Meaning::PasswordRequired => ConnectFailure::PasswordRequired,
             Meaning::PasswordWrong => ConnectFailure::PasswordWrong,
-            Meaning::Denied if typed => ConnectFailure::PasswordWrong,
-            Meaning::Denied => ConnectFailure::Denied,
+            Meaning::LoginRefused if typed => ConnectFailure::PasswordWrong,
+            Meaning::Denied | Meaning::LoginRefused => ConnectFailure::Denied,
             Meaning::HostKey => ConnectFailure::HostKey,
             Meaning::HostUnknown => ConnectFailure::HostUnknown,
             Meaning::ConnectionRefused => ConnectFailure::ConnectionRefused,

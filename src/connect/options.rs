@@ -1,0 +1,255 @@
+//! What all methods' builders share; and what a method must tell of itself.
+
+use std::time::Duration;
+
+use crate::call::context::Context;
+use crate::call::router::Router;
+use crate::connect::address::Hop;
+use crate::connect::recipe::{Hint, Meaning, Pattern, Recipe, Start};
+use crate::error::ConnectFailure;
+use crate::limits::{CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, NAME_BYTES_MAX, OPTION_BYTES_MAX};
+
+/// A connection to be made by method `M`; see [`Router`](crate::Router) for the methods.
+#[must_use = "nothing happens until `connect` or `start`"]
+#[derive(Clone)]
+pub struct Connect<M> {
+    pub(crate) router: Router,
+    pub(crate) via: Option<Context>,
+    pub(crate) common: Common,
+    pub(crate) method: M,
+}
+
+/// The options of every method that are text and numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Common {
+    pub(crate) name: Option<String>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) directory: Option<String>,
+}
+
+/// What the connecting side adds to the options to get a [`Recipe`].
+pub struct Base<'a> {
+    /// The name of the context that connects; none if that is the master.
+    pub parent: Option<&'a str>,
+    /// What `ps` shows, unless a name was given.
+    pub title: &'a str,
+    /// Random, for the shell.
+    pub nonce: u64,
+    /// Random, for the agent.
+    pub answer_nonce: u64,
+}
+
+/// One way to reach a context. This library's own types implement it, and no others can.
+pub trait Method: sealed::Describe {}
+impl<T: sealed::Describe> Method for T {}
+
+pub(crate) mod sealed {
+    use super::{Base, ConnectFailure, Recipe};
+
+    /// A method's options, its words in addresses, and the recipe that it makes.
+    pub trait Describe {
+        /// Its entry in the table of methods.
+        fn entry(&self) -> &'static Entry;
+
+        /// Sets an option, by its name in addresses. Fails with what is wrong.
+        fn set(&mut self, key: &str, value: &str) -> Result<(), String>;
+
+        /// The options that were set, by name, in the entry's order.
+        fn values(&self) -> Vec<(&'static str, String)>;
+
+        /// Fails with what is wrong with an option.
+        fn check(&self) -> Result<(), String>;
+
+        /// Completes a recipe that starts nothing yet.
+        fn complete(&self, base: &Base<'_>, recipe: &mut Recipe) -> Result<(), ConnectFailure>;
+    }
+
+    /// What an address must know of a method. One more method is one more of these.
+    pub struct Entry {
+        /// The method's name.
+        pub name: &'static str,
+        /// The option that the target in `method:target` sets.
+        pub target: Option<&'static str>,
+        /// Whether an address must have a target.
+        pub needs_target: bool,
+        /// The option that `user@` in front of the target sets.
+        pub user: Option<&'static str>,
+        /// The option that `:port` behind the target sets.
+        pub port: Option<&'static str>,
+        /// All options; those that every method has come on top.
+        pub options: &'static [&'static str],
+        /// The method without options.
+        pub make: fn() -> Box<dyn Describe>,
+    }
+}
+
+/// Options of every method.
+impl<M: Method> Connect<M> {
+    /// The new context's name in logs, errors and `ps`. Default: the address of its path.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.common.name = Some(name.into());
+        self
+    }
+
+    /// The context that makes the connection. Default: this one.
+    pub fn via(mut self, context: &Context) -> Self {
+        self.via = Some(context.clone());
+        self
+    }
+
+    /// Time for the whole attempt, from start to the agent's first word. Default: 30 s.
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.common.connect_timeout = Some(time);
+        self
+    }
+
+    /// A directory of the target to try first when a place is sought from which the agent can be
+    /// executed. An absolute path. Default: /dev/shm, XDG_RUNTIME_DIR, /var/tmp, /tmp, HOME.
+    pub fn directory(mut self, path: impl Into<String>) -> Self {
+        self.common.directory = Some(path.into());
+        self
+    }
+
+    /// The recipe for this connection.
+    pub(crate) fn recipe(&self, base: &Base<'_>) -> Result<Recipe, ConnectFailure> {
+        recipe(&self.method, &self.common, base)
+    }
+}
+
+impl<M> Connect<M> {
+    pub(crate) fn new(router: &Router, method: M) -> Connect<M> {
+        Connect { router: router.clone(), via: None, common: Common::default(), method }
+    }
+}
+
+impl Common {
+    /// Their names in addresses.
+    pub(crate) const OPTIONS: [&'static str; 2] = ["connect_timeout", "directory"];
+
+    /// Sets an option by its name. Fails with what is wrong.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "connect_timeout" => {
+                let seconds: f64 = value.parse().map_err(|_| "not a number of seconds")?;
+                let time = Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())?;
+                self.connect_timeout = Some(time);
+            }
+            _ => self.directory = Some(value.to_owned()),
+        }
+        self.check()
+    }
+
+    /// The options that were set, by name.
+    pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
+        let seconds = self.connect_timeout.map(|time| time.as_secs_f64().to_string());
+        [("connect_timeout", seconds), ("directory", self.directory.clone())]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if let Some(name) = &self.name {
+            check_word("name", name)?;
+            if name.contains('/') || NAME_BYTES_MAX < name.len() {
+                return Err(format!("name has a `/`, or more than {NAME_BYTES_MAX} bytes"));
+            }
+        }
+        match &self.directory {
+            Some(path) if !path.starts_with('/') => Err("directory is no absolute path".into()),
+            Some(path) if DIRECTORY_BYTES_MAX < path.len() => {
+                Err(format!("directory has more than {DIRECTORY_BYTES_MAX} bytes"))
+            }
+            Some(path) => check_word("directory", path),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The recipe for a connection by `method`.
+pub(crate) fn recipe(
+    method: &dyn sealed::Describe,
+    common: &Common,
+    base: &Base<'_>,
+) -> Result<Recipe, ConnectFailure> {
+    common.check().and_then(|()| method.check()).map_err(ConnectFailure::BadOption)?;
+    let time = common.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+    let mut recipe = Recipe {
+        name: path_name(method, common, base.parent),
+        title: match &common.name {
+            Some(name) => ["mitogen:", name].concat(),
+            None => base.title.to_owned(),
+        },
+        start: Start::Own,
+        answer_nonce: base.answer_nonce,
+        terminal: false,
+        secret: None,
+        prompts: Vec::new(),
+        hints: Vec::new(),
+        timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
+    };
+    method.complete(base, &mut recipe)?;
+    Ok(recipe)
+}
+
+/// The name of the context that is to be: the one given, or its address, cut where it is too long.
+fn path_name(method: &dyn sealed::Describe, common: &Common, parent: Option<&str>) -> String {
+    if let Some(name) = &common.name {
+        return name.clone();
+    }
+    let hop = Hop::of(method, common).to_string();
+    let mut name = match parent {
+        Some(parent) => [parent, "/", &hop].concat(),
+        None => hop,
+    };
+    let mut end = name.len().min(NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    name
+}
+
+/// Fails if `value` is empty, begins with a dash, or has a control character: it would be taken
+/// for something else on a command line, or on a terminal.
+pub(crate) fn check_word(key: &str, value: &str) -> Result<(), String> {
+    if value.is_empty() {
+        Err(format!("{key} is empty"))
+    } else if value.starts_with('-') {
+        Err(format!("{key} begins with `-`"))
+    } else {
+        check_text(key, value)
+    }
+}
+
+/// Fails if `value` has a control character, or is too long.
+pub(crate) fn check_text(key: &str, value: &str) -> Result<(), String> {
+    if value.contains(char::is_control) {
+        Err(format!("{key} has a control character"))
+    } else if OPTION_BYTES_MAX < value.len() {
+        Err(format!("{key} has more than {OPTION_BYTES_MAX} bytes"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads `yes` or `no`.
+pub(crate) fn parse_flag(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err("neither yes nor no".to_owned()),
+    }
+}
+
+/// A table of hints, each what a line begins with, what is in it, and what that means.
+pub(crate) fn hints(table: &[(&str, &str, Meaning)]) -> Vec<Hint> {
+    table
+        .iter()
+        .map(|(starts, holds, meaning)| Hint {
+            line: Pattern::line(starts.as_bytes(), holds.as_bytes()),
+            meaning: *meaning,
+        })
+        .collect()
+}
