@@ -51,7 +51,7 @@ pub enum Origin {
 }
 
 /// What the engine is to do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Action {
     /// Write this to the child's standard input.
     Send(Vec<u8>),

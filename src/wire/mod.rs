@@ -1,5 +1,6 @@
 //! Bytes to messages and back: a pure function of its input. No descriptor, clock or thread.
 
+pub mod varint;
 pub mod codec;
 pub mod secret;
 pub mod failure;
@@ -10,7 +11,6 @@ pub mod message;
 pub mod fragment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-pub mod varint;
 
 /// The protocol's version. Both ends of a connection must have the same.
 pub const PROTOCOL: u32 = 1;
