@@ -17,6 +17,7 @@ agents: $(IMAGE).gz     # the stock image for this machine's CPU, plain and comp
 	@$(MAKE) -s size
 
 $(IMAGE): $(SOURCE)
+	@make/setup build
 	@echo "building $@ with $$(make/static which)"
 	@make/static agent $@
 
@@ -31,7 +32,8 @@ target/dist/demo: $(SOURCE)
 	@echo "building $@"
 	@make/static demo $@
 
-test: $(IMAGE).gz $(DIST)   # every test; those of ssh and sudo need root, sshd and sudo
+test: $(IMAGE).gz $(DIST)   # every test, on an sshd and users of its own
+	@make/setup hosts
 	@$(CARGO) test --locked
 
 lint:                   # format, clippy, documentation
@@ -47,7 +49,6 @@ versus: $(IMAGE).gz     # the same, with the original and execnet beside them
 	@$(CARGO) bench --quiet --locked --bench budgets -- --versus target/versus.jsonl
 
 demo:                   # a tree of local, ssh and sudo on this machine; leaves nothing behind
-	@make/setup
 	@$(MAKE) -s $(IMAGE).gz target/dist/demo
 	@sh src/manual/examples/demo.sh target/dist/demo
 
