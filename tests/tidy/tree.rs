@@ -18,13 +18,13 @@ pub fn read(path: &str) -> String {
 /// Every Rust file of ours.
 pub fn sources() -> Vec<Source> {
     let files = files(&["src", "tests", "bench", "fuzz"], "rs");
-    let mut sources = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+    let mut sources: Vec<_> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
     mark_tests(&mut sources);
     sources
 }
 
 /// Takes the files behind `#[cfg(test)] mod NAME;` for tests.
-fn mark_tests(sources: &mut Vec<Source>) {
+fn mark_tests(sources: &mut [Source]) {
     let of_tests = |source: &Source| -> Vec<String> {
         modules(source).filter(|(line, _)| source.is_test(*line)).map(|(_, path)| path).collect()
     };

@@ -1,6 +1,6 @@
 //! The real targets that tests reach: a private sshd, throwaway users, sudo's rules; and the
 //! checks that nothing is left of them. Whatever is started here is stopped when it is dropped.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod leftovers;
 mod needs;

@@ -14,7 +14,7 @@ impl Sudoers {
     /// Installs these lines, as `alice ALL=(root) NOPASSWD: ALL`.
     #[track_caller]
     pub fn install(lines: &str) -> Sudoers {
-        // The draft's name holds a dot, so sudo does not read it: a wrong rule would lock us all out.
+        // sudo does not read the draft, whose name holds a dot: a wrong rule would lock all out.
         let path = Path::new("/etc/sudoers.d").join(format!("mgn-{}", unique()));
         let draft = path.with_extension("draft");
         fs::write(&draft, format!("{lines}\n")).unwrap();
