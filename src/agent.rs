@@ -1,7 +1,9 @@
 //! What runs in a child: takes over its standard descriptors, says that it is there, learns who it
 //! is, and serves until its parent is gone.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,9 @@ use crate::route::node::{Identity, Node};
 use crate::route::peer::{End, Guardian, Peer};
 use crate::route::pending::Deliver;
 use crate::route::policy;
+use crate::stock;
 use crate::sys::errno::Errno;
-use crate::sys::{fd, host, pipe, signal, thread};
+use crate::sys::{fd, host, pipe, signal, thread, title};
 use crate::wire::PROTOCOL;
 use crate::wire::codec::Reader;
 use crate::wire::framer::Framer;
@@ -38,24 +41,39 @@ const FIRST_FD: i32 = 3;
 /// How often an agent that was asked to end looks whether what it started has.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Takes the title that `ps` is to show, and removes the directory of the image, where a shell could
+/// not do that before it executed it.
+pub(crate) fn be_seen(name: Option<&OsStr>, directory: Option<&OsStr>) {
+    if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
+        let directory = Path::new(directory);
+        // Somebody may have tidied up already.
+        let _ = std::fs::remove_file(directory.join(stage::IMAGE_FILE));
+        let _ = std::fs::remove_dir(directory);
+    }
+    if let Some(name) = name.and_then(OsStr::to_str) {
+        title::set_title(name);
+    }
+}
+
 /// Serves as an agent; the process ends with it.
-pub(crate) fn serve(registry: Registry, nonce: u64) -> ! {
-    let status = match become_agent(registry, nonce) {
+pub(crate) fn serve(registry: Registry, nonce: u64, own: Own) -> ! {
+    let status = match become_agent(registry, nonce, own) {
         Ok(()) => 0,
         Err(_) => 1,
     };
     end_process(status)
 }
 
-fn become_agent(registry: Registry, nonce: u64) -> Result<()> {
+fn become_agent(registry: Registry, nonce: u64, own: Own) -> Result<()> {
     let (receive, transmit) = take_over_stdio().map_err(|Errno(e)| Error::system("stdio", e))?;
     settle();
+    stock::guard_processes();
     let hello = stage::answer_line(nonce, PROTOCOL);
     fd::write_all(transmit.as_fd(), &hello).map_err(|Errno(e)| Error::system("write", e))?;
     let (identity, lease) = read_identity(receive.as_fd())?;
     let mut pool = Pool::default();
     pool.add(lease);
-    let images = Arc::new(Images::new(Vec::new(), Own::Entered));
+    let images = Arc::new(Images::new(Vec::new(), own));
     let node = Node::new(identity, pool, Broker::start()?);
     let (router, calls) = begin(&node, Arc::new(registry), images)?;
     node.listen(

@@ -13,7 +13,7 @@ use crate::connect::stage;
 use crate::error::{Error, Result};
 use crate::module::image::{Image, Images, Own};
 use crate::stock;
-use crate::sys::signal;
+use crate::sys::{environment, signal};
 
 /// The functions that can be called in any context of a tree, and the images that contexts are
 /// started from. The stock functions are among them.
@@ -70,7 +70,9 @@ impl Program {
         main: impl FnOnce(&Router) -> Result<T, E>,
     ) -> Result<T, E> {
         if let Some(nonce) = agent_nonce() {
-            agent::serve(self.registry, nonce);
+            let mut args = std::env::args_os().skip(2);
+            agent::be_seen(args.next().as_deref(), args.next().as_deref());
+            agent::serve(self.registry, nonce, Own::Entered);
         }
         self.own = Own::Entered;
         signal::ignore_pipe();
@@ -103,8 +105,11 @@ impl Program {
     #[doc(hidden)]
     pub fn serve_if_child(self) {
         let Some(value) = std::env::var_os(TEST_VARIABLE) else { return };
+        environment::forget(TEST_VARIABLE);
         if let Some(nonce) = stage::parse_agent_arg(value.as_bytes()) {
-            agent::serve(self.registry, nonce);
+            let args = std::env::args_os().skip(1);
+            let args = args.filter_map(|arg| CString::new(arg.as_bytes()).ok());
+            agent::serve(self.registry, nonce, Own::Test(args.collect()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The public face of one context's place in the tree.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
@@ -9,6 +9,7 @@ use crate::call::registry::Registry;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
+use crate::io::latch::Latch;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::module::image::Images;
 use crate::route::lease::Pool;
@@ -30,8 +31,16 @@ pub(crate) struct Inner {
     node: Arc<Node>,
     registry: Arc<Registry>,
     images: Arc<Images>,
-    /// Contexts that an address connected, by the address of their path.
-    connected: Mutex<Vec<(String, ContextId)>>,
+    /// Contexts that an address connected, or is connecting.
+    connected: Mutex<Vec<(String, Arc<Prefix>)>>,
+}
+
+/// A context that is connected once, whoever asks.
+pub(crate) struct Prefix {
+    /// Its id, its name, the bytes pushed and the microseconds taken; or why there is none.
+    pub(crate) result: OnceLock<Result<(ContextId, Arc<str>, u64, u64)>>,
+    /// Closed when there is a result.
+    pub(crate) ready: Latch<()>,
 }
 
 impl Router {
@@ -123,7 +132,7 @@ impl Router {
         &self.inner.images
     }
 
-    pub(crate) fn connected(&self) -> MutexGuard<'_, Vec<(String, ContextId)>> {
+    pub(crate) fn connected(&self) -> MutexGuard<'_, Vec<(String, Arc<Prefix>)>> {
         self.inner.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -52,6 +52,11 @@ impl Hop {
         Hop { entry: method.entry(), values }
     }
 
+    /// The options that were given, by name.
+    pub(crate) fn values(&self) -> &[(&'static str, String)] {
+        &self.values
+    }
+
     /// The options that make this hop.
     pub(crate) fn options(&self) -> (Common, Box<dyn Describe>) {
         let mut common = Common::default();

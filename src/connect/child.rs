@@ -1,8 +1,6 @@
 //! A child and its process: started by a recipe, brought up by the handshake, watched until it is
 //! reaped. All of it runs on the broker's thread.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +9,7 @@ use crate::connect::launch::{self, Started};
 use crate::connect::recipe::Recipe;
 use crate::connect::stage::Target;
 use crate::connect::tail::Tail;
-use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Exit};
+use crate::error::{Cause, ConnectError, ConnectFailure, Death, Exit};
 use crate::ids::{ContextId, Handle};
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;

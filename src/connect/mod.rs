@@ -13,6 +13,7 @@ pub mod tail;
 pub mod launch;
 pub mod child;
 pub mod request;
+pub mod connecting;
 
 #[cfg(test)]
 mod stage_tests;

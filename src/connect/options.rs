@@ -186,6 +186,7 @@ pub(crate) fn recipe(
         secret: None,
         prompts: Vec::new(),
         hints: Vec::new(),
+        same_root: false,
         timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
     };

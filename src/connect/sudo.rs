@@ -146,6 +146,7 @@ impl Describe for SudoOptions {
         }
         add(&[b"-u", username.as_bytes(), b"--", b"sh", b"-c", &first_script(base.nonce)]);
         recipe.start = Start::Shell { argv, nonce: base.nonce };
+        recipe.same_root = true;
         recipe.terminal = self.password.is_some();
         recipe.secret = self.password.clone();
         recipe.hints = hints(HINTS);

@@ -1,5 +1,18 @@
-//! Functions that every program carries, and every stock agent.
+//! Functions that every program carries, and every stock agent: call them like any other, as in
+//! `context.call(stock::identify, ())`.
+
+mod command;
+mod identity;
+
+pub use command::{Command, Ended, Output, run};
+pub use identity::{Identity, identify, ping};
+
+pub(crate) use command::guard_processes;
 
 use crate::call::registry::Registry;
 
-pub(crate) fn register(_registry: &mut Registry) {}
+pub(crate) fn register(registry: &mut Registry) {
+    registry.add(identify);
+    registry.add(ping);
+    registry.add(run);
+}

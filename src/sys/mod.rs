@@ -3,6 +3,8 @@
 
 #[allow(unsafe_code)] // the thread's error number
 pub mod errno;
+#[allow(unsafe_code)] // unsetenv
+pub mod environment;
 #[allow(unsafe_code)] // read, write, dup, open, close_range
 pub mod fd;
 #[allow(unsafe_code)] // getrlimit, setrlimit

@@ -1,0 +1,174 @@
+//! Calls, streams and ends, through a context in this process and through real children.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use mitogen::error::{CallFailure, Cause, ErrorKind};
+use mitogen::{CallContext, Context, Program, Result, Router, Sender};
+
+mitogen::test_agent!(program());
+
+fn program() -> Program {
+    Program::new()
+        .function(add)
+        .function(fail)
+        .function(file_size)
+        .function(who_called)
+        .function(count)
+        .function(count_then_fail)
+        .function(blob)
+        .function(length)
+        .function(explode)
+        .function(pid)
+}
+
+fn add(a: u32, b: u32) -> u32 {
+    a + b
+}
+
+fn fail() -> io::Result<()> {
+    Err(io::Error::other("no luck"))
+}
+
+fn explode() {
+    panic!("boom");
+}
+
+fn file_size(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.len())
+}
+
+fn who_called(cx: &CallContext) -> String {
+    format!("{} for {}", cx.context_id(), cx.caller_id())
+}
+
+fn count(to: u32, out: Sender<u32>) -> Result<()> {
+    (0..to).try_for_each(|i| out.send(i))
+}
+
+fn count_then_fail(out: Sender<u32>) -> Result<(), String> {
+    out.send(1).map_err(|e| e.to_string())?;
+    Err("enough".to_owned())
+}
+
+fn blob(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| i as u8).collect()
+}
+
+fn length(bytes: &[u8]) -> usize {
+    bytes.len()
+}
+
+fn pid() -> u32 {
+    std::process::id()
+}
+
+/// Runs a test on a context in this process, on a child, and on a child's child.
+#[track_caller]
+fn everywhere(test: impl Fn(&Router, &Context)) {
+    let router = mitogen_test_program().router().unwrap();
+    let inside = router.in_process().unwrap();
+    test(&router, &inside);
+    let child = router.local().connect().unwrap();
+    test(&router, &child);
+    let grandchild = router.local().via(&child).connect().unwrap();
+    test(&router, &grandchild);
+    router.shutdown();
+}
+
+#[test]
+fn functions_are_called_and_answer() {
+    everywhere(|_, context| {
+        assert_eq!(context.call(add, (1, 2)).unwrap(), 3);
+        assert!(0 < context.call(file_size, "/etc/passwd").unwrap());
+        let id = context.context_id();
+        assert_eq!(context.call(who_called, ()).unwrap(), format!("{id} for 0"));
+    });
+}
+
+#[test]
+fn a_childs_functions_run_in_another_process() {
+    let router = mitogen_test_program().router().unwrap();
+    let child = router.local().connect().unwrap();
+    assert_ne!(child.call(pid, ()).unwrap(), std::process::id());
+}
+
+#[test]
+fn failures_arrive_with_their_message() {
+    everywhere(|_, context| {
+        let error = context.call(fail, ()).unwrap_err();
+        assert!(error.to_string().contains("no luck"), "{error}");
+        let error = context.call(explode, ()).unwrap_err();
+        let ErrorKind::Call(error) = error.kind() else { panic!("{error}") };
+        assert_eq!(error.failure, CallFailure::Panic("boom".to_owned()));
+        assert_eq!(context.call(add, (1, 2)).unwrap(), 3);
+    });
+}
+
+#[test]
+fn calls_answer_in_any_order() {
+    everywhere(|_, context| {
+        let calls: Vec<_> = (0..500).map(|i| context.call_async(add, (i, 1))).collect();
+        for (i, call) in calls.into_iter().enumerate().rev() {
+            assert_eq!(call.get().unwrap(), i as u32 + 1);
+        }
+    });
+}
+
+#[test]
+fn a_stream_ends_with_its_last_sender() {
+    everywhere(|router, context| {
+        let numbers = router.receiver::<u32>();
+        context.call_no_reply(count, (10_000, numbers.to_sender())).unwrap();
+        let numbers: Result<Vec<u32>> = numbers.into_iter().collect();
+        assert_eq!(numbers.unwrap(), (0..10_000).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_stream_of_a_failed_function_ends_with_its_failure() {
+    everywhere(|router, context| {
+        let numbers = router.receiver::<u32>();
+        context.call_no_reply(count_then_fail, numbers.to_sender()).unwrap();
+        let items: Vec<Result<u32>> = numbers.into_iter().take(3).collect();
+        assert_eq!(items.len(), 2, "{items:?}");
+        let ErrorKind::Closed(death) = items[1].as_ref().unwrap_err().kind() else { panic!() };
+        assert_eq!((death.cause, &*death.tail), (Cause::Failed, "enough"));
+    });
+}
+
+#[test]
+fn large_values_travel_both_ways() {
+    everywhere(|_, context| {
+        for bytes in [16 * 1024 - 20, 16 * 1024, 16 * 1024 + 1, 1 << 20, 20 << 20] {
+            let value = context.call(blob, bytes).unwrap();
+            assert_eq!(value, blob(bytes));
+            assert_eq!(context.call(length, &value[..]).unwrap(), bytes);
+        }
+    });
+}
+
+#[test]
+fn a_closed_receiver_stops_its_senders() {
+    everywhere(|router, context| {
+        let numbers = router.receiver::<u32>();
+        let call = context.call_async(count, (u32::MAX, numbers.to_sender()));
+        assert_eq!(numbers.get().unwrap(), 0);
+        drop(numbers);
+        let error = call.get_timeout(Duration::from_secs(10)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Call(_)), "{error}");
+    });
+}
+
+#[test]
+fn a_context_that_is_shut_down_fails_its_calls() {
+    let router = mitogen_test_program().router().unwrap();
+    let child = router.local().connect().unwrap();
+    let grandchild = router.local().via(&child).connect().unwrap();
+    child.shutdown().unwrap();
+    for context in [&child, &grandchild] {
+        let error = context.call(add, (1, 2)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+    }
+}
