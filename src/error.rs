@@ -477,11 +477,12 @@ impl fmt::Display for AddressError {
         let (before, after) = self.address.split_at(self.at.min(self.address.len()));
         write!(
             f,
-            "bad address at byte {}: {}\n  {}{}\n  {:4$}^",
+            "bad address at byte {}: {}\n  {}{}\n  {:5$}^",
             self.at,
             self.why,
             Printable(before),
             Printable(after),
+            "",
             before.chars().count()
         )?;
         Ok(())

@@ -193,7 +193,8 @@ impl Handshake {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        text.push_str(&self.stdout.text(true, self.secret()));
+        let shown = !self.is_echo(self.stdout.line());
+        text.push_str(&self.stdout.text(shown, self.secret()));
         text
     }
 
@@ -201,12 +202,8 @@ impl Handshake {
         let mut rest = bytes;
         while let Some(behind) = self.stdout.fill(rest) {
             rest = behind;
-            let is_mark = self.mark(actions);
-            if !is_mark {
-                self.stdout_line();
-            } else {
-                self.stdout.end_line(false, b"");
-            }
+            self.mark(actions);
+            self.stdout_line();
             if let Awaits::Nothing = self.awaits {
                 self.rest = rest.to_vec();
                 return;
@@ -214,8 +211,8 @@ impl Handshake {
         }
     }
 
-    /// Acts on the finished line if it is a mark.
-    fn mark(&mut self, actions: &mut Vec<Action>) -> bool {
+    /// Acts on the finished line of standard output, if it is the mark that is awaited.
+    fn mark(&mut self, actions: &mut Vec<Action>) {
         let line = self.stdout.line().to_vec();
         let (text, cooked) = match line.strip_suffix(b"\r") {
             Some(text) => (text, true),
@@ -223,28 +220,28 @@ impl Handshake {
         };
         if let Some(tried) = Mark::Nowhere.find(self.nonce, text) {
             let tried = self.quotable(tried);
-            self.fail(ConnectFailure::NoDirectory(tried), actions);
-            return true;
+            return self.fail(ConnectFailure::NoDirectory(tried), actions);
         }
         match self.awaits {
-            Awaits::Shell => match Mark::Shell.find(self.nonce, text) {
-                Some(uname) => self.shell_spoke(uname, cooked, actions),
-                None => return false,
-            },
+            Awaits::Shell => {
+                if let Some(uname) = Mark::Shell.find(self.nonce, text) {
+                    self.shell_spoke(uname, cooked, actions);
+                }
+            }
             Awaits::Raw(target) => match Mark::Raw.find(self.nonce, text) {
                 Some(_) if cooked => {
                     self.fail(ConnectFailure::Protocol("a terminal that stays cooked"), actions);
                 }
                 Some(_) => self.want_image(target, actions),
-                None => return false,
+                None => (),
             },
-            Awaits::Agent => match Mark::Agent.find(self.recipe.answer_nonce, &line) {
-                Some(protocol) => self.agent_spoke(protocol, actions),
-                None => return false,
-            },
-            Awaits::Image | Awaits::Nothing => return false,
+            Awaits::Agent => {
+                if let Some(protocol) = Mark::Agent.find(self.recipe.answer_nonce, &line) {
+                    self.agent_spoke(protocol, actions);
+                }
+            }
+            Awaits::Image | Awaits::Nothing => (),
         }
-        true
     }
 
     fn shell_spoke(&mut self, uname: &[u8], cooked: bool, actions: &mut Vec<Action>) {
@@ -324,12 +321,19 @@ impl Handshake {
         self.answered = false;
     }
 
-    /// Keeps a line of standard output that has ended and is no mark.
+    /// Keeps a line of standard output that has ended, unless it is a mark or an echo of ours.
     fn stdout_line(&mut self) {
         let line = self.stdout.line();
         self.cannot_run |= says_cannot_run(line);
-        let kept = !line.trim_ascii().is_empty();
+        let kept = !line.trim_ascii().is_empty() && !self.is_echo(line);
         self.stdout.end_line(kept, secret_of(&self.recipe));
+    }
+
+    /// Whether the line has a nonce of ours: then the words are ours too.
+    fn is_echo(&self, line: &[u8]) -> bool {
+        let is_shell = matches!(self.recipe.start, Start::Shell { .. });
+        holds(line, &stage::hex(self.recipe.answer_nonce))
+            || is_shell && holds(line, &stage::hex(self.nonce))
     }
 
     fn login_failure(&self, exit: Option<Exit>) -> ConnectFailure {

@@ -50,6 +50,7 @@ impl Describe for LocalOptions {
 
     fn complete(&self, _base: &Base<'_>, recipe: &mut Recipe) -> Result<(), ConnectFailure> {
         recipe.start = Start::Own;
+        recipe.same_root = true;
         Ok(())
     }
 }

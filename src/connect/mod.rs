@@ -16,4 +16,8 @@ pub mod request;
 pub mod connecting;
 
 #[cfg(test)]
+mod address_tests;
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
 mod stage_tests;
