@@ -136,7 +136,7 @@ pub fn first_script(nonce: u64) -> Vec<u8> {
     [b"echo;", &answer[..], uname].concat()
 }
 
-/// The first stage as one command of a login shell, whichever that is: sh, csh and fish agree on it.
+/// The first stage as one command of a login shell: sh, csh and fish all understand it.
 pub fn first_command(nonce: u64) -> Vec<u8> {
     [b"exec sh -c '", &first_script(nonce)[..], b"'"].concat()
 }
@@ -170,7 +170,8 @@ impl Push<'_> {
         add(b"[ $k ]||{ ");
         add(&nowhere);
         add(b" $e;exit 1;};r=$p;x=$p/a;exec 3>\"$x\" 4<\"$x\";");
-        add(b"if [ -x /proc/self/fd/4 ];then rm -f \"$x\";rmdir \"$p\";trap - 0;r=;x=/proc/self/fd/4;fi;");
+        add(b"if [ -x /proc/self/fd/4 ];then rm -f \"$x\";rmdir \"$p\";trap - 0;r=;");
+        add(b"x=/proc/self/fd/4;fi;");
         add(b"if command -v head >/dev/null;then head -c ");
         add(&count);
         add(b";else dd bs=1 count=");
