@@ -188,7 +188,6 @@ pub(crate) fn recipe(
         hints: Vec::new(),
         same_root: false,
         timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-        same_root: false,
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
     };
     method.complete(base, &mut recipe)?;
