@@ -179,7 +179,7 @@ pub mod testing {
         let sent = w.finish().unwrap();
         let Found::Entry(entry) = registry.find(fingerprint) else { panic!("not found") };
         let mut w = Writer::new(Vec::new(), None);
-        let served = entry.serve(&CallContext {}, &mut Reader::new(&sent, None), &mut w);
+        let served = entry.serve(&surroundings(), &mut Reader::new(&sent, None), &mut w);
         let answer = w.finish().unwrap();
         let mut r = Reader::new(&answer[1..], None);
         let outcome = match answer[0] {
@@ -189,6 +189,11 @@ pub mod testing {
         r.finish().unwrap();
         assert_eq!(served.is_ok(), outcome.is_ok());
         outcome
+    }
+
+    /// The surroundings of a call that nobody makes.
+    pub fn surroundings() -> CallContext {
+        CallContext::local(&crate::Program::new().router().unwrap())
     }
 
     /// The type's name and the texts of a failed call.
@@ -203,6 +208,7 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
+    use super::testing::surroundings;
     use super::*;
     use std::io;
     use std::path::{Path, PathBuf};
@@ -219,7 +225,7 @@ mod tests {
     fn served(registry: &Registry, fingerprint: u64, bytes: &[u8]) -> CallFailure {
         let Found::Entry(entry) = registry.find(fingerprint) else { panic!("not found") };
         let mut w = Writer::new(Vec::new(), None);
-        let served = entry.serve(&CallContext {}, &mut Reader::new(bytes, None), &mut w);
+        let served = entry.serve(&surroundings(), &mut Reader::new(bytes, None), &mut w);
         *served.unwrap_err()
     }
 
