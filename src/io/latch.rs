@@ -63,18 +63,65 @@ pub struct Latch<T> {
 }
 
 struct State<T> {
-    /// Not empty only while every waiter has an item.
+    /// Invariant: as many as `sleepers.promised`, or more while nobody sleeps unpromised.
     queue: VecDeque<T>,
-    waiters: VecDeque<Waiter<T>>,
-    tickets: u64,
+    sleepers: Sleepers,
     closed: bool,
     notify: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
-struct Waiter<T> {
-    ticket: u64,
-    wake: Arc<Wake>,
-    item: Option<T>,
+/// The threads that sleep on one latch, in the order they came. The n-th of those that were
+/// promised an item gets the n-th of the queue. It knows nothing of the items' type, so that a
+/// latch of one more type costs few bytes.
+#[derive(Default)]
+struct Sleepers {
+    list: VecDeque<(u64, Arc<Wake>)>,
+    /// How many, from the first on, were promised an item.
+    promised: usize,
+    tickets: u64,
+}
+
+impl Sleepers {
+    fn enter(&mut self) -> Result<(u64, Arc<Wake>)> {
+        let wake = sleeper()?;
+        self.tickets += 1;
+        self.list.push_back((self.tickets, wake.clone()));
+        Ok((self.tickets, wake))
+    }
+
+    /// Promises an item to the first who has none.
+    fn promise(&mut self) -> Option<Arc<Wake>> {
+        let (_, wake) = self.list.get(self.promised)?;
+        self.promised += 1;
+        Some(wake.clone())
+    }
+
+    /// Lets a thread go if it was promised an item, then with its place in the queue; or if it
+    /// `must` go.
+    fn leave(&mut self, ticket: u64, must: bool) -> Left {
+        let Some(at) = self.list.iter().position(|(other, _)| *other == ticket) else {
+            return Left::Empty;
+        };
+        let promised = at < self.promised;
+        if !promised && !must {
+            return Left::Stays;
+        }
+        self.list.remove(at);
+        self.promised -= usize::from(promised);
+        if promised { Left::With(at) } else { Left::Empty }
+    }
+
+    fn wake_all(&self) {
+        for (_, wake) in &self.list {
+            wake.wake();
+        }
+    }
+}
+
+enum Left {
+    Stays,
+    Empty,
+    With(usize),
 }
 
 impl<T> Default for Latch<T> {
@@ -86,13 +133,11 @@ impl<T> Default for Latch<T> {
 impl<T> Latch<T> {
     /// An empty latch.
     pub fn new() -> Latch<T> {
-        let (queue, waiters) = (VecDeque::new(), VecDeque::new());
-        Latch {
-            state: Mutex::new(State { queue, waiters, tickets: 0, closed: false, notify: None }),
-        }
+        let (queue, sleepers) = (VecDeque::new(), Sleepers::default());
+        Latch { state: Mutex::new(State { queue, sleepers, closed: false, notify: None }) }
     }
 
-    /// Appends an item, or hands it to the thread that has slept longest.
+    /// Appends an item, and wakes the thread that has slept longest.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the latch is closed; the item is dropped.
@@ -101,16 +146,8 @@ impl<T> Latch<T> {
         if state.closed {
             return Err(Error::closed(Cause::ReceiverClosed));
         }
-        let wake = match state.waiters.iter_mut().find(|w| w.item.is_none()) {
-            Some(waiter) => {
-                waiter.item = Some(item);
-                Some(waiter.wake.clone())
-            }
-            None => {
-                state.queue.push_back(item);
-                None
-            }
-        };
+        state.queue.push_back(item);
+        let wake = state.sleepers.promise();
         let notify = state.notify.clone();
         drop(state);
         if let Some(wake) = wake {
@@ -148,14 +185,20 @@ impl<T> Latch<T> {
         if state.closed {
             return Err(Error::closed(Cause::ReceiverClosed));
         }
-        Ok(state.queue.pop_front())
+        Ok(state.surplus())
     }
 
     /// As [`Latch::get`], until `deadline`.
     pub(crate) fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
-        let (ticket, wake) = match self.enqueue()? {
-            Entered::Item(item) => return Ok(item),
-            Entered::Waiting(ticket, wake) => (ticket, wake),
+        let (ticket, wake) = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(Error::closed(Cause::ReceiverClosed));
+            }
+            if let Some(item) = state.surplus() {
+                return Ok(item);
+            }
+            state.sleepers.enter()?
         };
         loop {
             let slept = sleep(&wake, &[], deadline);
@@ -167,7 +210,8 @@ impl<T> Latch<T> {
 
     /// Whether a `get` would sleep. Another thread may make the answer stale at once.
     pub fn is_empty(&self) -> bool {
-        self.lock().queue.is_empty()
+        let state = self.lock();
+        state.queue.len() <= state.sleepers.promised
     }
 
     /// Drops what is queued and wakes every sleeper; from now on all fails. Closing twice is fine.
@@ -175,13 +219,10 @@ impl<T> Latch<T> {
         let mut state = self.lock();
         state.closed = true;
         let dropped = std::mem::take(&mut state.queue);
-        let wakes: Vec<_> = state.waiters.iter().map(|w| w.wake.clone()).collect();
+        state.sleepers.wake_all();
         let notify = state.notify.clone();
         drop(state);
         drop(dropped);
-        for wake in wakes {
-            wake.wake();
-        }
         if let Some(notify) = notify {
             notify();
         }
@@ -197,41 +238,27 @@ impl<T> Latch<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(&self) -> Result<Entered<T>> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Error::closed(Cause::ReceiverClosed));
-        }
-        if let Some(item) = state.queue.pop_front() {
-            return Ok(Entered::Item(item));
-        }
-        let wake = sleeper()?;
-        let ticket = state.tickets;
-        state.tickets += 1;
-        state.waiters.push_back(Waiter { ticket, wake: wake.clone(), item: None });
-        Ok(Entered::Waiting(ticket, wake))
-    }
-
     /// Ends the wait of `ticket` if it got an item, if the latch closed, or if its sleep failed.
     fn leave(&self, ticket: u64, failed: Option<Error>) -> Option<Result<T>> {
         let mut state = self.lock();
-        let at = state.waiters.iter().position(|w| w.ticket == ticket)?;
-        let closed = state.closed;
-        if state.waiters[at].item.is_none() && failed.is_none() && !closed {
-            return None;
+        let must = failed.is_some() || state.closed;
+        let left = state.sleepers.leave(ticket, must);
+        if state.closed {
+            return Some(Err(Error::closed(Cause::ReceiverClosed)));
         }
-        let item = state.waiters.remove(at).and_then(|w| w.item);
-        match (closed, item, failed) {
-            (true, _, _) => Some(Err(Error::closed(Cause::ReceiverClosed))),
-            (_, Some(item), _) => Some(Ok(item)),
-            (_, None, failed) => failed.map(Err),
+        match left {
+            Left::Stays => None,
+            Left::With(place) => state.queue.remove(place).map(Ok),
+            Left::Empty => failed.map(Err),
         }
     }
 }
 
-enum Entered<T> {
-    Item(T),
-    Waiting(u64, Arc<Wake>),
+impl<T> State<T> {
+    /// An item that nobody was promised.
+    fn surplus(&mut self) -> Option<T> {
+        self.queue.remove(self.sleepers.promised)
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +294,7 @@ mod tests {
                 std::thread::spawn(move || latch.get().is_err())
             })
             .collect();
-        while latch.lock().waiters.len() < 4 {
+        while latch.lock().sleepers.list.len() < 4 {
             std::thread::yield_now();
         }
         latch.close();

@@ -2,6 +2,7 @@
 //! with the context; its output waits in its pipes while the receiver has no room.
 
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::call::channel::Sender;
 use crate::call::context::CallContext;
-use crate::error::{Error, ErrorKind, Exit, Result};
+use crate::error::{Error, ErrorKind, Exit};
 use crate::io::latch;
 use crate::limits::FRAGMENT_BYTES;
 use crate::sys::errno::Errno;
@@ -49,6 +50,8 @@ crate::value! {
         Exited(i32),
         /// By this signal.
         Killed(i32),
+        /// It could not be started; the error number.
+        NotStarted(i32),
     }
 }
 
@@ -66,34 +69,51 @@ pub(crate) fn guard_processes() {
 /// What it leaves in the background keeps running, but is not listened to, until the context ends.
 ///
 /// # Errors
-/// `System` with the error number if the command cannot be started; `Closed` if the receiver ended
-/// first, and then the command is killed.
-pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Result<Ended> {
+/// [`Unheard`] if the receiver ended first; then the command is killed.
+pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Result<Ended, Unheard> {
     if IS_AGENT.load(Ordering::Relaxed) {
         // Without a guard a SIGKILL of the context would leave the command's children; no more.
         GUARD.get_or_init(|| Guard::start().ok());
     }
-    let argv: Vec<CString> = command
-        .argv
-        .iter()
-        .map(|word| CString::new(word.as_bytes()))
-        .collect::<Result<_, _>>()
-        .map_err(|_| Error::usage("an argument of the command has a NUL in it"))?;
-    if argv.is_empty() {
-        return Err(Error::usage("there is no command"));
-    }
-    let mut running = cx.router().broker().defer_sync(move |_| start(&argv))??;
-    let result = running.pump(&out);
-    if result.is_err() {
+    let argv = command.argv.iter().map(|word| CString::new(word.as_bytes()));
+    let Ok(argv) = argv.collect::<Result<Vec<_>, _>>() else {
+        return Ok(Ended::NotStarted(Errno::INVAL.0));
+    };
+    let started = cx.router().broker().defer_sync(move |_| start(&argv));
+    let mut running = match started.map_err(|_| Unheard)? {
+        Ok(running) => running,
+        Err(Errno(errno)) => return Ok(Ended::NotStarted(errno)),
+    };
+    let heard = running.pump(&out);
+    if heard.is_err() {
         // Gone already is as good.
         let _ = running.process.kill(signal::KILL);
     }
-    let exit = running.process.wait().map_err(system("waiting for the command"))?;
-    result?;
+    let exit = running.process.wait();
+    heard?;
     Ok(match exit {
-        Exit::Code(code) => Ended::Exited(code),
-        Exit::Signal(signal) => Ended::Killed(signal),
+        Ok(Exit::Code(code)) => Ended::Exited(code),
+        Ok(Exit::Signal(signal)) => Ended::Killed(signal),
+        Err(_) => return Err(Unheard),
     })
+}
+
+/// Nobody receives what a command prints any more.
+pub struct Unheard;
+
+impl std::error::Error for Unheard {}
+
+// Texts alone: an error with numbers in it would bring the formatting machinery to every agent.
+impl fmt::Display for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody receives the output of the command any more")
+    }
+}
+
+impl fmt::Debug for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 struct Running {
@@ -103,29 +123,27 @@ struct Running {
     stderr: Option<OwnedFd>,
 }
 
-fn start(argv: &[CString]) -> Result<Running> {
-    let pair = || pipe::pipe().map_err(system("making a pipe"));
-    let ((stdout, stdout_end), (stderr, stderr_end)) = (pair()?, pair()?);
-    let null = fd::open_null().map_err(system("opening /dev/null"))?;
+fn start(argv: &[CString]) -> Result<Running, Errno> {
+    let name = argv.first().ok_or(Errno::INVAL)?;
+    let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe::pipe()?, pipe::pipe()?);
+    let null = fd::open_null()?;
     let stdio = [null.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
     let process = spawn(&Spawn {
         die_with_parent: true,
-        ..Spawn::new(Program::Search(&argv[0]), argv, stdio)
+        ..Spawn::new(Program::Search(name), argv, stdio)
     });
-    let process = process.map_err(|SpawnError { errno, .. }| {
-        Error::new(ErrorKind::System { doing: "starting the command", errno: errno.0 })
-    })?;
+    let process = process.map_err(|SpawnError { errno, .. }| errno)?;
     let ended = process.dup_pidfd();
     Ok(Running { process, ended, stdout: Some(stdout), stderr: Some(stderr) })
 }
 
 impl Running {
     /// Sends what comes until the process has ended and what it had printed by then was sent.
-    fn pump(&mut self, out: &Sender<Output>) -> Result<()> {
-        let wake = latch::sleeper()?;
+    fn pump(&mut self, out: &Sender<Output>) -> Result<(), Unheard> {
+        let wake = latch::sleeper().map_err(|_| Unheard)?;
         loop {
             // What was printed before the end is in the pipes when the end is seen.
-            let ended = self.process.try_wait().map_err(system("waiting for the command"))?;
+            let ended = self.process.try_wait().map_err(|_| Unheard)?;
             while self.send_ready(out)? {}
             if ended.is_some() {
                 return Ok(());
@@ -134,14 +152,14 @@ impl Running {
             let fds = fds.into_iter().flatten().map(|fd| (fd.as_fd(), Interest::READ));
             let fds: Vec<(BorrowedFd<'_>, Interest)> = fds.collect();
             match latch::sleep(&wake, &fds, None) {
-                Err(error) if !is_interrupted(&error) => return Err(error),
+                Err(error) if !is_interrupted(&error) => return Err(Unheard),
                 _ => (),
             }
         }
     }
 
     /// Sends a piece of each pipe that has one. Returns whether there may be more.
-    fn send_ready(&mut self, out: &Sender<Output>) -> Result<bool> {
+    fn send_ready(&mut self, out: &Sender<Output>) -> Result<bool, Unheard> {
         let mut more = false;
         for (pipe, wrap) in [
             (&mut self.stdout, Output::Stdout as fn(Vec<u8>) -> Output),
@@ -153,7 +171,7 @@ impl Running {
                 Ok(0) => *pipe = None,
                 Ok(count) => {
                     bytes.truncate(count);
-                    out.send(wrap(bytes))?;
+                    out.send(wrap(bytes)).map_err(|_| Unheard)?;
                     more = true;
                 }
                 Err(e) if e.is_again() => (),
@@ -166,8 +184,4 @@ impl Running {
 
 fn is_interrupted(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::System { errno, .. } if Errno(*errno) == Errno::INTR)
-}
-
-fn system(doing: &'static str) -> impl Fn(Errno) -> Error {
-    move |Errno(errno)| Error::system(doing, errno)
 }

@@ -36,6 +36,19 @@ pub fn raise_nofile() -> Result<Nofile> {
 pub fn set(limit: Nofile) -> Result<()> {
     let limit =
         libc::rlimit { rlim_cur: limit.soft as libc::rlim_t, rlim_max: limit.hard as libc::rlim_t };
+    apply(&limit)
+}
+
+#[cfg(target_os = "linux")]
+fn apply(limit: &libc::rlimit) -> Result<()> {
+    // Not by setrlimit: musl's signals every thread, which a child before its exec does not have.
+    let none = std::ptr::null_mut();
+    // SAFETY: reads the limit that this points to, and writes none.
+    check(unsafe { libc::prlimit(0, libc::RLIMIT_NOFILE, limit, none) }).map(|_| ())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn apply(limit: &libc::rlimit) -> Result<()> {
     // SAFETY: reads the limit that this points to.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(|_| ())
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) }).map(|_| ())
 }

@@ -3,10 +3,10 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use libc::c_char;
-
 use super::errno::{Errno, Result, check};
 use super::fd;
+#[cfg(target_os = "linux")]
+use super::text::Decimal;
 
 /// Both ends of a new terminal. Neither becomes our controlling terminal.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ fn open_follower(leader: &OwnedFd, flags: i32) -> Result<OwnedFd> {
         // SAFETY: the system has just made this descriptor for us.
         return Ok(unsafe { OwnedFd::from_raw_fd(number) });
     }
-    let mut path: [c_char; 128] = [0; 128];
-    // SAFETY: the path has this much room.
-    match unsafe { libc::ptsname_r(leader.as_raw_fd(), path.as_mut_ptr(), path.len()) } {
-        0 => open_path(&path, flags),
-        errno => Err(Errno(errno)),
-    }
+    // Before Linux 4.13. Not by ptsname, which draws in all of printf.
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes one number.
+    check(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTN as _, &mut number) })?;
+    let path = [b"/dev/pts/", Decimal::new(number.into()).bytes(), b"\0"].concat();
+    fd::open(std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?, flags)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -60,14 +60,10 @@ fn open_follower(leader: &OwnedFd, flags: i32) -> Result<OwnedFd> {
     if name.is_null() {
         return Err(Errno::last());
     }
-    let mut path: [c_char; 128] = [0; 128];
+    let mut path: [libc::c_char; 128] = [0; 128];
     // SAFETY: the name is terminated, and the path's last byte stays zero.
     unsafe { libc::strncpy(path.as_mut_ptr(), name, path.len() - 1) };
-    open_path(&path, flags)
-}
-
-fn open_path(path: &[c_char; 128], flags: i32) -> Result<OwnedFd> {
-    let path = path.map(|c| c as u8);
+    let path = path.map(|c: libc::c_char| c as u8);
     fd::open(std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?, flags)
 }
 
