@@ -18,6 +18,11 @@ impl Samples {
         self.0.push(value);
     }
 
+    /// Adds a value that took some doing.
+    pub fn take(&mut self, value: Outcome<f64>) -> Outcome<()> {
+        value.map(|value| self.push(value))
+    }
+
     /// Runs `work` once and adds the time it took, in milliseconds.
     pub fn time_ms(&mut self, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
         let start = Instant::now();
@@ -130,6 +135,17 @@ pub fn usage(pids: &[u32]) -> Outcome<Usage> {
     Ok(sum)
 }
 
+/// The same, but without one thread: the one that measures.
+pub fn usage_without(pids: &[u32], bystander: u32) -> Outcome<Usage> {
+    let mut sum = Usage::default();
+    for &pid in pids {
+        for tid in threads(pid)?.into_iter().filter(|&tid| tid != bystander) {
+            sum.add(thread_usage(pid, tid)?);
+        }
+    }
+    Ok(sum)
+}
+
 impl Usage {
     fn add(&mut self, other: Usage) {
         self.wakeups += other.wakeups;
@@ -151,6 +167,16 @@ fn threads(pid: u32) -> Outcome<Vec<u32>> {
         tids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     Ok(tids)
+}
+
+/// Proportional set size of a process, in KiB: its share of what it has in memory.
+pub fn pss_kib(pid: u32) -> Outcome<u64> {
+    field(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Pss:")
+}
+
+/// The most that a process ever had in memory, in KiB.
+pub fn peak_kib(pid: u32) -> Outcome<u64> {
+    field(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:")
 }
 
 fn field(text: &str, name: &str) -> Outcome<u64> {
