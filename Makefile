@@ -41,12 +41,15 @@ lint:                   # format, clippy, documentation
 	@$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps
 
+# The bench is its own image, and only a static one may go over ssh.
+BENCH := RUSTFLAGS=-Ctarget-feature=+crt-static $(CARGO) bench --quiet --locked \
+	--target $(CPU)-unknown-linux-gnu --bench budgets --
+
 bench: $(IMAGE).gz      # our rows beside their floors; also to target/bench.jsonl
-	@$(CARGO) bench --quiet --locked --bench budgets
+	@$(BENCH) $(ROWS)
 
 versus: $(IMAGE).gz     # the same, with the original and execnet beside them
-	@sh bench/versus/run.sh
-	@$(CARGO) bench --quiet --locked --bench budgets -- --versus target/versus.jsonl
+	@$(BENCH) --versus $(ROWS)
 
 demo:                   # a tree of local, ssh and sudo on this machine; leaves nothing behind
 	@$(MAKE) -s $(IMAGE).gz target/dist/demo

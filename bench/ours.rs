@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
-use mitogen::{CheckHostKeys, Context, Program, Result, Router, Sender};
+use mitogen::{HostKeys, Context, Program, Result, Router, Sender};
 
 use crate::floors::{self, BLOCK_BYTES, Echo, SUDO_TRUE, TRUE};
 use crate::measure::{self, Outcome, Pinned, Samples, Track};
@@ -117,7 +117,7 @@ fn ssh_connect(router: &Router, report: &mut Report) -> Outcome<()> {
             .port(sshd.port)
             .username(&sshd.username)
             .identity_file(sshd.key())
-            .check_host_keys(CheckHostKeys::Ignore)
+            .check_host_keys(HostKeys::Ignore)
             .connect()
     };
     let (floor, ours) = measure::in_turn(

@@ -1,5 +1,7 @@
 //! Method `ssh`: another machine, by OpenSSH's client.
 
+use std::path::Path;
+
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, Connect, check_text, check_word, hints};
@@ -59,8 +61,8 @@ impl Connect<SshOptions> {
     }
 
     /// The file of the private key; no other key is tried then. Default: ssh's own.
-    pub fn identity_file(mut self, path: impl Into<String>) -> Self {
-        self.method.identity_file = Some(path.into());
+    pub fn identity_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.method.identity_file = Some(path.as_ref().to_string_lossy().into_owned());
         self
     }
 

@@ -61,7 +61,8 @@ impl Peer {
         let link = peer.link;
         let key = turn.attach(receive, Some(outbox), Box::new(peer));
         match key {
-            Ok(key) => drop(way.key.set(key)),
+            // Nobody else sets it.
+            Ok(key) => _ = way.key.set(key),
             Err(_) => drop(node.table().remove_link(link)),
         }
         key
@@ -76,7 +77,8 @@ impl Peer {
         guardian: Box<dyn Guardian>,
     ) -> Peer {
         let (way, peer) = Peer::link(node, end, outbox, guardian);
-        drop(way.key.set(key));
+        // Nobody else sets it.
+        let _ = way.key.set(key);
         peer
     }
 
