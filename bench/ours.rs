@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
-use mitogen::{HostKeys, Context, Program, Result, Router, Sender};
+use mitogen::{Context, HostKeys, Program, Result, Router, Sender};
 
 use crate::floors::{self, BLOCK_BYTES, Echo, SUDO_TRUE, TRUE};
 use crate::measure::{self, Outcome, Pinned, Samples, Track};

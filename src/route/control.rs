@@ -1,13 +1,13 @@
 //! The tree's own business: what neighbours tell each other about contexts and ids.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Death, Result};
+use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::limits::LEASE_IDS;
 use crate::route::lease::Lease;
-use crate::route::node::{Node, Outgoing};
+use crate::route::node::{Identity, Node, Outgoing};
 use crate::route::peer::broken;
 use crate::route::pending::Deliver;
 use crate::route::table::LinkId;
@@ -17,6 +17,8 @@ use crate::wire::message::Message;
 
 /// Takes an id, once there is one, or why there is none.
 type Taker = Box<dyn FnOnce(&mut Turn, Result<ContextId, Death>) + Send>;
+/// Goes on when ids have come, or not.
+type Asked = Box<dyn FnOnce(&mut Turn, Result<(), Death>) + Send>;
 
 impl Node {
     /// Tells the parent of a context that now lives below.
@@ -55,46 +57,73 @@ impl Node {
     /// Takes an id for a new child; asks the parent for more when the lease is used up.
     pub fn take_id(self: &Arc<Self>, turn: &mut Turn, taker: Taker) {
         let id = self.pool().take();
-        match id {
-            Some(id) => taker(turn, Ok(id)),
-            None => self.ask_for_ids(turn, taker),
+        if let Some(id) = id {
+            return taker(turn, Ok(id));
+        }
+        let node = self.clone();
+        let take = move |turn: &mut Turn, asked: Result<(), Death>| {
+            let id = asked.and_then(|()| node.pool().take().ok_or(Death::of(Cause::Refused)));
+            taker(turn, id);
+        };
+        self.ask_for_ids(turn, Box::new(take));
+    }
+
+    /// Asks the parent for ids, and goes on when they are in the pool.
+    fn ask_for_ids(self: &Arc<Self>, turn: &mut Turn, asked: Asked) {
+        let Some(&parent) = self.identity().parents.first() else {
+            return asked(turn, Err(Death::of(Cause::Refused)));
+        };
+        let wanted = Arc::new(Wanted { node: self.clone(), asked: Mutex::new(Some(asked)) });
+        let Ok(handle) = self.listen_for_answer(parent, wanted.clone()) else {
+            return wanted.go_on(turn, Err(Death::of(Cause::Shutdown)));
+        };
+        if let Some(out) = self.to_parent(Handle::ALLOCATE_ID, Some(handle)) {
+            self.tell(&out, Lane::Quick, &|w| w.put_varint(u64::from(LEASE_IDS)));
         }
     }
 
-    fn ask_for_ids(self: &Arc<Self>, turn: &mut Turn, taker: Taker) {
-        let parent = self.identity().parents.first().copied().unwrap_or(self.id());
-        let wanted = Wanted { node: self.clone(), taker: taker_slot(taker) };
-        match self.listen_for_answer(parent, Arc::new(wanted)) {
-            Ok(handle) => {
-                if let Some(out) = self.to_parent(Handle::ALLOCATE_ID, Some(handle)) {
-                    self.tell(&out, Lane::Quick, &|w| w.put_varint(u64::from(LEASE_IDS)));
-                }
-            }
-            // The waiter was dropped with its taker, which tells who asked.
-            Err(_) => drop(turn),
-        }
-    }
-
-    /// A child wants ids.
-    pub(super) fn ids_wanted(&self, link: LinkId, message: &Message) -> Result<(), Death> {
+    /// A child wants ids: some of ours, or of those that our parent gives us for it.
+    pub(super) fn ids_wanted(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        link: LinkId,
+        message: &Message,
+    ) -> Result<(), Death> {
         self.only_neighbours(link, message, false)?;
         let Some(handle) = message.reply_to else { return Ok(()) };
         let count = decode(message, |r| r.take_varint())?.min(u64::from(LEASE_IDS)) as u32;
+        let (child, node) = (message.src, self.clone());
+        if !self.give_ids(link, child, handle, count) {
+            let give = move |_: &mut Turn, _: Result<(), Death>| {
+                if !node.give_ids(link, child, handle, count) {
+                    node.answer_ids(child, handle, Lease::default());
+                }
+            };
+            self.ask_for_ids(turn, Box::new(give));
+        }
+        Ok(())
+    }
+
+    /// Leases ids to a child: as many as wanted, or the half, and so on. Returns whether any.
+    fn give_ids(&self, link: LinkId, child: ContextId, handle: Handle, count: u32) -> bool {
+        let halves = (0..u32::BITS).map(|times| count >> times).take_while(|count| 0 < *count);
         let lease = {
             let mut pool = self.pool();
-            // Half of what is left at most, for others want some too.
-            (0..32).find_map(|halved| pool.lease((count >> halved).max(1))).unwrap_or_default()
+            halves.into_iter().find_map(|count| pool.lease(count))
         };
-        if 0 < lease.count {
-            self.table().add_lease(link, lease);
-        }
-        let (dst, auth) = (message.src, self.id());
-        let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
+        let Some(lease) = lease else { return false };
+        self.table().add_lease(link, lease);
+        self.answer_ids(child, handle, lease);
+        true
+    }
+
+    fn answer_ids(&self, child: ContextId, handle: Handle, lease: Lease) {
+        let auth = self.id();
+        let out = Outgoing { kind: Kind::Reply, dst: child, auth, handle, reply_to: None };
         self.tell(&out, Lane::Quick, &|w| {
             lease.first.encode(w);
             lease.count.encode(w);
         });
-        Ok(())
     }
 
     fn to_parent(&self, handle: Handle, reply_to: Option<Handle>) -> Option<Outgoing> {
@@ -125,40 +154,28 @@ impl Node {
 /// Waits for more ids from the parent.
 struct Wanted {
     node: Arc<Node>,
-    taker: std::sync::Mutex<Option<Taker>>,
-}
-
-fn taker_slot(taker: Taker) -> std::sync::Mutex<Option<Taker>> {
-    std::sync::Mutex::new(Some(taker))
+    asked: Mutex<Option<Asked>>,
 }
 
 impl Wanted {
-    fn take(&self) -> Option<Taker> {
-        self.taker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    fn go_on(&self, turn: &mut Turn, result: Result<(), Death>) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(asked) = asked {
+            asked(turn, result);
+        }
     }
 }
 
 impl Deliver for Wanted {
     fn message(&self, turn: &mut Turn, message: Message) {
         let lease =
-            decode(&message, |r| Ok(Lease { first: u32::decode(r)?, count: u32::decode(r)? }));
-        let id = match lease {
-            Ok(lease) => {
-                let mut pool = self.node.pool();
-                pool.add(lease);
-                pool.take().ok_or_else(|| Death::of(crate::error::Cause::Refused))
-            }
-            Err(death) => Err(death),
-        };
-        if let Some(taker) = self.take() {
-            taker(turn, id);
-        }
+            |r: &mut Reader<'_>| Ok(Lease { first: u32::decode(r)?, count: u32::decode(r)? });
+        let lease = decode(&message, lease).map(|lease| self.node.pool().add(lease));
+        self.go_on(turn, lease);
     }
 
     fn dead(&self, turn: &mut Turn, _: ContextId, death: Death) {
-        if let Some(taker) = self.take() {
-            taker(turn, Err(death));
-        }
+        self.go_on(turn, Err(death));
     }
 }
 
@@ -173,7 +190,7 @@ fn decode<T>(
 }
 
 /// Appends what tells a child who it is.
-pub fn put_identity(identity: &super::node::Identity, lease: Lease, w: &mut Writer<'_>) {
+pub fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
     identity.id.encode(w);
     w.put_varint(identity.parents.len() as u64);
     identity.parents.iter().for_each(|id| id.encode(w));
@@ -184,7 +201,7 @@ pub fn put_identity(identity: &super::node::Identity, lease: Lease, w: &mut Writ
 }
 
 /// Takes what [`put_identity`] appended.
-pub fn take_identity(r: &mut Reader<'_>) -> Result<(super::node::Identity, Lease), Malformed> {
+pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed> {
     let id = ContextId::decode(r)?;
     let mut parents = Vec::new();
     for _ in 0..r.take_len()? {
@@ -193,5 +210,5 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(super::node::Identity, Lease
     let name = String::decode(r)?;
     let message_bytes_max = u64::decode(r)?;
     let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
-    Ok((super::node::Identity { id, parents, name, message_bytes_max }, lease))
+    Ok((Identity { id, parents, name, message_bytes_max }, lease))
 }

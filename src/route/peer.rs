@@ -168,7 +168,7 @@ impl Peer {
                 self.assembler.drop_from(|id| id == gone);
                 Ok(())
             }
-            (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(self.link, &message),
+            (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),
             _ => {
                 self.node.deliver(turn, Some(self.link), message);
                 Ok(())

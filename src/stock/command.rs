@@ -128,10 +128,8 @@ fn start(argv: &[CString]) -> Result<Running, Errno> {
     let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe::pipe()?, pipe::pipe()?);
     let null = fd::open_null()?;
     let stdio = [null.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
-    let process = spawn(&Spawn {
-        die_with_parent: true,
-        ..Spawn::new(Program::Search(name), argv, stdio)
-    });
+    let process =
+        spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), argv, stdio) });
     let process = process.map_err(|SpawnError { errno, .. }| errno)?;
     let ended = process.dup_pidfd();
     Ok(Running { process, ended, stdout: Some(stdout), stderr: Some(stderr) })

@@ -172,3 +172,13 @@ fn a_context_that_is_shut_down_fails_its_calls() {
         assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
     }
 }
+
+#[test]
+fn chains_of_any_depth_get_their_ids() {
+    let router = mitogen_test_program().router().unwrap();
+    let mut deepest = router.local().connect().unwrap();
+    for _ in 0..14 {
+        deepest = router.local().via(&deepest).connect().unwrap();
+    }
+    assert_eq!(deepest.call(add, (20, 22)).unwrap(), 42);
+}
