@@ -174,16 +174,25 @@ impl Child {
     }
 
     fn set_timers(&self, turn: &mut Turn, timeout: Duration) {
-        let (late, quiet) = (self.clone(), self.clone());
+        let child = self.clone();
         let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now);
         let late = turn.timer(
-            deadline,
-            Box::new(move |turn| late.fail(turn, |handshake| handshake.timed_out())),
+            now.checked_add(timeout).unwrap_or(now),
+            Box::new(move |turn| child.fail(turn, |handshake| handshake.timed_out())),
         );
-        let quiet = turn.timer(now + NUDGE_AFTER, Box::new(move |turn| quiet.quiet(turn)));
         if let Some(attempt) = &mut self.lock().attempt {
-            attempt.timers = vec![late, quiet];
+            attempt.timers.push(late);
+        }
+        self.set_nudge(turn);
+    }
+
+    fn set_nudge(&self, turn: &mut Turn) {
+        let child = self.clone();
+        let nudge = Box::new(move |turn: &mut Turn| child.quiet(turn));
+        let nudge = turn.timer(Instant::now() + NUDGE_AFTER, nudge);
+        match &mut self.lock().attempt {
+            Some(attempt) => attempt.timers.push(nudge),
+            None => turn.cancel(nudge),
         }
     }
 
@@ -202,6 +211,7 @@ impl Child {
             attempt.handshake.quiet(&mut actions);
         }
         self.act(turn, actions);
+        self.set_nudge(turn);
     }
 
     fn act(&self, turn: &mut Turn, actions: Vec<Action>) {
