@@ -1,0 +1,52 @@
+//! One task, shared out among several contexts: `cargo run --example fan_out -- [ADDRESS...]`.
+//! Default: four processes of this machine.
+
+use std::panic::resume_unwind;
+use std::thread;
+
+use mitogen::{Address, Context, Program, Result, Router};
+
+/// How many primes there are from `from` to just below `to`.
+fn count_primes(from: u64, to: u64) -> u64 {
+    let is_prime = |n: &u64| 2 <= *n && (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    (from..to).filter(is_prime).count() as u64
+}
+
+/// Connects all at once: what addresses have in common is connected once all the same.
+fn connect(router: &Router, addresses: &[Address]) -> Result<Vec<Context>> {
+    if addresses.is_empty() {
+        let workers = (1..=4).map(|n| router.local().name(format!("worker-{n}")).start());
+        return workers.collect::<Vec<_>>().into_iter().map(|worker| worker.wait()).collect();
+    }
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            addresses.iter().map(|address| scope.spawn(|| router.connect(address))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why)))
+            .collect()
+    })
+}
+
+fn main() -> Result<()> {
+    Program::new().function(count_primes).run(|router| {
+        let addresses: Result<Vec<Address>, _> =
+            std::env::args().skip(1).map(|text| text.parse()).collect();
+        let hosts = connect(router, &addresses?)?;
+
+        // Each is sent at once; only `get` waits.
+        let (to, shares) = (200_000, hosts.len() as u64);
+        let calls = hosts.iter().zip(0..).map(|(host, share)| {
+            let range = (to * share / shares, to * (share + 1) / shares);
+            (host, host.call_async(count_primes, range))
+        });
+        let mut total = 0;
+        for (host, call) in calls.collect::<Vec<_>>() {
+            let count = call.get()?;
+            println!("{host}: {count}");
+            total += count;
+        }
+        println!("{total} primes below {to}");
+        Ok(())
+    })
+}
