@@ -74,9 +74,20 @@ fn run(router: &Router, message: &Message) {
     let payload = answer(router, message);
     let (dst, auth) = (message.src, router.context_id());
     let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
-    if router.node().send(&out, payload).is_err() {
+    let sent = router.node().send(&out, payload).or_else(|error| match error.kind() {
+        ErrorKind::Closed(_) => Err(error),
+        // Too large, say. Its caller would wait for ever.
+        _ => router.node().send(&out, failed(&unsendable())),
+    });
+    if sent.is_err() {
         trace::event(Level::Debug, "an answer could not be sent", &[dst.0.into()]);
     }
+}
+
+/// How a call fails whose value cannot be sent.
+fn unsendable() -> CallFailure {
+    let chain = vec!["the answer is too large to be sent".to_owned()];
+    CallFailure::Error { type_name: "mitogen::Error".to_owned(), chain }
 }
 
 /// The body of the answer to a call.

@@ -150,6 +150,15 @@ fn large_values_travel_both_ways() {
 }
 
 #[test]
+fn an_answer_that_is_too_large_fails_its_call() {
+    let router = mitogen_test_program().router().unwrap();
+    let context = router.in_process().unwrap();
+    let call = context.call_async(blob, (128 << 20) + 1);
+    let error = call.get_timeout(Duration::from_secs(60)).unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+}
+
+#[test]
 fn a_closed_receiver_stops_its_senders() {
     everywhere(|router, context| {
         let numbers = router.receiver::<u32>();
