@@ -1,0 +1,203 @@
+//! What people read of an error. Nothing here decides anything.
+
+use std::fmt;
+
+use super::{
+    AddressError, CallError, CallFailure, Cause, ConnectError, ConnectFailure, Death, Error,
+    ErrorKind, Exit, Phase, strerror,
+};
+use crate::trace::Printable;
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            ErrorKind::Timeout => f.write_str("timed out"),
+            ErrorKind::Closed(death) => death.fmt(f),
+            ErrorKind::Connect(error) => error.fmt(f),
+            ErrorKind::Call(error) => error.fmt(f),
+            ErrorKind::TooLarge { bytes, bytes_max } => {
+                write!(
+                    f,
+                    "a message of {bytes} bytes is too large: at most {bytes_max} may be sent"
+                )
+            }
+            ErrorKind::Malformed(what) => write!(f, "malformed data from another context: {what}"),
+            ErrorKind::Usage(what) => f.write_str(what),
+            ErrorKind::Address(error) => error.fmt(f),
+            ErrorKind::System { doing, errno } => write!(f, "{doing}: {}", strerror(*errno)),
+        }
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(id) = self.context {
+            write!(f, "context {id}: ")?;
+        }
+        f.write_str(self.cause.text())?;
+        if let Some(exit) = self.exit {
+            write!(f, " ({exit})")?;
+        }
+        write_tail(f, &self.tail)
+    }
+}
+
+impl Cause {
+    fn text(self) -> &'static str {
+        match self {
+            Cause::SenderClosed => "the last sender closed",
+            Cause::ReceiverClosed => "the receiver closed",
+            Cause::Shutdown => "shut down",
+            Cause::NoRoute => "no route leads there",
+            Cause::Disconnected => "the connection ended",
+            Cause::Exited => "the process ended",
+            Cause::Protocol => "broke the protocol and was cut off",
+            Cause::NoHandle => "nothing listens at this handle",
+            Cause::Refused => "refused by the receiver's policy",
+            Cause::DoesNotRead => "does not read what it is sent",
+            Cause::Failed => "the function that was to send failed",
+            Cause::Cancelled => "cancelled",
+            Cause::TooLarge => "the message is larger than the receiver allows",
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit status {code}"),
+            Exit::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", Printable(&self.hop), self.phase, self.failure)?;
+        if let Some(exit) = self.exit {
+            write!(f, " ({exit})")?;
+        }
+        write_tail(f, &self.tail)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Prepare => "while preparing",
+            Phase::Spawn => "while starting the process",
+            Phase::Login => "while logging in",
+            Phase::Push => "while sending the agent",
+            Phase::Start => "while starting the agent",
+            Phase::Configure => "while configuring the agent",
+        })
+    }
+}
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("timed out; raise connect_timeout if the target is slow"),
+            Self::Spawn(errno) => f.write_str(&strerror(*errno)),
+            Self::Ended => f.write_str("the connection ended before the agent ran"),
+            Self::PasswordRequired => f.write_str("a password is required; give one with password"),
+            Self::PasswordWrong => f.write_str("the password is wrong"),
+            Self::Denied => f.write_str("permission denied; check the user and the key"),
+            Self::HostKey => f.write_str(
+                "the host's key is unknown or has changed; add it to known_hosts, or see \
+                 check_host_keys",
+            ),
+            Self::HostUnknown => f.write_str("the host's name does not resolve"),
+            Self::ConnectionRefused => f.write_str("connection refused; is the port right?"),
+            Self::Unreachable => f.write_str("the host cannot be reached"),
+            Self::NoShell => f.write_str("the target has no shell named sh"),
+            Self::TargetUnknown(says) => {
+                write!(f, "an unknown kind of target: uname says `{}`", Printable(says))
+            }
+            Self::NoImage { target, available } => write!(
+                f,
+                "no agent image for {}; there are: {}; `make agents` builds more",
+                Printable(target),
+                if available.is_empty() { "none" } else { available }
+            ),
+            Self::ImageUnusable(why) => f.write_str(why),
+            Self::NoDirectory(tried) => write!(
+                f,
+                "no directory of the target lets a file be executed; tried: {}",
+                Printable(tried)
+            ),
+            Self::ImageDoesNotRun => {
+                f.write_str("the agent does not run there; is it built for that CPU?")
+            }
+            Self::Version { ours, theirs } => write!(
+                f,
+                "protocol versions differ: this program speaks {ours}, the agent {theirs}; build \
+                 both from the same sources"
+            ),
+            Self::Protocol(what) => write!(f, "unexpected data: {what}"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::ViaGone(death) => write!(f, "the context to connect through is gone: {death}"),
+            Self::BadOption(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Printable(&self.function);
+        match &self.failure {
+            CallFailure::Error { chain, .. } => write_chain(f, chain),
+            CallFailure::Panic(message) => write!(f, "{name} panicked: {}", Printable(message)),
+            CallFailure::Unknown => {
+                write!(f, "the called context has no function {name}; register it in its program")
+            }
+            CallFailure::Signature { there, here } => write!(
+                f,
+                "{name} is `{}` there and `{}` here: the two ends were built from different \
+                 sources",
+                Printable(there),
+                Printable(here)
+            ),
+            CallFailure::Arguments(why) => {
+                write!(f, "the arguments of {name} do not decode: {}", Printable(why))
+            }
+        }
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = self.address.split_at(self.at.min(self.address.len()));
+        write!(
+            f,
+            "bad address at byte {}: {}\n  {}{}\n  {:5$}^",
+            self.at,
+            self.why,
+            Printable(before),
+            Printable(after),
+            "",
+            before.chars().count()
+        )?;
+        Ok(())
+    }
+}
+
+fn write_chain(f: &mut fmt::Formatter<'_>, chain: &[String]) -> fmt::Result {
+    for (i, text) in chain.iter().enumerate() {
+        write!(f, "{}{}", if i == 0 { "" } else { ": " }, Printable(text))?;
+    }
+    Ok(())
+}
+
+fn write_tail(f: &mut fmt::Formatter<'_>, tail: &str) -> fmt::Result {
+    match tail.trim_end() {
+        "" => Ok(()),
+        tail => write!(f, "; it said:\n{}", Printable(tail)),
+    }
+}
