@@ -1,5 +1,204 @@
-//! Self-replicating distributed programs.
+//! Self-replicating distributed programs: call Rust functions anywhere you can get a shell.
+//!
+//! A program starts copies of itself in subprocesses, under other accounts, on other machines, or
+//! behind any chain of these, and calls functions there. Nothing is installed on a target: the copy
+//! travels through the connection's own standard input, leaves no file, and ends with the
+//! connection.
+//!
+//! # A program, step by step
+//!
+//! This guide builds a tool that finds what fills the disks of some machines. The whole of it:
+//!
+//! ```
+//! use std::{error::Error, fs, io, path::{Path, PathBuf}};
+//! use mitogen::{Program, Sender};
+//!
+//! /// Bytes of the files right in `folder`. Runs wherever it is called.
+//! fn folder_bytes(folder: &Path) -> io::Result<u64> {
+//!     let mut total = 0;
+//!     for entry in fs::read_dir(folder)? {
+//!         total += entry?.metadata()?.len();
+//!     }
+//!     Ok(total)
+//! }
+//!
+//! mitogen::value! {
+//!     /// A file of some size.
+//!     struct Found { path: PathBuf, bytes: u64 }
+//! }
+//!
+//! /// Sends every file right in `folder` that has at least `bytes` bytes.
+//! fn find_large(folder: &Path, bytes: u64, out: Sender<Found>) -> Result<(), Box<dyn Error>> {
+//!     for entry in fs::read_dir(folder)? {
+//!         let (path, about) = { let entry = entry?; (entry.path(), entry.metadata()?) };
+//!         if about.is_file() && bytes <= about.len() {
+//!             out.send(Found { path, bytes: about.len() })?;
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn Error>> {
+//!     Program::new().function(folder_bytes).function(find_large).run(|router| {
+//!         // Hosts: here two processes of this machine, one behind the other.
+//!         let near = router.local().connect()?;
+//!         let far = router.connect(&"local/local".parse()?)?;
+//!
+//!         // One call, which waits.
+//!         println!("{near}: {} bytes", near.call(folder_bytes, "/etc")?);
+//!
+//!         // Many at once: sent here, awaited below.
+//!         let calls = [&near, &far].map(|host| (host, host.call_async(folder_bytes, "/etc")));
+//!         for (host, call) in calls {
+//!             println!("{host}: {} bytes", call.get()?);
+//!         }
+//!
+//!         // A stream of values, which ends when the function over there has ended.
+//!         let found = router.receiver::<Found>();
+//!         far.call_no_reply(find_large, ("/etc", 1000, found.to_sender()))?;
+//!         for file in found {
+//!             let Found { path, bytes } = file?;
+//!             println!("{far}: {} has {bytes} bytes", path.display());
+//!         }
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! **Functions** are plain `fn`s, registered by [`Program::function`] and called by the same name
+//! on both sides. They may borrow (`&Path`, `&str`, `&[u8]`), take a [`&CallContext`](CallContext)
+//! where they want to know who calls, and fail with any error. What a function may be, and what the
+//! compiler says of one that may not, is in [`function`]. Types of your own travel once they are
+//! defined in [`value!`].
+//!
+//! **[`Program::run`]** is the first statement of `main`, because the copies start there too: in a
+//! copy it serves calls and never returns. What stands before it runs in every copy.
+//!
+//! **[`Context::call`]** waits; [`Context::call_async`] gives a [`Call`] to wait for later. A
+//! context runs its calls one at a time, in the order in which they were sent. Dropping a `Call`
+//! gives up the wait; the function runs all the same.
+//!
+//! **[`Receiver`] and [`Sender`]** are a stream. Senders travel as arguments, and on from there.
+//! The receiver ends when the last of them was dropped, wherever that was: here, after the
+//! function's return. If the function failed, or its context died, the last item says so. A sender
+//! sleeps while 64 KiB of what it sent have not been taken, so a slow receiver slows the other side
+//! down.
+//!
+//! ## Other machines
+//!
+//! A host is reached by methods: [`local`](Router::local), [`ssh`](Router::ssh),
+//! [`sudo`](Router::sudo). Each is a builder, and each goes [`via`](Connect::via) any context; or
+//! all hops are an [`Address`] in text, which [`Router::connect`] follows, connecting once what
+//! addresses have in common.
+//!
+//! ```no_run
+//! # use mitogen::{HostKeys, Program, Result};
+//! # fn main() -> Result<()> {
+//! # Program::new().run(|router| {
+//! let web = router.ssh("web1").username("deploy").check_host_keys(HostKeys::Accept).connect()?;
+//! let root = router.sudo().via(&web).connect()?;
+//! let same = router.connect(&"ssh:deploy@web1?check_host_keys=accept/sudo:root".parse()?)?;
+//! # let _ = (root, same); Ok(()) }) }
+//! ```
+//!
+//! What travels is this program's own executable, once for each connection through a shell (`ssh`
+//! and `sudo`; `local` needs none). A dynamic executable runs on the same machine only: link
+//! statically for `ssh`, for instance by `RUSTFLAGS=-Ctarget-feature=+crt-static cargo build
+//! --release --target x86_64-unknown-linux-gnu`, or give an [`Image`] that was, for this or another
+//! CPU. A context that lies behind another is sent by that one, from its own copy.
+//!
+//! ## When it fails
+//!
+//! Everything fails with one [`Error`], whose [`kind`](Error::kind) is for `match`:
+//!
+//! ```
+//! use mitogen::{Program, Result, error::{CallFailure, ErrorKind}};
+//! use std::{io, path::Path};
+//!
+//! fn size(path: &Path) -> io::Result<u64> {
+//!     Ok(path.metadata()?.len())
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     Program::new().function(size).run(|router| {
+//!         let child = router.local().connect()?;
+//!         let error = child.call(size, "/nowhere").unwrap_err();
+//!         let ErrorKind::Call(failed) = error.kind() else { panic!("{error}") };
+//!         assert!(matches!(failed.failure, CallFailure::Error { .. }));
+//!         assert!(error.to_string().contains("No such file"));
+//!
+//!         child.shutdown()?;
+//!         let error = child.call(size, "/etc").unwrap_err();
+//!         assert!(matches!(error.kind(), ErrorKind::Closed(_)));
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! A context that dies fails every wait for it, with the cause. A connect that fails tells the hop,
+//! how far it came, the exit status, and the last lines that the target printed; see
+//! [`error::ConnectFailure`]. Where there is no time limit in a name, as in [`Call::get`], a wait
+//! lasts until the answer or the end of the context; a connect has 30 seconds.
+//!
+//! ## Tests
+//!
+//! Functions are tested as functions, with [`CallContext::local`] for their surroundings; or called
+//! in [`Router::in_process`], a context on a thread of the test's own process; or in real children,
+//! for which [`test_agent!`] lets a test binary start copies of itself. `src/manual/examples` has
+//! all three in `in_process.rs`.
+//!
+//! ```
+//! # use mitogen::{Program, Result};
+//! # fn double(n: u32) -> u32 { 2 * n }
+//! # fn main() -> Result<()> {
+//! let router = Program::new().function(double).router()?;
+//! assert_eq!(router.in_process()?.call(double, 21)?, 42);
+//! # Ok(()) }
+//! ```
+//!
+//! # Public names
+//!
+//! | | |
+//! |---|---|
+//! | [`Program`] | the functions and images of a program; its entry |
+//! | [`Router`], [`Broker`] | a context's place in its tree; the thread that serves it |
+//! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
+//! | [`Call`] | an answer that is on its way |
+//! | [`Receiver`], [`Sender`] | a stream of values |
+//! | [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | the methods, and what they share: [`Connect`] |
+//! | [`Address`] | a path of hops, as text |
+//! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
+//! | [`Image`] | an executable to start contexts from |
+//! | [`Error`], [`Result`], [`error`] | what went wrong, and where |
+//! | [`value!`], [`Encode`], [`Decode`], [`Secret`] | what travels |
+//! | [`function`] | which functions can be called, and the traits that say so |
+//! | [`stock`] | functions that every program has: who and where, ping, run a command |
+//! | [`test_agent!`] | lets a test binary start copies of itself |
+//! | [`Latch`] | a queue that threads sleep on |
+//! | [`Side`], [`Message`], [`Handle`] | parts that the floors below are made of |
+//! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
+//!
+//! # Floors
+//!
+//! Code uses floors below its own only; a test proves it.
+//!
+//! ```text
+//! 8  lib.rs  bin/            the guide and the public names; the command
+//! 7  program  agent  stock   the two roles of a process; functions of every program
+//! 6  connect                 how a child is reached and started: a file per method
+//! 5  call  module            functions, contexts, streams; images
+//! 4  route                   ids, handles, pending answers; who may talk to whom, and by which way
+//! 3  io                      descriptors, outboxes, latches, timers, the loop; threads live here
+//! 2  wire                    bytes <-> messages; no descriptor, clock or thread
+//! 1  sys                     system calls: all unsafe code
+//! 0  error limits ids trace  one error; every maximum; id types; what all floors log through
+//! ```
+//!
+//! The [`manual`] goes on from here: [`manual::architecture`] is the map,
+//! [`manual::life_of_a_call`] follows one call through it.
 #![deny(missing_docs)]
+
+pub mod manual;
 
 pub mod error;
 mod limits;
@@ -53,3 +252,8 @@ pub mod __private {
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use wire::fuzzing;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
