@@ -41,8 +41,8 @@ const FIRST_FD: i32 = 3;
 /// How often an agent that was asked to end looks whether what it started has.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Takes the title that `ps` is to show, and removes the directory of the image, where a shell could
-/// not do that before it executed it.
+/// Takes the title that `ps` is to show, and removes the directory of the image, where a shell
+/// could not do that before it executed it.
 pub(crate) fn be_seen(name: Option<&OsStr>, directory: Option<&OsStr>) {
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
         let directory = Path::new(directory);

@@ -81,7 +81,8 @@ impl Program {
     }
 
     /// A router of this program's functions, for tests and libraries. Contexts need an
-    /// [image](Program::image), since this process's own executable may not know how to be an agent.
+    /// [image](Program::image), since this process's own executable may not know how to be an
+    /// agent.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::error::ErrorKind) if this process was itself started as an
@@ -101,7 +102,8 @@ impl Program {
         Router::master(Arc::new(self.registry), images)
     }
 
-    /// Becomes an agent if this test binary was started as one; see [`test_agent!`](crate::test_agent).
+    /// Becomes an agent if this test binary was started as one; see
+    /// [`test_agent!`](crate::test_agent).
     #[doc(hidden)]
     pub fn serve_if_child(self) {
         let Some(value) = std::env::var_os(TEST_VARIABLE) else { return };

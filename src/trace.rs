@@ -42,6 +42,13 @@ static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
 /// Sends records of this level and above to `sink`, in place of the sink before.
 /// Without one, which is the default, the library is silent.
+///
+/// The sink is one for the process, and gets one record at a time, on whatever thread logs, the
+/// broker's above all: it must be quick, and must not call this library.
+///
+/// ```
+/// mitogen::log_to(mitogen::Level::Warn, Box::new(|record| eprintln!("{record}")));
+/// ```
 pub fn log_to(level: Level, sink: Sink) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
     LEVEL.store(level as u8, Ordering::Relaxed);

@@ -52,13 +52,14 @@ impl Context {
         &self.router
     }
 
-    /// Calls a function there and waits for its value. A context runs one function at a time, in
-    /// the order they were sent.
+    /// Calls a function there and waits for its value, however long that takes. A context runs one
+    /// function at a time, in the order they were sent.
     ///
     /// # Errors
     /// [`ErrorKind::Call`](crate::error::ErrorKind) if the function fails there or is not known
     /// there, `Closed` if the context is gone, `Usage` if the function is not registered here,
-    /// `TooLarge`, and `System` with `EINTR` after a signal.
+    /// `TooLarge` if the arguments have more than 128 MiB, and `System` with `EINTR` after a
+    /// signal.
     pub fn call<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Result<F::Output>
     where
         F: Signature<M> + Function<M>,
@@ -75,7 +76,8 @@ impl Context {
         Call::new(self.begin(TypeId::of::<F>(), &|w| args.encode_args(w)))
     }
 
-    /// Calls a function there and waits for nothing; a failure is logged here and there.
+    /// Calls a function there and waits for nothing; a failure is logged, here and there, and ends
+    /// the streams whose Senders it was given.
     ///
     /// # Errors
     /// Those of sending, as for [`Context::call`].
@@ -142,11 +144,12 @@ impl Context {
         Outgoing { kind: Kind::Call, dst, auth, handle, reply_to: Some(reply_to) }
     }
 
-    /// Asks the context to end, and waits until it has: it gives what it started a few seconds,
-    /// then kills it. A context that is gone already is fine.
+    /// Asks the context to end, and waits until it has: it gives its function, its children and
+    /// what it started 3 seconds, then kills them. A context that is gone already is fine.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it has not ended in time.
+    /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it has not ended in 6 seconds; `System`
+    /// with `EINTR` after a signal.
     pub fn shutdown(&self) -> Result<()> {
         let node = self.router.node();
         node.broker().forbid_own_thread()?;

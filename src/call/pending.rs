@@ -18,7 +18,7 @@ use crate::trace::{self, Level};
 use crate::wire::codec::{Decode, Malformed, Reader};
 use crate::wire::message::Message;
 
-/// A call whose answer is on its way. Dropping it cancels the wait.
+/// A call whose answer is on its way. Dropping it cancels the wait; the function runs all the same.
 #[must_use = "dropping a Call cancels it; call_no_reply sends one without waiting"]
 pub struct Call<R> {
     pending: Result<Pending>,

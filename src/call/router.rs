@@ -103,19 +103,20 @@ impl Router {
         Receiver::new(self)
     }
 
-    /// The contexts that are this one's direct children.
+    /// The contexts that are this one's direct children, by id; their names are empty.
     pub fn children(&self) -> Vec<Context> {
         let (children, _) = self.node().family();
         children.into_iter().map(|id| self.context_by_id(id)).collect()
     }
 
-    /// The context with this id, whether it lives or not.
+    /// The context with this id, whether it lives or not; its name is empty.
     pub fn context_by_id(&self, id: ContextId) -> Context {
         Context::new(self, id, "", self.context_id())
     }
 
-    /// Ends every child and the broker, and waits for that: at most a few seconds, then what is
-    /// left is killed. All that is used afterwards fails with [`Cause::Shutdown`].
+    /// Ends every child and the broker at once, and waits for that: what has not ended after half a
+    /// second is killed, and 3 seconds are the most. All that is used afterwards fails with
+    /// [`Cause::Shutdown`].
     pub fn shutdown(&self) {
         self.inner.shutdown();
     }

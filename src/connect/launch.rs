@@ -1,4 +1,5 @@
-//! Starts the process of a recipe: its descriptors, its terminal, its image where it needs one here.
+//! Starts the process of a recipe: its descriptors, its terminal, and its image where it needs one
+//! here.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};

@@ -36,8 +36,8 @@ struct State {
     bulk: VecDeque<Vec<u8>>,
     /// A frame of which a part is written; it is finished before any other.
     begun: Option<(Vec<u8>, usize)>,
-    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; never above OUTBOX_BYTES_MAX, but for
-    /// an image.
+    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; never above
+    /// OUTBOX_BYTES_MAX, but for an image.
     bytes: usize,
     /// Invariant: true while `bytes` is not 0, once the loop was told.
     armed: bool,
@@ -94,7 +94,8 @@ impl Outbox {
         if std::mem::replace(&mut state.armed, true) { Pushed::Taken } else { Pushed::Arm }
     }
 
-    /// Writes what the descriptor takes. Returns whether more is left, so that the loop keeps watch.
+    /// Writes what the descriptor takes. Returns whether more is left, so that the loop keeps
+    /// watch.
     pub fn flush(&self) -> bool {
         let mut state = self.lock();
         let more = state.write_out();

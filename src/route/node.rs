@@ -132,7 +132,8 @@ impl Node {
         }
     }
 
-    /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends it.
+    /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends
+    /// the wait.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] after the shutdown, [`ErrorKind::Usage`] if too many are awaited.

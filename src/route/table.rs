@@ -153,8 +153,8 @@ impl<W: Clone> Table<W> {
         Some(self.lost(contexts, None))
     }
 
-    /// Removes one context, as `link` says that it is gone. Nothing is lost if it did not live there;
-    /// from the parent any is believed.
+    /// Removes one context, as `link` says that it is gone. Nothing is lost if it did not live
+    /// there; from the parent any is believed.
     pub fn remove_route(&mut self, link: LinkId, id: ContextId) -> Option<Lost<W>> {
         if self.child_of(link).is_some() {
             let at = self.routes.binary_search(&(id, link)).ok()?;
