@@ -1,6 +1,7 @@
 //! What the compiler says to a user: the snippets of `ui/` are put through it.
 //! A comment `//~ phrase` is what its message must contain; after code, it must name that line.
 //! A snippet without one must compile. `//@ build` asks for more than a check.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
