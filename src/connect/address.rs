@@ -39,7 +39,7 @@ impl Address {
 
     /// This address and those it leads through, the shortest first. Equal prefixes of two
     /// addresses are one context.
-    pub(crate) fn prefixes(&self) -> impl Iterator<Item = Address> {
+    pub fn prefixes(&self) -> impl Iterator<Item = Address> {
         (1..=self.hops.len()).map(|count| Address { hops: self.hops[..count].to_vec() })
     }
 }

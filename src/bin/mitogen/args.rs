@@ -1,0 +1,163 @@
+//! The command line: what is asked for, or what is wrong with the asking.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mitogen::{Address, Level, Result, Router, log_to};
+
+use super::{run, text, tree};
+
+/// The exit status of a command line that asks for nothing we know.
+const USAGE: u8 = 2;
+
+/// An address, and what it is called in all that is printed.
+pub struct Place {
+    /// Where it is.
+    pub address: Address,
+    /// The text that was given, or one without its passwords.
+    pub label: String,
+}
+
+/// What is asked for.
+pub enum Asked {
+    /// This text.
+    Text(&'static str),
+    /// `mitogen run`.
+    Run(run::Options),
+    /// `mitogen tree`.
+    Tree {
+        /// One object a line instead of a table.
+        json: bool,
+        /// The addresses to connect.
+        places: Vec<Place>,
+    },
+}
+
+/// Does what the arguments of this process ask for.
+pub fn dispatch(router: &Router) -> Result<ExitCode> {
+    let asked = log_as_asked().and_then(|()| parse(std::env::args_os().skip(1).collect()));
+    match asked {
+        Ok(Asked::Text(text)) => Ok(text::show(text)),
+        Ok(Asked::Run(options)) => Ok(run::run(router, &options)),
+        Ok(Asked::Tree { json, places }) => tree::tree(router, json, &places),
+        Err(wrong) => {
+            text::complain(&wrong);
+            Ok(ExitCode::from(USAGE))
+        }
+    }
+}
+
+/// Logs to standard error if `MITOGEN_LOG_LEVEL` says so.
+fn log_as_asked() -> Result<(), String> {
+    let Some(level) = std::env::var_os("MITOGEN_LOG_LEVEL").filter(|level| !level.is_empty())
+    else {
+        return Ok(());
+    };
+    let level = match level.to_str() {
+        Some("error") => Level::Error,
+        Some("warn") => Level::Warn,
+        Some("info") => Level::Info,
+        Some("debug") => Level::Debug,
+        Some("io") => Level::Io,
+        _ => return Err("MITOGEN_LOG_LEVEL is error, warn, info, debug or io".to_owned()),
+    };
+    log_to(level, Box::new(|record| text::complain(&record.to_string())));
+    Ok(())
+}
+
+/// What these arguments ask for; or what is wrong, and how to get help.
+fn parse(args: Vec<OsString>) -> Result<Asked, String> {
+    let mut args = args.into_iter();
+    let help = "`mitogen --help` says more";
+    let Some(first) = args.next() else {
+        return Err(format!("no subcommand: it is `run` or `tree`; {help}"));
+    };
+    match first.to_str() {
+        Some("run") => parse_run(args).map_err(|why| format!("run: {why}")),
+        Some("tree") => parse_tree(args).map_err(|why| format!("tree: {why}")),
+        Some("help" | "--help" | "-h") => Ok(Asked::Text(text::HELP)),
+        Some("version" | "--version" | "-V") => Ok(Asked::Text(text::VERSION)),
+        _ => Err(format!("unknown: `{}`; {help}", first.to_string_lossy())),
+    }
+}
+
+/// The words in front of `--`: options, and addresses.
+struct Words {
+    json: bool,
+    timeout: Option<Duration>,
+    places: Vec<Place>,
+    /// Whether `--` came.
+    ended: bool,
+}
+
+/// Reads up to `--`; none if help is wanted. `timed` tells whether there is `--timeout`.
+fn words(args: &mut impl Iterator<Item = OsString>, timed: bool) -> Result<Option<Words>, String> {
+    let mut words = Words { json: false, timeout: None, places: Vec::new(), ended: false };
+    let mut wrong = Vec::new();
+    while let Some(word) = args.next() {
+        let word = word.into_string();
+        let word = word.map_err(|word| format!("not UTF-8: `{}`", word.to_string_lossy()))?;
+        match (&*word, word.split_once('=')) {
+            ("--", _) => {
+                words.ended = true;
+                break;
+            }
+            ("--help" | "-h", _) => return Ok(None),
+            ("--json", _) => words.json = true,
+            ("--timeout", _) if timed => {
+                let value = args.next().ok_or("--timeout needs a number of seconds")?;
+                words.timeout = Some(seconds(&value.to_string_lossy())?);
+            }
+            (_, Some(("--timeout", value))) if timed => words.timeout = Some(seconds(value)?),
+            _ if word.starts_with('-') => return Err(format!("unknown option: `{word}`")),
+            _ => match word.parse::<Address>() {
+                Ok(address) => words.places.push(place(word, address)),
+                Err(error) => wrong.push(error.to_string()),
+            },
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(Some(words)),
+        false => Err(wrong.join("\n")),
+    }
+}
+
+/// What was typed is the label, unless it tells a password.
+fn place(typed: String, address: Address) -> Place {
+    let label = if typed.contains("password=") { address.to_string() } else { typed };
+    Place { address, label }
+}
+
+fn seconds(value: &str) -> Result<Duration, String> {
+    let time = value.parse().ok().and_then(|value| Duration::try_from_secs_f64(value).ok());
+    time.filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("--timeout takes a number of seconds above 0, not `{value}`"))
+}
+
+fn parse_run(mut args: impl Iterator<Item = OsString>) -> Result<Asked, String> {
+    let Some(words) = words(&mut args, true)? else { return Ok(Asked::Text(text::HELP_RUN)) };
+    let argv: Vec<OsString> = args.collect();
+    if words.places.is_empty() {
+        return Err("no address: mitogen run ADDRESS... -- COMMAND [ARG...]".to_owned());
+    }
+    if !words.ended {
+        return Err("no `--` in front of the command: mitogen run ADDRESS... -- COMMAND".to_owned());
+    }
+    if argv.is_empty() {
+        return Err("no command behind `--`".to_owned());
+    }
+    let Words { json, timeout, places, .. } = words;
+    Ok(Asked::Run(run::Options { json, timeout, places, argv }))
+}
+
+fn parse_tree(mut args: impl Iterator<Item = OsString>) -> Result<Asked, String> {
+    let Some(words) = words(&mut args, false)? else { return Ok(Asked::Text(text::HELP_TREE)) };
+    if let Some(word) = args.next() {
+        return Err(format!("takes no command: `{}`", word.to_string_lossy()));
+    }
+    if words.places.is_empty() {
+        return Err("no address: mitogen tree ADDRESS...".to_owned());
+    }
+    Ok(Asked::Tree { json: words.json, places: words.places })
+}

@@ -1,0 +1,49 @@
+//! The command `mitogen`; without the feature `command` the stock agent, which runs the stock
+//! functions for whoever started it and does nothing by itself.
+
+#[cfg(feature = "command")]
+mod args;
+#[cfg(feature = "command")]
+mod run;
+#[cfg(feature = "command")]
+mod printer;
+#[cfg(feature = "command")]
+mod tree;
+#[cfg(feature = "command")]
+mod json;
+#[cfg(feature = "command")]
+mod text;
+
+#[cfg(feature = "command")]
+fn main() -> std::process::ExitCode {
+    program().run(args::dispatch).unwrap_or_else(|error| {
+        text::complain(&error.to_string());
+        std::process::ExitCode::FAILURE
+    })
+}
+
+/// The stock functions; and the images of agents that were there when this was built.
+#[cfg(feature = "command")]
+fn program() -> mitogen::Program {
+    let program = mitogen::Program::new();
+    #[cfg(all(feature = "images", target_arch = "x86_64"))]
+    let program = {
+        use mitogen::Image;
+        const PLAIN: &[u8] = include_bytes!(concat!(env!("MITOGEN_IMAGES"), "/linux-x86_64"));
+        const PACKED: &[u8] = include_bytes!(concat!(env!("MITOGEN_IMAGES"), "/linux-x86_64.gz"));
+        let packed = Image::embedded("linux-x86_64", PACKED);
+        program.image(packed).image(Image::embedded("linux-x86_64", PLAIN))
+    };
+    program
+}
+
+#[cfg(not(feature = "command"))]
+fn main() -> mitogen::Result<()> {
+    mitogen::Program::new().run(|_| {
+        use std::io::Write;
+        const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
+        // Without a standard error there is nobody to tell.
+        let _ = std::io::stderr().write_all(WHY);
+        std::process::exit(2)
+    })
+}

@@ -1,0 +1,185 @@
+//! `mitogen run`: one command, in every context at once.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mitogen::error::ErrorKind;
+use mitogen::stock::{self, Command, Ended, Output};
+use mitogen::{Error, Router};
+
+use super::args::Place;
+use super::printer::{Form, Printer, Stream};
+use super::text;
+
+/// The exit status when an address could not be reached, or was lost.
+pub const UNREACHABLE: u8 = 255;
+/// The exit status when the time ran out.
+const TIMED_OUT: u8 = 124;
+/// The exit status of a command that could not be started, as a shell's.
+const NOT_STARTED: u8 = 127;
+/// The exit status when several commands ran and not all ended with 0.
+const NOT_ALL: u8 = 1;
+/// How long the last words may wait for a reader who has stopped reading.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// A thread here waits and copies.
+const STACK_BYTES: usize = 256 << 10;
+
+/// What `mitogen run` is asked to do.
+pub struct Options {
+    /// Whether to print events as JSON.
+    pub json: bool,
+    /// The time for all of it.
+    pub timeout: Option<Duration>,
+    /// Where to run the command.
+    pub places: Vec<Place>,
+    /// The command.
+    pub argv: Vec<OsString>,
+}
+
+/// How it went at one address.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    /// The command ended so, as a shell's status.
+    Status(u8),
+    /// The context was not reached, or was lost.
+    Unreachable,
+}
+
+/// Runs the command everywhere. The result is our exit status.
+pub fn run(router: &Router, options: &Options) -> ExitCode {
+    let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let form = match options.places.len() {
+        _ if options.json => Form::Json,
+        1 => Form::Raw,
+        _ => Form::Prefixed,
+    };
+    let labels = options.places.iter().map(|place| text::word(&place.label)).collect();
+    let printer = match Printer::new(form, labels) {
+        Ok(printer) => printer,
+        Err(error) => return ExitCode::from(text::unwritable(&error)),
+    };
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        for at in 0..options.places.len() {
+            let (tell, printer) = (tell.clone(), &printer);
+            let body = move || go(router, options, printer, at, &tell);
+            let thread = thread::Builder::new().stack_size(STACK_BYTES);
+            if let Err(error) = thread.spawn_scoped(scope, body) {
+                no_thread(&error);
+            }
+        }
+        drop(tell);
+        let mut outcomes = vec![None; options.places.len()];
+        loop {
+            let next = match deadline {
+                None => told.recv().map_err(RecvTimeoutError::from),
+                Some(end) => told.recv_timeout(end.saturating_duration_since(Instant::now())),
+            };
+            match next {
+                Ok((at, outcome)) => outcomes[at] = Some(outcome),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => give_up(options, &printer, &outcomes),
+            }
+        }
+        ExitCode::from(status(&outcomes))
+    })
+}
+
+fn no_thread(error: &io::Error) -> ! {
+    text::complain(&format!("cannot start a thread: {error}"));
+    std::process::exit(1)
+}
+
+/// The time is over: says so for all that have not ended, and ends. The contexts end with us.
+fn give_up(options: &Options, printer: &Printer, outcomes: &[Option<Outcome>]) -> ! {
+    let unfinished: Vec<usize> = (0..outcomes.len()).filter(|at| outcomes[*at].is_none()).collect();
+    let lost = outcomes.contains(&Some(Outcome::Unreachable));
+    let status = if lost { UNREACHABLE } else { TIMED_OUT };
+    let late = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        thread::sleep(LAST_WORDS);
+        std::process::exit(status.into())
+    });
+    if late.is_ok() {
+        let seconds = options.timeout.unwrap_or_default().as_secs_f64();
+        printer.give_up(&unfinished, &format!("not done within {seconds} s"));
+    }
+    std::process::exit(status.into())
+}
+
+/// The exit status of all of it.
+fn status(outcomes: &[Option<Outcome>]) -> u8 {
+    if outcomes.contains(&Some(Outcome::Unreachable)) {
+        return UNREACHABLE;
+    }
+    match outcomes {
+        [Some(Outcome::Status(status))] => *status,
+        _ if outcomes.iter().all(|outcome| *outcome == Some(Outcome::Status(0))) => 0,
+        _ => NOT_ALL,
+    }
+}
+
+/// One address, from the connection to the command's end.
+fn go(
+    router: &Router,
+    options: &Options,
+    printer: &Printer,
+    at: usize,
+    tell: &Sender<(usize, Outcome)>,
+) {
+    let outcome = at_address(router, options, printer, at).unwrap_or_else(|error| {
+        printer.failed(at, &reason(&options.places[at], &error));
+        match error.kind() {
+            ErrorKind::Call(_) => Outcome::Status(NOT_STARTED),
+            _ => Outcome::Unreachable,
+        }
+    });
+    // Whoever waits ends the process when the time is over, and not before.
+    let _ = tell.send((at, outcome));
+}
+
+fn at_address(
+    router: &Router,
+    options: &Options,
+    printer: &Printer,
+    at: usize,
+) -> Result<Outcome, Error> {
+    let context = router.connect(&options.places[at].address)?;
+    let output = router.receiver::<Output>();
+    let command = Command { argv: options.argv.clone() };
+    let begun = Instant::now();
+    let call = context.call_async(stock::run, (command, output.to_sender()));
+    // A stream that does not end well is explained by the call's own end.
+    for piece in output.into_iter().map_while(Result::ok) {
+        match piece {
+            Output::Stdout(bytes) => printer.output(at, Stream::Stdout, bytes),
+            Output::Stderr(bytes) => printer.output(at, Stream::Stderr, bytes),
+        }
+    }
+    printer.end(at);
+    let ended = call.get()?;
+    let elapsed_ms = begun.elapsed().as_millis() as u64;
+    let status = match ended {
+        Ended::Exited(status) => status as u8,
+        Ended::Killed(signal) => 128_u8.wrapping_add(signal as u8),
+    };
+    printer.ended(at, |object| {
+        let object = object.number("exit", status);
+        let object = match ended {
+            Ended::Killed(signal) => object.number("signal", signal),
+            Ended::Exited(_) => object,
+        };
+        object.number("elapsed_ms", elapsed_ms)
+    });
+    Ok(Outcome::Status(status))
+}
+
+/// What an error says, without the address that is printed in front of it anyway.
+pub fn reason(place: &Place, error: &Error) -> String {
+    let said = error.to_string();
+    let own = [&place.address.to_string(), ": "].concat();
+    said.strip_prefix(&own).unwrap_or(&said).to_owned()
+}

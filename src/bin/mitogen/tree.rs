@@ -1,0 +1,204 @@
+//! `mitogen tree`: connects, and prints the contexts that there are then.
+
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mitogen::stock::{self, Identity};
+use mitogen::{Address, Context, ContextId, Cost, Result, Router};
+
+use super::args::Place;
+use super::json::Object;
+use super::run::{UNREACHABLE, reason};
+use super::text;
+
+/// Round trips of which the middle one counts.
+const PINGS: usize = 11;
+/// Time for a context that is up to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Faster round trips are measured one context at a time, since they would slow each other.
+const FAST: Duration = Duration::from_millis(10);
+
+/// A context of the tree.
+struct Node {
+    id: ContextId,
+    /// None of the master.
+    parent: Option<ContextId>,
+    name: String,
+    depth: usize,
+    identity: Identity,
+    cost: Option<Cost>,
+    round_trip: Option<Duration>,
+}
+
+/// Connects all, prints the tree. An address that fails is an error and no row.
+pub fn tree(router: &Router, json: bool, places: &[Place]) -> Result<ExitCode> {
+    let connected = Mutex::new(Vec::new());
+    let all_reached = on_each(places, |place| {
+        connect(router, place, &connected)
+            .map_err(|error| text::complain(&[&place.label, ": ", &reason(place, &error)].concat()))
+            .is_ok()
+    });
+    let mut connected = connected.into_inner().unwrap_or_else(PoisonError::into_inner);
+    connected.sort_by_key(|(context, _, _): &(Context, _, _)| context.context_id());
+    connected.dedup_by_key(|(context, _, _)| context.context_id());
+    let nodes = Mutex::new(vec![master(router)]);
+    let fast = Mutex::new(());
+    let all_answered = on_each(&connected, |(context, parent, address)| {
+        let node = measure(router, context, *parent, address, &fast);
+        node.map(|node| nodes.lock().unwrap_or_else(PoisonError::into_inner).push(node))
+            .map_err(|error| text::complain(&[context.name(), ": ", &error.to_string()].concat()))
+            .is_ok()
+    });
+    let nodes = nodes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let nodes = in_order(nodes);
+    let shown = text::show(&if json { objects(&nodes) } else { table(&nodes) });
+    let all = all_reached && all_answered;
+    Ok(if all { shown } else { ExitCode::from(UNREACHABLE) })
+}
+
+/// Does something for all at once. Whether all of it went well.
+fn on_each<T: Sync>(all: &[T], act: impl Fn(&T) -> bool + Sync) -> bool {
+    thread::scope(|scope| {
+        let act = &act;
+        let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || act(one))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(false)).fold(true, |a, b| a & b)
+    })
+}
+
+/// A context, its parent, and its address.
+type Connected = (Context, ContextId, Address);
+
+/// Connects the hops of an address, one behind the other, and notes each that is up.
+fn connect(router: &Router, place: &Place, connected: &Mutex<Vec<Connected>>) -> Result<()> {
+    let mut parent = router.context_id();
+    for prefix in place.address.prefixes() {
+        let context = router.connect(&prefix)?;
+        let id = context.context_id();
+        let mut connected = connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.push((context, parent, prefix));
+        parent = id;
+    }
+    Ok(())
+}
+
+fn master(router: &Router) -> Node {
+    Node {
+        id: router.context_id(),
+        parent: None,
+        name: router.name().to_owned(),
+        depth: 0,
+        identity: stock::identify(),
+        cost: None,
+        round_trip: None,
+    }
+}
+
+fn measure(
+    router: &Router,
+    context: &Context,
+    parent: ContextId,
+    address: &Address,
+    fast: &Mutex<()>,
+) -> Result<Node> {
+    let identity = context.call_async(stock::identify, ()).get_timeout(ANSWER_TIMEOUT)?;
+    let ping = || {
+        let begun = Instant::now();
+        let answer = context.call_async(stock::ping, ()).get_timeout(ANSWER_TIMEOUT);
+        answer.map(|()| begun.elapsed())
+    };
+    let _turn = (ping()? < FAST).then(|| fast.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut times = (0..PINGS).map(|_| ping()).collect::<Result<Vec<_>>>()?;
+    times.sort();
+    Ok(Node {
+        id: context.context_id(),
+        parent: Some(parent),
+        name: context.name().to_owned(),
+        depth: address.prefixes().count(),
+        identity,
+        cost: router.cost(address),
+        round_trip: Some(times[PINGS / 2]),
+    })
+}
+
+/// Every context behind its parent, siblings by their ids.
+fn in_order(mut nodes: Vec<Node>) -> Vec<Node> {
+    nodes.sort_by_key(|node| node.id);
+    let mut ordered = Vec::with_capacity(nodes.len());
+    let mut next = vec![ContextId::MASTER];
+    while let Some(id) = next.pop() {
+        let children = nodes.iter().rev().filter(|node| node.parent == Some(id));
+        next.extend(children.map(|node| node.id));
+        ordered.extend(nodes.iter().position(|node| node.id == id));
+    }
+    let mut nodes: Vec<_> = nodes.into_iter().map(Some).collect();
+    ordered.into_iter().filter_map(|at| nodes[at].take()).collect()
+}
+
+fn objects(nodes: &[Node]) -> String {
+    let line = |node: &Node| {
+        let Identity { user, host, os, cpu, pid } = &node.identity;
+        Object::new()
+            .number("id", node.id.0)
+            .maybe("parent", node.parent.map(|id| id.0.into()))
+            .text("name", &node.name)
+            .text("user", user)
+            .text("host", host)
+            .text("os", os)
+            .text("cpu", cpu)
+            .number("pid", *pid)
+            .number("depth", node.depth as u64)
+            .maybe("pushed_bytes", node.cost.map(|cost| cost.pushed_bytes))
+            .maybe("connect_us", node.cost.map(|cost| cost.elapsed_us))
+            .maybe("round_trip_us", node.round_trip.map(|time| time.as_micros() as u64))
+            .line()
+    };
+    nodes.iter().map(line).collect()
+}
+
+const COLUMNS: [&str; 9] =
+    ["ID", "NAME", "USER@HOST", "OS-CPU", "PID", "DEPTH", "PUSHED", "CONNECT", "ROUND TRIP"];
+
+/// The texts of a row. Names are indented by depth.
+fn row(node: &Node) -> [String; 9] {
+    let Identity { user, host, os, cpu, pid } = &node.identity;
+    let (none, cost) = (|| "-".to_owned(), node.cost);
+    [
+        node.id.to_string(),
+        ["  ".repeat(node.depth), text::word(&node.name)].concat(),
+        text::word(&[user, "@", host].concat()),
+        text::word(&[os, "-", cpu].concat()),
+        pid.to_string(),
+        node.depth.to_string(),
+        cost.map_or_else(none, |cost| cost.pushed_bytes.to_string()),
+        cost.map_or_else(none, |cost| shown_time(Duration::from_micros(cost.elapsed_us))),
+        node.round_trip.map_or_else(none, shown_time),
+    ]
+}
+
+fn table(nodes: &[Node]) -> String {
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(nodes.iter().map(row));
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 9] = std::array::from_fn(width);
+    let line = |row: &[String; 9]| {
+        let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
+            // Texts to the left, numbers to the right.
+            1..=3 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A time with two or three digits that matter.
+fn shown_time(time: Duration) -> String {
+    match time.as_micros() {
+        us @ ..1_000 => format!("{us} us"),
+        us @ 1_000..10_000 => format!("{:.2} ms", us as f64 / 1e3),
+        us @ 10_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
+        us => format!("{:.1} s", us as f64 / 1e6),
+    }
+}
