@@ -52,7 +52,7 @@ impl Program {
     }
 
     /// Adds an image. Once there is one, contexts are started from these alone, and no longer from
-    /// this program's own executable.
+    /// this program's own executable. One target may have two, one of them compressed.
     pub fn image(mut self, image: Image) -> Program {
         self.images.push(image);
         self

@@ -99,6 +99,8 @@ impl Image {
     }
 
     /// A static executable that this program carries, for `<os>-<cpu>`; compressed by gzip or not.
+    /// Give both, and none has to be unpacked where it is needed plain: for `local` contexts, and
+    /// for targets without gzip.
     pub fn embedded(target: &str, bytes: &'static [u8]) -> Image {
         Image { target: target.to_owned(), bytes: Bytes::Static(bytes), dynamic: false }
     }
@@ -120,7 +122,7 @@ impl Images {
         gzip: bool,
         same_root: bool,
     ) -> Result<Parcel, ConnectFailure> {
-        if let Some(image) = self.given(target) {
+        if let Some(image) = self.given(target, gzip) {
             if image.dynamic && !same_root {
                 return Err(dynamic());
             }
@@ -146,7 +148,7 @@ impl Images {
     /// Why there is no image, or why this system refuses to make it a file.
     pub fn launch(&self) -> Result<Launch, ConnectFailure> {
         let target = own_target();
-        if let Some(image) = self.given(&target) {
+        if let Some(image) = self.given(&target, false) {
             return image.launch();
         }
         let test_args = match &self.own {
@@ -159,13 +161,20 @@ impl Images {
         Ok(Launch { file, test_args })
     }
 
-    fn given(&self, target: &str) -> Option<&Image> {
-        self.given.iter().find(|image| image.target == target)
+    /// The image for a target; of two the one that is compressed as wanted.
+    fn given(&self, target: &str, gzipped: bool) -> Option<&Image> {
+        let mut all = self.given.iter().filter(|image| image.target == target);
+        let first = all.next();
+        let other = || all.find(|image| image.is_gzipped() == gzipped);
+        first.filter(|image| image.is_gzipped() == gzipped).or_else(other).or(first)
     }
 
     fn none_for(&self, target: &str) -> ConnectFailure {
         let mut available = String::new();
-        for image in &self.given {
+        for (i, image) in self.given.iter().enumerate() {
+            if self.given[..i].iter().any(|earlier| earlier.target == image.target) {
+                continue;
+            }
             if !available.is_empty() {
                 available.push(' ');
             }
@@ -284,4 +293,40 @@ fn dynamic() -> ConnectFailure {
          x86_64-unknown-linux-gnu, or for the musl target"
             .to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent of these images.
+    #[track_caller]
+    fn assert_sent(given: &[&'static [u8]], gzip: bool, expected: &[u8]) {
+        let given = given.iter().map(|bytes| Image::embedded("linux-x86_64", bytes)).collect();
+        let images = Images::new(given, Own::Entered);
+        let Ok(Parcel { bytes, gzipped }) = images.parcel("linux-x86_64", gzip, false) else {
+            panic!("no parcel")
+        };
+        assert_eq!((&*bytes, gzipped), (expected, expected.starts_with(&GZIP)));
+    }
+
+    #[test]
+    fn of_two_images_the_one_is_sent_that_serves_best() {
+        let (plain, packed) = (&b"plain"[..], &b"\x1f\x8bpacked"[..]);
+        for both in [[plain, packed], [packed, plain]] {
+            assert_sent(&both, true, packed);
+            assert_sent(&both, false, plain);
+        }
+        assert_sent(&[plain], true, plain);
+    }
+
+    #[test]
+    fn what_is_missing_names_each_target_once() {
+        let image = |target| Image::embedded(target, b"");
+        let given = vec![image("linux-arm"), image("linux-x86"), image("linux-arm")];
+        let Err(error) = Images::new(given, Own::Entered).parcel("linux-s390x", true, true) else {
+            panic!("a parcel")
+        };
+        assert!(error.to_string().contains("there are: linux-arm linux-x86;"), "{error}");
+    }
 }
