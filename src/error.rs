@@ -311,5 +311,7 @@ impl std::error::Error for AddressError {}
 
 /// The system's text for an error number.
 pub(crate) fn strerror(errno: i32) -> String {
-    std::io::Error::from_raw_os_error(errno).to_string()
+    let mut text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.truncate(text.find(" (os error").unwrap_or(text.len()));
+    text
 }
