@@ -1,6 +1,6 @@
 //! `mitogen run`: one command, in every context at once.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -21,7 +21,10 @@ pub const UNREACHABLE: u8 = 255;
 const TIMED_OUT: u8 = 124;
 /// The exit status of a command that could not be started, as a shell's.
 const NOT_STARTED: u8 = 127;
-/// The exit status when several commands ran and not all ended with 0.
+/// The same, if it was found and may not be executed.
+const NOT_EXECUTABLE: u8 = 126;
+/// The exit status when several commands ran and not all ended with 0; and of what went wrong
+/// in a way that has no other.
 const NOT_ALL: u8 = 1;
 /// How long the last words may wait for a reader who has stopped reading.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -133,7 +136,7 @@ fn go(
     let outcome = at_address(router, options, printer, at).unwrap_or_else(|error| {
         printer.failed(at, &reason(&options.places[at], &error));
         match error.kind() {
-            ErrorKind::Call(_) => Outcome::Status(NOT_STARTED),
+            ErrorKind::Call(_) => Outcome::Status(NOT_ALL),
             _ => Outcome::Unreachable,
         }
     });
@@ -162,19 +165,31 @@ fn at_address(
     printer.end(at);
     let ended = call.get()?;
     let elapsed_ms = begun.elapsed().as_millis() as u64;
-    let status = match ended {
-        Ended::Exited(status) => status as u8,
-        Ended::Killed(signal) => 128_u8.wrapping_add(signal as u8),
+    let (status, signal) = match ended {
+        Ended::Exited(status) => (status as u8, None),
+        Ended::Killed(signal) => (128_u8.wrapping_add(signal as u8), Some(signal)),
+        Ended::NotStarted(errno) => {
+            let error = io::Error::from_raw_os_error(errno);
+            printer.failed(at, &not_started(&options.argv[0], &error));
+            let denied = error.kind() == io::ErrorKind::PermissionDenied;
+            return Ok(Outcome::Status(if denied { NOT_EXECUTABLE } else { NOT_STARTED }));
+        }
     };
     printer.ended(at, |object| {
         let object = object.number("exit", status);
-        let object = match ended {
-            Ended::Killed(signal) => object.number("signal", signal),
-            Ended::Exited(_) => object,
+        let object = match signal {
+            Some(signal) => object.number("signal", signal),
+            None => object,
         };
         object.number("elapsed_ms", elapsed_ms)
     });
     Ok(Outcome::Status(status))
+}
+
+fn not_started(program: &OsStr, error: &io::Error) -> String {
+    let why = error.to_string();
+    let why = why.split(" (os error").next().unwrap_or(&why);
+    [&program.to_string_lossy(), ": ", why].concat()
 }
 
 /// What an error says, without the address that is printed in front of it anyway.
