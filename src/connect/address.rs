@@ -207,7 +207,11 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(b':') => self.place(entry, &mut pieces)?,
             _ if entry.needs_target => {
-                return Err(self.error(format!("{name} needs a target: {name}:host")));
+                let hint = match self.text[..start].contains('?') {
+                    true => "; a `/` that is part of a value is written %2F",
+                    false => "",
+                };
+                return Err(self.error(format!("{name} needs a target: {name}:host{hint}")));
             }
             _ => (),
         }

@@ -291,6 +291,8 @@ impl Child {
         attempt.node.announce(id);
         let elapsed_us = attempt.begun.elapsed().as_micros() as u64;
         let pushed_bytes = attempt.pushed_bytes;
+        let about = [u64::from(id.0), pushed_bytes, elapsed_us];
+        trace::event(Level::Info, "a context is up; its id, bytes, microseconds:", &about);
         (attempt.done)(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
         if let Err(why) = fed {
             turn.close(key, &why);
@@ -360,6 +362,11 @@ impl Child {
             let death = Death { cause, context: Some(state.id), exit: state.exit, tail };
             (state.main.take(), state.terminal.take(), death)
         };
+        trace::event(
+            Level::Info,
+            "a context is gone:",
+            &[death.context.map_or(0, |id| id.0.into())],
+        );
         for key in [main, terminal].into_iter().flatten() {
             turn.close(key, &death);
         }

@@ -7,3 +7,5 @@ mod support;
 mod hosts;
 mod calls;
 mod examples;
+mod command;
+mod command_hosts;

@@ -2,12 +2,14 @@
 //! checks that nothing is left of them. Whatever is started here is stopped when it is dropped.
 #![allow(dead_code, unused_imports)]
 
+mod built;
 mod leftovers;
 mod needs;
 mod sshd;
 mod sudoers;
 mod user;
 
+pub use built::static_command;
 pub use leftovers::{Process, alone, assert_nothing_is_left, beside_others};
 pub use leftovers::{files_of_ours, own_descriptors, own_threads, processes, processes_of_ours};
 pub use needs::{Need, requires};
