@@ -157,7 +157,7 @@ struct Value<'a>(&'a str);
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.char_indices().try_for_each(|(at, c)| {
-            let is_hop = c == '/' && METHODS.iter().any(|m| self.0[at + 1..].starts_with(m.name));
+            let is_hop = c == '/' && begins_hop(&self.0[at + 1..]);
             put(f, c, if is_hop { "/" } else { "%& " })
         })
     }

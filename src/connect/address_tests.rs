@@ -35,6 +35,7 @@ fn good_addresses_read_and_show_the_same() {
         "local/local/local",
         "ssh:web?identity_file=/k/id&check_host_keys=ignore/sudo:root",
         "ssh:web?identity_file=/home/localhost/id/sudo",
+        "ssh:web?identity_file=/home%2Flocal",
         "local?connect_timeout=2.5&directory=/opt/x",
         "sudo:x?set_home=yes&preserve_env=yes",
         "ssh:a%40b@web",
@@ -42,8 +43,7 @@ fn good_addresses_read_and_show_the_same() {
         "ssh:web?ssh_args=-4%20-v",
         "ssh:web?identity_file=/k?=#+é",
     ] {
-        let canonical = text.replace("/localhost", "%2Flocalhost");
-        assert_reads(text, &canonical);
+        assert_reads(text, text);
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
 use serde_json::Value;
 
@@ -129,7 +130,7 @@ impl Endless {
         processes().into_iter().filter(marked).collect()
     }
 
-    /// The agents that this master started, by the name that they take.
+    /// The agents that this master started, and their guards, by the name that they take.
     fn agents(&self) -> Vec<Process> {
         let end = format!(":{}", self.master.id());
         let is_ours = |command: &str| {
@@ -156,7 +157,7 @@ impl Endless {
         assert!(gone.is_some(), "{:#?}", left());
         let mut said = String::new();
         for mut stream in [
-            Box::new(self.master.stdout.take().unwrap()) as Box<dyn std::io::Read>,
+            Box::new(self.master.stdout.take().unwrap()) as Box<dyn io::Read>,
             Box::new(self.master.stderr.take().unwrap()),
         ] {
             stream.read_to_string(&mut said).unwrap();
@@ -185,7 +186,8 @@ fn control_c_ends_everything_everywhere_quietly() {
     let mut addresses = hosts.addresses().to_vec();
     addresses.push("sudo:nobody".to_owned());
     let endless = Endless::start(&addresses);
-    assert_eq!(endless.agents().len(), addresses.len(), "{:#?}", endless.agents());
+    // Each has a guard.
+    assert_eq!(endless.agents().len(), 2 * addresses.len(), "{:#?}", endless.agents());
     let watched = below(endless.master.id());
     run(Command::new("sh").args(["-c", &format!("kill -INT -{}", endless.master.id())]));
     let (status, said) = endless.ends(&watched);
@@ -205,6 +207,13 @@ fn a_killed_master_leaves_nothing() {
     assert_eq!((status.signal(), &*said), (Some(9), ""));
 }
 
+/// Tells an agent from its guard.
+fn leads_its_group(process: &Process) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    let group = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(2));
+    group == Some(&process.pid.to_string())
+}
+
 #[test]
 fn a_killed_context_takes_what_it_runs_and_what_is_below() {
     let _company = beside_others();
@@ -212,9 +221,9 @@ fn a_killed_context_takes_what_it_runs_and_what_is_below() {
     let addresses = hosts.addresses();
     let endless = Endless::start(&addresses);
     let watched = below(endless.master.id());
-    for agent in endless.agents() {
-        signal(agent.pid, "KILL");
-    }
+    let agents: Vec<Process> = endless.agents().into_iter().filter(leads_its_group).collect();
+    assert_eq!(agents.len(), addresses.len(), "{agents:#?}");
+    agents.iter().for_each(|agent| signal(agent.pid, "KILL"));
     let (status, said) = endless.ends(&watched);
     assert_eq!(status.code(), Some(255), "{said}");
     for address in addresses {
