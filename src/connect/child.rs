@@ -291,8 +291,7 @@ impl Child {
         attempt.node.announce(id);
         let elapsed_us = attempt.begun.elapsed().as_micros() as u64;
         let pushed_bytes = attempt.pushed_bytes;
-        let about = [u64::from(id.0), pushed_bytes, elapsed_us];
-        trace::event(Level::Info, "a context is up; its id, bytes, microseconds:", &about);
+        trace::event(Level::Info, "a context is up:", &[id.0.into(), pushed_bytes, elapsed_us]);
         (attempt.done)(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
         if let Err(why) = fed {
             turn.close(key, &why);
@@ -360,13 +359,9 @@ impl Child {
             let mut state = self.lock();
             let tail = state.said.text(true, b"");
             let death = Death { cause, context: Some(state.id), exit: state.exit, tail };
+            trace::event(Level::Info, "a context is gone:", &[state.id.0.into()]);
             (state.main.take(), state.terminal.take(), death)
         };
-        trace::event(
-            Level::Info,
-            "a context is gone:",
-            &[death.context.map_or(0, |id| id.0.into())],
-        );
         for key in [main, terminal].into_iter().flatten() {
             turn.close(key, &death);
         }

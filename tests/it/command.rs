@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -73,20 +74,48 @@ fn a_context_that_is_lost_counts_as_not_reached() {
 
 #[test]
 fn the_timeout_covers_the_command_and_the_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let silent = folder.path().join("client");
-    fs::write(&silent, "#!/bin/sh\nexec sleep 30\n").unwrap();
-    fs::set_permissions(&silent, fs::Permissions::from_mode(0o755)).unwrap();
-    let silent = format!("ssh:web?ssh_path={}", silent.display());
+    let mark = format!("124.{}", std::process::id());
+    let (_folder, silent) = client(&format!("exec sleep {mark}"));
     for addresses in [&["local"][..], &[&silent], &["local", &silent]] {
         let begun = Instant::now();
-        let args = [&["run", "--timeout=0.3"], addresses, &["--", "sleep", "30"]].concat();
+        let args = [&["run", "--timeout=0.3"], addresses, &["--", "sleep", &mark]].concat();
         let output = output(&args);
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!(output.status.code(), Some(124), "{}", told(&output));
         let lines = addresses.iter().map(|a| format!("mitogen: {a}: not done within 0.3 s\n"));
         assert_eq!(text(&output.stderr), lines.collect::<String>());
+        assert_gone(&mark);
     }
+}
+
+/// Fails unless within a second no process has this word among its arguments.
+#[track_caller]
+fn assert_gone(mark: &str) {
+    let gone = || !processes().iter().any(|process| process.command.contains(mark));
+    assert!(until(Duration::from_secs(1), || gone().then_some(())).is_some(), "{mark}");
+}
+
+/// An address whose ssh is this script.
+fn client(script: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let address = format!("ssh:web?ssh_path={}", path.display());
+    (folder, address)
+}
+
+#[test]
+fn control_c_ends_what_is_still_connecting() {
+    let _company = beside_others();
+    let mark = format!("130.{}", std::process::id());
+    let (_folder, silent) = client(&format!("exec sleep {mark}"));
+    let mut child = mitogen(&["run", &silent, "--", "true"]).spawn().unwrap();
+    let begun = || processes().iter().any(|process| process.command.contains(&mark));
+    until(Duration::from_secs(10), || begun().then_some(())).unwrap();
+    signal(child.id(), "INT");
+    assert_eq!(child.wait().unwrap().signal(), Some(2));
+    assert_gone(&mark);
 }
 
 #[test]
@@ -306,11 +335,8 @@ fn help_is_there_wherever_one_asks() {
 
 #[test]
 fn what_a_target_says_loses_its_escapes_and_passwords_are_not_shown() {
-    let folder = tempfile::tempdir().unwrap();
-    let rude = folder.path().join("client");
-    fs::write(&rude, "#!/bin/sh\nprintf '\\033[2Jboo\\n' >&2\nexit 255\n").unwrap();
-    fs::set_permissions(&rude, fs::Permissions::from_mode(0o755)).unwrap();
-    let rude = format!("ssh:web?ssh_path={}&password=hush", rude.display());
+    let (_folder, rude) = client("printf '\\033[2Jboo\\n' >&2; exit 255");
+    let rude = format!("{rude}&password=hush");
     let said = output(&["run", &rude, "--", "true"]).stderr;
     assert!(text(&said).contains("[2Jboo") && !said.contains(&0x1b), "{}", text(&said));
     assert!(!text(&said).contains("hush") && text(&said).contains("password=***"));
@@ -327,9 +353,7 @@ fn the_log_is_silent_unless_asked_for() {
     };
     assert_eq!(log(""), "");
     assert_eq!(log("error"), "");
-    assert!(
-        log("info").contains("mitogen: Info: a context is up; its id, bytes, microseconds: 1 ")
-    );
+    assert!(log("info").contains("mitogen: Info: a context is up: 1 "));
     assert!(log("loud").contains("MITOGEN_LOG_LEVEL is error, warn"));
 }
 
