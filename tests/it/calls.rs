@@ -7,6 +7,8 @@ use std::time::Duration;
 use mitogen::error::{CallFailure, Cause, ErrorKind};
 use mitogen::{CallContext, Context, Program, Result, Router, Sender};
 
+use crate::support::beside_others;
+
 mitogen::test_agent!(program());
 
 fn program() -> Program {
@@ -67,6 +69,7 @@ fn pid() -> u32 {
 /// Runs a test on a context in this process, on a child, and on a child's child.
 #[track_caller]
 fn everywhere(test: impl Fn(&Router, &Context)) {
+    let _company = beside_others();
     let router = mitogen_test_program().router().unwrap();
     let inside = router.in_process().unwrap();
     test(&router, &inside);
@@ -89,6 +92,7 @@ fn functions_are_called_and_answer() {
 
 #[test]
 fn a_childs_functions_run_in_another_process() {
+    let _company = beside_others();
     let router = mitogen_test_program().router().unwrap();
     let child = router.local().connect().unwrap();
     assert_ne!(child.call(pid, ()).unwrap(), std::process::id());
@@ -172,6 +176,7 @@ fn a_closed_receiver_stops_its_senders() {
 
 #[test]
 fn a_context_that_is_shut_down_fails_its_calls() {
+    let _company = beside_others();
     let router = mitogen_test_program().router().unwrap();
     let child = router.local().connect().unwrap();
     let grandchild = router.local().via(&child).connect().unwrap();

@@ -9,3 +9,6 @@ mod calls;
 mod examples;
 mod command;
 mod command_hosts;
+mod connect_failures;
+mod ssh;
+mod sudo;

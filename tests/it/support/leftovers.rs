@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, thread};
 
-use super::until;
+use super::{Need, requires, until};
 
 static COMPANY: RwLock<()> = RwLock::new(());
 
@@ -56,13 +56,15 @@ fn process(pid: u32) -> Option<Process> {
 }
 
 impl Process {
-    /// Whether it is an agent: by the name that agents take, or by the file that they run from.
+    /// Whether it is an agent, by the name that agents take or by the file that they run from; or
+    /// a tool or shell that is to bring one up, by our first words to it.
     pub fn is_ours(&self) -> bool {
         let is_gone = self.executable.ends_with(" (deleted)");
         let name = Path::new(&self.executable).file_name().unwrap_or_default();
         let is_named = is_our_name(&name.to_string_lossy());
         let in_memory = self.executable.starts_with("/memfd:m");
-        self.command.starts_with("mitogen:") || in_memory || (is_gone && is_named)
+        let is_agent = self.command.starts_with("mitogen:") || in_memory;
+        is_agent || self.command.contains("MGN\"0\"") || (is_gone && is_named)
     }
 }
 
@@ -70,9 +72,44 @@ fn is_our_name(name: &str) -> bool {
     name.starts_with(".mgn-") || name.starts_with("mgn")
 }
 
-/// Every agent on this machine.
+/// Every process of ours on this machine.
 pub fn processes_of_ours() -> Vec<Process> {
     processes().into_iter().filter(Process::is_ours).collect()
+}
+
+/// Runs a test alone, on a thread of its own, and fails if it leaves something behind: processes
+/// and files on the machine; descriptors and threads in this process. Where a need is not met, the
+/// test is left out.
+#[track_caller]
+pub fn leaves_nothing(needs: &[Need], test: impl FnOnce() + Send) {
+    let _alone = alone();
+    if !requires(needs) {
+        return;
+    }
+    assert_nothing_is_left();
+    let (descriptors, threads) = (own_descriptors(), threads_of_ours());
+    let ended = thread::scope(|scope| {
+        let name = thread::current().name().unwrap_or("a test").to_owned();
+        thread::Builder::new().name(name).spawn_scoped(scope, test).unwrap().join()
+    });
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+    assert_nothing_is_left();
+    // The last threads of other tests may still be closing theirs.
+    let more = || {
+        let now = own_descriptors().into_iter();
+        let new: Vec<String> = now.filter(|one| !descriptors.contains(one)).collect();
+        (!new.is_empty() || threads < threads_of_ours()).then(|| (new, own_threads()))
+    };
+    if until(Duration::from_secs(1), || more().is_none().then_some(())).is_none() {
+        panic!("left behind: {:?}", more());
+    }
+}
+
+/// How many threads the library has in this process.
+fn threads_of_ours() -> usize {
+    own_threads().iter().filter(|name| name.starts_with("mitogen-")).count()
 }
 
 /// Files and folders of first stages, wherever these look for a place.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod built;
+mod image;
 mod leftovers;
 mod needs;
 mod sshd;
@@ -10,13 +11,18 @@ mod sudoers;
 mod user;
 
 pub use built::static_command;
+pub use image::{stock_image, stock_image_bytes};
 pub use leftovers::{Process, alone, assert_nothing_is_left, beside_others};
-pub use leftovers::{files_of_ours, own_descriptors, own_threads, processes, processes_of_ours};
+pub use leftovers::{files_of_ours, leaves_nothing, own_descriptors, own_threads};
+pub use leftovers::{processes, processes_of_ours};
 pub use needs::{Need, requires};
 pub use sshd::Sshd;
 pub use sudoers::Sudoers;
 pub use user::TestUser;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -52,6 +58,14 @@ pub fn told(output: &Output) -> String {
 pub fn signal(pid: u32, name: &str) {
     let line = format!("kill -{name} {pid} 2>/dev/null");
     let _ = Command::new("sh").args(["-c", &line]).status();
+}
+
+/// Writes a script that everybody may execute, and returns its path.
+pub fn script(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 /// A word that no other test of this machine uses.

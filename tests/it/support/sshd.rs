@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use mitogen::{Router, Ssh};
 use tempfile::TempDir;
 
-use super::{processes, run, signal, until};
+use super::{TestUser, processes, run, signal, until};
 
 /// A running server; it and its sessions end when this is dropped.
 pub struct Sshd {
@@ -76,6 +77,35 @@ impl Sshd {
         let key = self.identity_file().display().to_string();
         let words = ["-F", "none", "-i", &key, "-o", &known, "-o", "IdentitiesOnly=yes"];
         words.map(String::from).into()
+    }
+
+    /// A connection of `router` to this server by its key, with the host's key known.
+    pub fn connect(&self, router: &Router, user: &TestUser) -> Ssh {
+        self.connect_unknown(router, user).ssh_args([
+            "-F",
+            "none",
+            "-o",
+            &format!("UserKnownHostsFile={}", self.known_hosts().display()),
+        ])
+    }
+
+    /// The same, without what is known of the host's key.
+    pub fn connect_unknown(&self, router: &Router, user: &TestUser) -> Ssh {
+        let key = self.identity_file().display().to_string();
+        let ssh = router.ssh("127.0.0.1").port(self.port).username(&user.name).identity_file(key);
+        ssh.ssh_args(["-F", "none"])
+    }
+
+    /// The address of this server, for this user.
+    pub fn address(&self, user: &TestUser) -> String {
+        let (key, known) = (self.identity_file(), self.known_hosts());
+        format!(
+            "ssh:{}@127.0.0.1:{}?identity_file={}&ssh_args=-F none -o UserKnownHostsFile={}",
+            user.name,
+            self.port,
+            key.display(),
+            known.display()
+        )
     }
 
     /// `ssh user@127.0.0.1`, to be followed by the remote command.

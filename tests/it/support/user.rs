@@ -1,5 +1,6 @@
 //! A throwaway account.
 
+use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -29,6 +30,19 @@ impl TestUser {
             user.set_password(password);
         }
         user
+    }
+
+    /// The same, with bash, which reads what `rc` says whenever sshd starts it.
+    pub fn with_bash(rc: &str) -> TestUser {
+        let user = TestUser::create(None).with_shell("/bin/bash");
+        fs::write(user.home.join(".bashrc"), rc).unwrap();
+        user
+    }
+
+    /// The same user with this login shell.
+    pub fn with_shell(self, shell: &str) -> TestUser {
+        alter(&["usermod", "--shell", shell, &self.name]);
+        self
     }
 
     fn set_password(&self, password: &str) {

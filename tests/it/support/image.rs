@@ -1,0 +1,44 @@
+//! The stock image, which runs on any Linux machine of this CPU.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use mitogen::Image;
+
+use super::run;
+
+/// The stock image. `make test` says where it is; else it is made here, once.
+#[track_caller]
+pub fn stock_image() -> Image {
+    Image::file(stock_image_path()).unwrap()
+}
+
+/// The bytes of the stock image, uncompressed.
+pub fn stock_image_bytes() -> Vec<u8> {
+    fs::read(stock_image_path()).unwrap()
+}
+
+fn stock_image_path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| match env::var_os("MITOGEN_TEST_IMAGE") {
+        Some(path) => path.into(),
+        None => make(),
+    })
+}
+
+fn make() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut make = Command::new("make");
+    make.current_dir(root).args(["-s", "agents"]);
+    // What cargo sets for its tests is not meant for another cargo.
+    let ours = env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.to_string_lossy().starts_with("CARGO")) {
+        if name != "CARGO_HOME" {
+            make.env_remove(name);
+        }
+    }
+    run(&mut make);
+    root.join("target/agents").join(format!("linux-{}", env::consts::ARCH))
+}
