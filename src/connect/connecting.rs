@@ -12,7 +12,7 @@ use crate::connect::options::sealed::Describe;
 use crate::connect::options::{Base, Common, Connect, Method, recipe};
 use crate::connect::recipe::Recipe;
 use crate::connect::request::{self, Outcome, Refusal};
-use crate::error::{ConnectError, ConnectFailure, Death, Error, ErrorKind, Phase, Result};
+use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, ErrorKind, Phase, Result};
 use crate::io::latch::Latch;
 use crate::sys::{host, random};
 
@@ -120,10 +120,21 @@ fn begin(router: &Router, via: Option<&Context>, recipe: Recipe) -> Result<Arc<O
         Some(via) if !router.same_tree(via.router()) => {
             return Err(Error::usage("a context of another tree cannot make this connection"));
         }
-        Some(via) => request::ask(router.node(), via.context_id(), &recipe, &outcome)?,
+        Some(via) => ask(router, via, &recipe, &outcome)?,
         None => begin_here(router, recipe, outcome.clone())?,
     }
     Ok(outcome)
+}
+
+/// Asks `via`; one that is gone already is a failed connect, as one that goes meanwhile is.
+fn ask(router: &Router, via: &Context, recipe: &Recipe, outcome: &Arc<Outcome>) -> Result<()> {
+    let sent = request::ask(router.node(), via.context_id(), recipe, outcome);
+    match sent.map_err(Error::into_kind) {
+        Err(ErrorKind::Closed(death)) if death.cause != Cause::Shutdown => {
+            outcome.put(Err(Refusal::Gone(death)))
+        }
+        sent => sent.map_err(Error::new),
+    }
 }
 
 fn begin_here(router: &Router, recipe: Recipe, outcome: Arc<Outcome>) -> Result<()> {
@@ -211,8 +222,7 @@ impl Router {
         }
         prefix.wait()?;
         let result = prefix.result.get().cloned();
-        let (id, name, ..) =
-            result.unwrap_or_else(|| Err(Death::of(crate::error::Cause::Cancelled).into()))?;
+        let (id, name, ..) = result.unwrap_or_else(|| Err(Death::of(Cause::Cancelled).into()))?;
         Ok(Context::new(self, id, &name, self.context_id()))
     }
 
