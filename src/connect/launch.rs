@@ -84,6 +84,7 @@ fn execute(
         }
     };
     let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
+    let is_image = matches!(program, Program::Fd(_));
     let process = spawn(&Spawn {
         env,
         terminal: is_terminal.then_some(errors.as_fd()),
@@ -91,7 +92,10 @@ fn execute(
         die_with_parent: true,
         ..Spawn::new(program, argv, stdio)
     });
-    let process = process.map_err(|error| refused(error.errno))?;
+    let process = process.map_err(|error| match (error.errno, is_image) {
+        (Errno::NOEXEC, true) => ConnectFailure::ImageDoesNotRun,
+        (errno, _) => refused(errno),
+    })?;
     Ok(Started { process, main: Side::new(ours), terminal: Side::new(terminal) })
 }
 
