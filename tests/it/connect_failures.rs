@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mitogen::error::{ConnectError, ConnectFailure, ErrorKind, Exit, Phase};
-use mitogen::{Connect, Context, HostKeys, Image, Program, Result, Router, Ssh, stock};
+use mitogen::{Context, HostKeys, Image, Program, Result, Router, Ssh, stock};
 
 use crate::support::*;
 
@@ -63,6 +63,11 @@ fn plain_user() -> TestUser {
     TestUser::create(None)
 }
 
+/// A user who finds commands at home first.
+fn home_first() -> TestUser {
+    TestUser::with_bash("PATH=$HOME:$PATH")
+}
+
 #[track_caller]
 fn assert_failed(error: &ConnectError, failure: ConnectFailure, phase: Phase, exit: Option<Exit>) {
     assert_eq!((&error.failure, error.phase, error.exit), (&failure, phase, exit), "{error}");
@@ -114,7 +119,7 @@ fn a_name_that_does_not_resolve_is_told() {
     leaves_nothing(SSH, || {
         let error = failed(router().ssh("no-such-host.invalid").ssh_args(["-F", "none"]).connect());
         assert_failed(&error, ConnectFailure::HostUnknown, Phase::Login, SSH_FAILED);
-        assert_eq!(error.hop, "ssh:no-such-host.invalid?ssh_args=-F none");
+        assert_eq!(error.hop, "ssh:no-such-host.invalid?ssh_args=-F%20none");
     });
 }
 
@@ -213,13 +218,9 @@ fn a_target_without_sh_is_told() {
 
 #[test]
 fn a_uname_that_prints_junk_is_told() {
-    with_server(plain_user, |sshd, user| {
-        let user = TestUser::with_bash(&format!("PATH={}:$PATH", user.home.display()));
-        let owner = user.home.clone();
-        drop(owner);
+    with_server(home_first, |sshd, user| {
         script(&user.home, "uname", "echo Plan9 'of\x1b[31m' mips");
-        fs::write(user.home.join(".bashrc"), "PATH=$HOME:$PATH").unwrap();
-        let error = failed(sshd.connect(&router(), &user).connect());
+        let error = failed(sshd.connect(&router(), user).connect());
         let ConnectFailure::TargetUnknown(says) = &error.failure else { panic!("{error}") };
         assert!(says.starts_with("Plan9 of?[31m mips"), "{says:?}");
         assert_eq!(error.phase, Phase::Login);
@@ -255,9 +256,8 @@ fn an_image_of_another_cpu_does_not_run() {
         assert_eq!(error.phase, Phase::Start, "{error}");
         assert!(matches!(error.exit, Some(Exit::Code(2 | 126 | 127))), "{error}");
         assert!(!error.tail.is_empty(), "{error}");
-        let bash = TestUser::with_bash("");
+        let bash = home_first();
         script(&bash.home, "sh", "exec bash \"$@\"");
-        fs::write(bash.home.join(".bashrc"), "PATH=$HOME:$PATH").unwrap();
         let error = failed(sshd.connect(&router(), &bash).connect());
         assert_failed(&error, ConnectFailure::ImageDoesNotRun, Phase::Start, Some(Exit::Code(126)));
         assert!(error.tail.contains("Exec format error"), "{error}");
@@ -274,7 +274,7 @@ fn a_stream_that_is_cut_inside_the_image_is_told() {
         let router = router();
         let folder = tempfile::tempdir().unwrap();
         let whole = stock_image_bytes().len();
-        for bytes in [1, 100, 3_000, 20_000, 100_000, whole / 2, whole] {
+        for bytes in [1, 100, 3_000, 20_000, 100_000, whole / 2, whole / 10 * 9] {
             let text = format!("head -c {bytes} | ssh \"$@\"");
             let path = script(folder.path(), "ssh", &text);
             let begun = Instant::now();
@@ -354,7 +354,7 @@ fn a_context_that_dies_while_it_connects_is_told() {
         let port = listener.local_addr().unwrap().port();
         let ssh = router.ssh("127.0.0.1").port(port).ssh_args(["-F", "none"]).via(&child).start();
         // The client has come: the child is in the middle of it.
-        drop(listener.accept().unwrap().1);
+        let _client = listener.accept().unwrap();
         signal(pid, "KILL");
         let error = failed(ssh.wait());
         assert!(matches!(error.failure, ConnectFailure::ViaGone(_)), "{error}");
