@@ -10,5 +10,6 @@ mod examples;
 mod command;
 mod command_hosts;
 mod connect_failures;
+mod deaths;
 mod ssh;
 mod sudo;
