@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::call::arguments::Sends;
-use crate::call::holders::{self, Holders};
+use crate::call::holders::{self, End, Gift, Holders};
+use crate::call::reply::Reply;
 use crate::call::router::Router;
 use crate::call::scope::Scope;
-use crate::error::{Cause, Death, Error, ErrorKind, Result};
+use crate::error::{CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
@@ -30,10 +31,13 @@ use crate::wire::message::Message;
 pub struct Receiver<T> {
     router: Router,
     core: Arc<Core>,
+    /// Drops the Senders in what nobody has taken.
+    discard: fn(&Router, &Message),
     value: PhantomData<fn() -> T>,
 }
 
 struct Core {
+    me: ContextId,
     /// Where it listens, or why it could not begin to.
     handle: OnceLock<Handle>,
     queue: Latch<Item>,
@@ -44,7 +48,7 @@ struct Core {
 
 enum Item {
     Data(Message),
-    End(Death),
+    End(End),
 }
 
 impl Core {
@@ -52,11 +56,16 @@ impl Core {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, death: Option<Death>) {
-        if let Some(death) = death {
+    fn end(&self, end: Option<End>) {
+        if let Some(end) = end {
             // A closed receiver needs no end.
-            let _ = self.queue.put(Item::End(death));
+            let _ = self.queue.put(Item::End(end));
         }
+    }
+
+    fn shut(&self) {
+        let end = self.holders().shut(Death::of(Cause::Shutdown));
+        self.end(Some(end));
     }
 }
 
@@ -67,27 +76,20 @@ impl Deliver for Core {
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: Death) {
-        if death.cause == Cause::Shutdown {
-            return self.end(Some(death));
+        if from == self.me && death.cause == Cause::Shutdown {
+            return self.shut();
         }
         let why = (death.cause != Cause::SenderClosed).then_some(death);
         let end = self.holders().remove(from, why);
         self.end(end);
     }
 
-    fn held(&self, giver: ContextId, taker: ContextId, taken_back: bool) {
-        let mut holders = self.holders();
-        if !holders.has(giver) {
-            return;
-        }
-        let end = match taken_back {
-            false => {
-                holders.add(taker);
-                None
-            }
-            true => holders.remove(taker, None),
-        };
-        drop(holders);
+    fn held(&self, giver: ContextId, taker: ContextId) {
+        self.holders().give(giver, taker);
+    }
+
+    fn taken_back(&self, giver: ContextId, taker: ContextId, why: Option<Death>) {
+        let end = self.holders().take_back(giver, taker, why);
         self.end(end);
     }
 
@@ -100,6 +102,7 @@ impl Deliver for Core {
 impl<T: Decode> Receiver<T> {
     pub(crate) fn new(router: &Router) -> Receiver<T> {
         let core = Arc::new(Core {
+            me: router.context_id(),
             handle: OnceLock::new(),
             queue: Latch::new(),
             holders: Mutex::default(),
@@ -108,9 +111,10 @@ impl<T: Decode> Receiver<T> {
         match router.node().listen_for_data(core.clone()) {
             Ok(handle) => drop(core.handle.set(handle)),
             // It ends at once, and says why.
-            Err(_) => core.end(Some(Death::of(Cause::Shutdown))),
+            Err(_) => core.shut(),
         }
-        Receiver { router: router.clone(), core, value: PhantomData }
+        let discard = discard::<T>;
+        Receiver { router: router.clone(), core, discard, value: PhantomData }
     }
 
     /// A Sender to this receiver, to be sent along as an argument, or used here.
@@ -144,30 +148,37 @@ impl<T: Decode> Receiver<T> {
     /// # Errors
     /// As [`Receiver::get`].
     pub fn try_get(&self) -> Result<Option<T>> {
-        match self.core.queue.try_get()? {
-            Some(item) => self.open(item).map(Some),
-            None => Ok(None),
+        while let Some(item) = self.core.queue.try_get()? {
+            if let Some(value) = self.open(item) {
+                return value.map(Some);
+            }
         }
+        Ok(None)
     }
 
     fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
-        self.open(self.core.queue.get_until(deadline)?)
+        loop {
+            if let Some(value) = self.open(self.core.queue.get_until(deadline)?) {
+                return value;
+            }
+        }
     }
 
-    fn open(&self, item: Item) -> Result<T> {
-        let message = match item {
-            Item::Data(message) => message,
-            Item::End(death) => {
-                // The end stays: the next to look finds it, too.
-                self.core.end(Some(Death::of(Cause::SenderClosed)));
-                return Err(death.into());
+    /// The value; none for an end that is none any more.
+    fn open(&self, item: Item) -> Option<Result<T>> {
+        match item {
+            Item::Data(message) => {
+                self.grant(&message);
+                let value = decode(&self.router, &message);
+                Some(value.map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why))))
             }
-        };
-        self.grant(&message);
-        let scope = Scope::from(&self.router, message.src, message.auth);
-        let mut r = Reader::new(&message.data, Some(&scope));
-        let value = T::decode(&mut r).and_then(|value| r.finish().map(|()| value));
-        value.map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
+            Item::End(end) => {
+                let death = self.core.holders().verdict(end)?;
+                // The end stays: the next to look finds it, too.
+                self.core.end(Some(end));
+                Some(Err(death.into()))
+            }
+        }
     }
 
     /// Gives its sender room again, several messages at a time.
@@ -183,35 +194,50 @@ impl<T: Decode> Receiver<T> {
                 at
             }
         };
-        ungranted[at].1 += message.data.len().min(FRAGMENT_BYTES);
+        ungranted[at].1 += message.data.len().clamp(1, FRAGMENT_BYTES);
         if FRAGMENT_BYTES <= ungranted[at].1 {
             let (src, bytes) = ungranted.remove(at);
             drop(ungranted);
             self.router.node().grant(src, message.handle, bytes);
         }
     }
-
-    /// Ends it from this side: what is queued is dropped, every wait and every later send fails.
-    pub fn close(&self) {
-        self.core.close(self.router.node());
-    }
 }
 
-impl Core {
-    fn close(&self, node: &Arc<Node>) {
-        self.queue.close();
-        let Some(handle) = self.handle.get() else { return };
-        node.unlisten(*handle);
-        let holders = self.holders().all();
+impl<T> Receiver<T> {
+    /// Ends it from this side: what is queued is dropped, every wait and every later send fails.
+    pub fn close(&self) {
+        let node = self.router.node();
+        if let Some(handle) = self.core.handle.get() {
+            node.unlisten(*handle);
+        }
+        while let Ok(Some(item)) = self.core.queue.try_get() {
+            if let Item::Data(message) = item {
+                (self.discard)(&self.router, &message);
+            }
+        }
+        self.core.queue.close();
+        let Some(handle) = self.core.handle.get() else { return };
+        let holders = self.core.holders().all();
         for id in holders.into_iter().filter(|id| *id != node.id()) {
             node.end_room(id, *handle, &Death::of(Cause::ReceiverClosed));
         }
     }
 }
 
+fn decode<T: Decode>(router: &Router, message: &Message) -> Result<T, Malformed> {
+    let scope = Scope::from(router, message.src, message.auth);
+    let mut r = Reader::new(&message.data, Some(&scope));
+    T::decode(&mut r).and_then(|value| r.finish().map(|()| value))
+}
+
+fn discard<T: Decode>(router: &Router, message: &Message) {
+    // What is malformed holds nothing that could be let go.
+    let _ = decode::<T>(router, message);
+}
+
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.core.close(self.router.node());
+        self.close();
     }
 }
 
@@ -248,6 +274,14 @@ pub struct Sender<T> {
     value: PhantomData<fn(T)>,
 }
 
+impl<T: Decode> Reply for Sender<T> {
+    type Value = Self;
+
+    fn into_reply(self) -> Result<Self, CallFailure> {
+        Ok(self)
+    }
+}
+
 /// One context's share in a Sender: what its clones have in common.
 pub(crate) struct SenderCore {
     node: Arc<Node>,
@@ -280,6 +314,9 @@ impl SenderCore {
         self.node.broker().forbid_own_thread()?;
         let router = self.router.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let router = router.ok_or_else(|| Error::closed(Cause::SenderClosed))?;
+        if self.owner == self.node.id() && self.node.data_at(self.handle).is_none() {
+            return Err(self.without_receiver());
+        }
         let scope = Scope::to(&router, self.owner);
         let payload = FrameBuf::encode(Some(&scope), encode);
         let given = scope.given();
@@ -288,9 +325,15 @@ impl SenderCore {
             Err(Malformed(why)) => Err(Error::usage(why)),
         };
         if sent.is_err() {
-            given.take_back();
+            given.take_back(None);
         }
         sent
+    }
+
+    /// Why nobody listens here.
+    fn without_receiver(&self) -> Error {
+        let down = self.node.is_closed();
+        Error::closed(if down { Cause::Shutdown } else { Cause::ReceiverClosed })
     }
 
     fn outgoing(&self, kind: Kind) -> Outgoing {
@@ -342,7 +385,7 @@ impl<T: Decode> Encode for Sender<T> {
             return w.fail("a Sender of another tree cannot be sent through this one");
         }
         let (owner, handle) = (self.core.owner, self.core.handle);
-        holders::tell(&self.core.node, owner, handle, scope.peer, false);
+        holders::tell(&self.core.node, owner, handle, scope.peer, Gift::Given);
         scope.give(owner, handle);
         owner.encode(w);
         handle.encode(w);

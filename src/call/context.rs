@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use crate::call::arguments::Arguments;
 use crate::call::function::{Function, Signature};
-use crate::call::pending::{Call, Ended, Pending, Unawaited};
+use crate::call::pending::{Call, Discard, Ended, Pending, Unawaited, discard};
+use crate::call::reply::Reply;
 use crate::call::router::Router;
 use crate::call::scope::{Given, Scope};
-use crate::error::{Error, Result};
+use crate::error::{CallFailure, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::limits::{NAME_BYTES_MAX, SHUTDOWN_GRACE};
 use crate::route::node::Outgoing;
@@ -73,7 +74,7 @@ impl Context {
         F: Signature<M> + Function<M>,
     {
         let _ = function;
-        Call::new(self.begin(TypeId::of::<F>(), &|w| args.encode_args(w)))
+        Call::new(self.begin(TypeId::of::<F>(), &|w| args.encode_args(w), discard::<F::Output>))
     }
 
     /// Calls a function there and waits for nothing; a failure is logged, here and there, and ends
@@ -86,12 +87,17 @@ impl Context {
         F: Signature<M> + Function<M>,
     {
         let _ = function;
-        self.begin_unawaited(TypeId::of::<F>(), &|w| args.encode_args(w))
+        self.begin_unawaited(TypeId::of::<F>(), &|w| args.encode_args(w), discard::<F::Output>)
     }
 
-    fn begin(&self, function: TypeId, args: &dyn Fn(&mut Writer<'_>)) -> Result<Pending> {
+    fn begin(
+        &self,
+        function: TypeId,
+        args: &dyn Fn(&mut Writer<'_>),
+        discard: Discard,
+    ) -> Result<Pending> {
         let (payload, given) = self.encode_call(function, args)?;
-        let pending = Pending::new(&self.router, self.id, function, given)?;
+        let pending = Pending::new(&self.router, self.id, function, given, discard)?;
         match self.router.node().send(&self.outgoing(pending.handle()), payload) {
             Ok(()) => Ok(pending),
             Err(error) => {
@@ -101,14 +107,20 @@ impl Context {
         }
     }
 
-    fn begin_unawaited(&self, function: TypeId, args: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
+    fn begin_unawaited(
+        &self,
+        function: TypeId,
+        args: &dyn Fn(&mut Writer<'_>),
+        discard: Discard,
+    ) -> Result<()> {
         let (payload, given) = self.encode_call(function, args)?;
-        let unawaited = Arc::new(Unawaited(given));
-        let handle = self.router.node().listen_for_answer(self.id, unawaited.clone())?;
+        let unawaited = Arc::new(Unawaited { router: self.router.downgrade(), given, discard });
+        let handle = self.router.node().listen_for_answer(self.id, unawaited.clone());
+        let handle = handle.inspect_err(|_| unawaited.given.take_back(None))?;
         let sent = self.router.node().send(&self.outgoing(handle), payload);
         if sent.is_err() {
             self.router.node().unlisten(handle);
-            unawaited.0.take_back();
+            unawaited.given.take_back(None);
         }
         sent
     }
@@ -133,7 +145,7 @@ impl Context {
         match payload {
             Ok(payload) => Ok((payload, given)),
             Err(Malformed(why)) => {
-                given.take_back();
+                given.take_back(None);
                 Err(Error::usage(why))
             }
         }
@@ -219,6 +231,14 @@ impl Decode for Context {
 
     fn shape(s: &mut Shape) {
         s.word("context");
+    }
+}
+
+impl Reply for Context {
+    type Value = Self;
+
+    fn into_reply(self) -> Result<Self, CallFailure> {
+        Ok(self)
     }
 }
 

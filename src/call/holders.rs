@@ -5,12 +5,12 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::error::{Cause, Death};
+use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
-use crate::wire::codec::{Decode, Encode, Reader};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
 
@@ -19,23 +19,61 @@ use crate::wire::message::Message;
 pub(crate) struct Holders {
     /// Sorted by context; no count is 0.
     held: Vec<(ContextId, u32)>,
+    /// Sorted: a giver, whom it gave to, and how often. No count is 0.
+    given: Vec<(ContextId, ContextId, u32)>,
     /// The first end of a holder that was not clean.
     broken: Option<Death>,
+    /// How often the last holder ended.
+    ends: u64,
+    /// Invariant: none holds one.
     ended: bool,
+    shut: bool,
 }
+
+/// Tells that nobody held a Sender any more, once; it may be out of date when it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End(u64);
 
 impl Holders {
     /// `id` holds one more.
     pub(crate) fn add(&mut self, id: ContextId) {
+        self.ended &= self.shut;
         match self.held.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(at) => self.held[at].1 += 1,
             Err(at) => self.held.insert(at, (id, 1)),
         }
     }
 
+    /// `giver` has given one to `taker`; it must hold one itself.
+    pub(crate) fn give(&mut self, giver: ContextId, taker: ContextId) {
+        if self.held.binary_search_by_key(&giver, |(id, _)| *id).is_err() {
+            return;
+        }
+        self.add(taker);
+        match self.find_gift(giver, taker) {
+            Ok(at) => self.given[at].2 += 1,
+            Err(at) => self.given.insert(at, (giver, taker, 1)),
+        }
+    }
+
+    /// What `giver` gave to `taker` did not get there. It may hold none itself any more.
+    pub(crate) fn take_back(
+        &mut self,
+        giver: ContextId,
+        taker: ContextId,
+        why: Option<Death>,
+    ) -> Option<End> {
+        let at = self.find_gift(giver, taker).ok()?;
+        self.given[at].2 -= 1;
+        if self.given[at].2 == 0 {
+            self.given.remove(at);
+        }
+        self.remove(taker, why)
+    }
+
     /// `id` holds one less; with a reason, if it was not a clean end. Returns the end of all, if it
     /// was the last.
-    pub(crate) fn remove(&mut self, id: ContextId, why: Option<Death>) -> Option<Death> {
+    pub(crate) fn remove(&mut self, id: ContextId, why: Option<Death>) -> Option<End> {
         let at = self.held.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         self.held[at].1 -= 1;
         if self.held[at].1 == 0 {
@@ -46,16 +84,25 @@ impl Holders {
     }
 
     /// `id` is gone.
-    pub(crate) fn lost(&mut self, id: ContextId, why: &Death) -> Option<Death> {
+    pub(crate) fn lost(&mut self, id: ContextId, why: &Death) -> Option<End> {
+        self.given.retain(|(_, taker, _)| *taker != id);
         let at = self.held.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         self.held.remove(at);
         self.broken.get_or_insert_with(|| why.clone());
         self.end()
     }
 
-    /// Whether `id` holds one.
-    pub(crate) fn has(&self, id: ContextId) -> bool {
-        self.held.binary_search_by_key(&id, |(id, _)| *id).is_ok()
+    /// The Receiver's own context is shut down: whatever comes, this is the end.
+    pub(crate) fn shut(&mut self, why: Death) -> End {
+        (self.shut, self.ended, self.broken) = (true, true, Some(why));
+        self.ends += 1;
+        End(self.ends)
+    }
+
+    /// Why it has ended, the reason once; `None` if it has been given out again since.
+    pub(crate) fn verdict(&mut self, end: End) -> Option<Death> {
+        let ended = self.ended && end.0 == self.ends;
+        ended.then(|| self.broken.take().unwrap_or(Death::of(Cause::SenderClosed)))
     }
 
     /// All that hold one.
@@ -63,12 +110,49 @@ impl Holders {
         self.held.iter().map(|(id, _)| *id).collect()
     }
 
-    fn end(&mut self) -> Option<Death> {
+    fn find_gift(&self, giver: ContextId, taker: ContextId) -> Result<usize, usize> {
+        self.given.binary_search_by_key(&(giver, taker), |(giver, taker, _)| (*giver, *taker))
+    }
+
+    fn end(&mut self) -> Option<End> {
         if self.ended || !self.held.is_empty() {
             return None;
         }
         self.ended = true;
-        Some(self.broken.take().unwrap_or(Death::of(Cause::SenderClosed)))
+        self.ends += 1;
+        Some(End(self.ends))
+    }
+}
+
+/// What becomes of a Sender that is given to another context.
+pub(crate) enum Gift {
+    /// It is on its way.
+    Given,
+    /// It did not get there, and why, if the giver itself was not told.
+    TakenBack(Option<Death>),
+}
+
+impl Gift {
+    fn tell(self, receiver: &dyn Deliver, giver: ContextId, taker: ContextId) {
+        match self {
+            Gift::Given => receiver.held(giver, taker),
+            Gift::TakenBack(why) => receiver.taken_back(giver, taker, why),
+        }
+    }
+
+    fn put(&self, w: &mut Writer<'_>) {
+        match self {
+            Gift::Given => false.encode(w),
+            Gift::TakenBack(why) => {
+                true.encode(w);
+                why.encode(w);
+            }
+        }
+    }
+
+    fn take(r: &mut Reader<'_>) -> Result<Gift, Malformed> {
+        let taken_back = bool::decode(r)?;
+        Ok(if taken_back { Gift::TakenBack(Option::decode(r)?) } else { Gift::Given })
     }
 }
 
@@ -78,11 +162,11 @@ pub(crate) fn tell(
     owner: ContextId,
     handle: Handle,
     taker: ContextId,
-    taken_back: bool,
+    gift: Gift,
 ) {
     if owner == node.id() {
         if let Some(receiver) = node.data_at(handle) {
-            receiver.held(owner, taker, taken_back);
+            gift.tell(&*receiver, owner, taker);
         }
         return;
     }
@@ -92,7 +176,7 @@ pub(crate) fn tell(
     node.tell(&out, Lane::Quick, &|w| {
         handle.encode(w);
         taker.encode(w);
-        taken_back.encode(w);
+        gift.put(w);
     });
 }
 
@@ -103,13 +187,13 @@ impl Deliver for Holds {
     fn message(&self, _: &mut Turn, message: Message) {
         let Some(node) = self.0.upgrade() else { return };
         let mut r = Reader::new(&message.data, None);
-        let (Ok(handle), Ok(taker), Ok(taken_back)) =
-            (Handle::decode(&mut r), ContextId::decode(&mut r), bool::decode(&mut r))
+        let (Ok(handle), Ok(taker), Ok(gift)) =
+            (Handle::decode(&mut r), ContextId::decode(&mut r), Gift::take(&mut r))
         else {
             return;
         };
         let Some(receiver) = node.data_at(handle) else { return };
-        receiver.held(message.src, taker, taken_back);
+        gift.tell(&*receiver, message.src, taker);
         // Whoever was talked to, we are told the end of.
         node.grant(taker, handle, 0);
     }
@@ -123,6 +207,13 @@ mod tests {
 
     const A: ContextId = ContextId(1);
     const B: ContextId = ContextId(2);
+    const C: ContextId = ContextId(3);
+
+    /// Why it ends, now that it does.
+    #[track_caller]
+    fn why(holders: &mut Holders, end: Option<End>) -> Death {
+        holders.verdict(end.unwrap()).unwrap()
+    }
 
     #[test]
     fn the_last_holder_ends_it_cleanly() {
@@ -132,26 +223,61 @@ mod tests {
         holders.add(B);
         assert_eq!(holders.remove(A, None), None);
         assert_eq!(holders.remove(B, None), None);
-        assert_eq!(holders.remove(B, None), Some(Death::of(Cause::SenderClosed)));
+        let end = holders.remove(B, None);
+        assert_eq!(why(&mut holders, end), Death::of(Cause::SenderClosed));
         assert_eq!(holders.remove(B, None), None);
     }
 
     #[test]
-    fn a_lost_holder_is_told_when_the_last_is_gone() {
+    fn a_lost_holder_is_told_once_when_the_last_is_gone() {
         let mut holders = Holders::default();
         holders.add(A);
         holders.add(B);
         assert_eq!(holders.lost(A, &Death::of(Cause::Exited)), None);
-        assert!(!holders.has(A) && holders.has(B));
-        assert_eq!(holders.remove(B, None), Some(Death::of(Cause::Exited)));
+        assert_eq!(holders.all(), [B]);
+        let end = holders.remove(B, None);
+        assert_eq!(why(&mut holders, end), Death::of(Cause::Exited));
+        assert_eq!(why(&mut holders, end), Death::of(Cause::SenderClosed));
     }
 
     #[test]
-    fn who_holds_nothing_ends_nothing() {
+    fn who_holds_nothing_ends_nothing_and_gives_nothing() {
         let mut holders = Holders::default();
         holders.add(A);
+        holders.give(B, C);
         assert_eq!(holders.lost(B, &Death::of(Cause::Exited)), None);
         assert_eq!(holders.remove(B, Some(Death::of(Cause::Failed))), None);
-        assert_eq!(holders.remove(A, None), Some(Death::of(Cause::SenderClosed)));
+        assert_eq!(holders.take_back(B, A, None), None);
+        let end = holders.remove(A, None);
+        assert_eq!(why(&mut holders, end), Death::of(Cause::SenderClosed));
+    }
+
+    #[test]
+    fn a_gift_is_taken_back_by_its_giver_alone_and_also_when_that_holds_none() {
+        let mut holders = Holders::default();
+        holders.add(A);
+        holders.give(A, B);
+        holders.give(B, C);
+        assert_eq!(holders.remove(A, None), None);
+        assert_eq!(holders.take_back(C, B, None), None);
+        assert_eq!(holders.take_back(A, B, None), None);
+        assert_eq!(holders.take_back(A, B, None), None);
+        assert_eq!(holders.all(), [C]);
+        assert!(holders.take_back(B, C, None).is_some());
+    }
+
+    #[test]
+    fn an_end_that_was_followed_by_another_gift_is_none() {
+        let mut holders = Holders::default();
+        holders.add(A);
+        let first = holders.remove(A, Some(Death::of(Cause::Failed))).unwrap();
+        holders.add(A);
+        assert_eq!(holders.verdict(first), None);
+        let second = holders.remove(A, None);
+        assert_eq!(holders.verdict(first), None);
+        assert_eq!(why(&mut holders, second), Death::of(Cause::Failed));
+        let shut = holders.shut(Death::of(Cause::Shutdown));
+        holders.add(A);
+        assert_eq!(holders.verdict(shut), Some(Death::of(Cause::Shutdown)));
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::call::reply::{ANSWER_FAILURE, ANSWER_VALUE};
-use crate::call::router::Router;
+use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::{Given, Scope};
-use crate::error::{CallError, CallFailure, Death, Error, ErrorKind, Result};
+use crate::error::{CallError, CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
@@ -49,34 +49,65 @@ impl<R: Decode> Call<R> {
     fn get_until(self, deadline: Option<Instant>) -> Result<R> {
         let pending = self.pending?;
         let message = pending.answer(deadline)?;
-        let scope = Scope::from(&pending.router, message.src, message.auth);
-        let mut r = Reader::new(&message.data[1..], Some(&scope));
-        let value = R::decode(&mut r).and_then(|value| r.finish().map(|()| value));
-        value.map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
+        value_in(&pending.router, &message)
+            .map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
     }
+}
+
+/// Drops the Senders in an answer that nobody takes.
+pub(crate) type Discard = fn(&Router, &Message);
+
+/// As [`Discard`], of a value of this type.
+pub(crate) fn discard<R: Decode>(router: &Router, message: &Message) {
+    // What is malformed holds nothing that could be let go.
+    let _ = value_in::<R>(router, message);
+}
+
+fn value_in<R: Decode>(router: &Router, message: &Message) -> Result<R, Malformed> {
+    let scope = Scope::from(router, message.src, message.auth);
+    let mut r = Reader::new(&message.data[1..], Some(&scope));
+    R::decode(&mut r).and_then(|value| r.finish().map(|()| value))
 }
 
 /// A call that was sent, its types forgotten.
 pub(crate) struct Pending {
     router: Router,
-    given: Given,
     function: TypeId,
     handle: Handle,
     slot: Arc<Slot>,
 }
 
-/// Where the one answer of a call arrives.
-type Slot = Latch<Result<Message, Death>>;
+/// Where the one answer of a call arrives, whether somebody waits for it or not: it tells what
+/// became of the Senders that went along.
+struct Slot {
+    answer: Latch<Result<Message, Death>>,
+    router: WeakRouter,
+    given: Given,
+    discard: Discard,
+}
+
+impl Slot {
+    fn discard(&self, message: &Message) {
+        if let (Some(&ANSWER_VALUE), Some(router)) = (message.data.first(), self.router.upgrade()) {
+            (self.discard)(&router, message);
+        }
+    }
+}
 
 impl Deliver for Slot {
     fn message(&self, _: &mut Turn, message: Message) {
-        // A closed slot is one that nobody waits at any more.
-        let _ = self.put(Ok(message));
+        self.given.take_back_unknown(&message);
+        if self.answer.is_closed() {
+            return self.discard(&message);
+        }
+        // Closed in this moment: as if it were lost.
+        let _ = self.answer.put(Ok(message));
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, death: Death) {
-        // As above.
-        let _ = self.put(Err(death));
+        self.given.take_back(Some(&death));
+        // A closed slot is one that nobody waits at any more.
+        let _ = self.answer.put(Err(death));
     }
 }
 
@@ -86,10 +117,13 @@ impl Pending {
         callee: ContextId,
         function: TypeId,
         given: Given,
+        discard: Discard,
     ) -> Result<Pending> {
-        let slot = Arc::new(Slot::new());
-        let handle = router.node().listen_for_answer(callee, slot.clone())?;
-        Ok(Pending { router: router.clone(), given, function, handle, slot })
+        let (answer, weak) = (Latch::new(), router.downgrade());
+        let slot = Arc::new(Slot { answer, router: weak, given, discard });
+        let handle = router.node().listen_for_answer(callee, slot.clone());
+        let handle = handle.inspect_err(|_| slot.given.take_back(None))?;
+        Ok(Pending { router: router.clone(), function, handle, slot })
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -98,39 +132,25 @@ impl Pending {
 
     /// The call could not be sent.
     pub(crate) fn unsent(self) {
-        self.given.take_back();
+        self.router.node().unlisten(self.handle);
+        self.slot.given.take_back(None);
     }
 
     /// Waits for the body of a value: its first byte is `ANSWER_VALUE`.
     fn answer(&self, deadline: Option<Instant>) -> Result<Message> {
-        let message = match self.slot.get_until(deadline)? {
-            Ok(message) => message,
-            Err(death) => {
-                self.given.take_back();
-                return Err(death.into());
-            }
-        };
-        match message.data.first() {
-            Some(&ANSWER_VALUE) => Ok(message),
-            Some(&ANSWER_FAILURE) => Err(self.failure(&message)),
+        let message = self.slot.answer.get_until(deadline)??;
+        match (message.data.first(), failure_in(&message)) {
+            (Some(&ANSWER_VALUE), _) => Ok(message),
+            (_, Some(failure)) => Err(self.failure(failure)),
             _ => Err(Error::new(ErrorKind::Malformed("an answer of no kind"))),
         }
     }
 
-    fn failure(&self, message: &Message) -> Error {
-        let failure = match failure_in(message) {
-            Ok(failure) => failure,
-            Err(error) => return error,
-        };
+    fn failure(&self, failure: CallFailure) -> Error {
         let entry = self.router.registry().find_local(self.function);
         let failure = match (failure, entry) {
             (CallFailure::Signature { there, .. }, Some(entry)) => {
-                self.given.take_back();
                 CallFailure::Signature { there, here: entry.shape_text() }
-            }
-            (CallFailure::Unknown, _) => {
-                self.given.take_back();
-                CallFailure::Unknown
             }
             (failure, _) => failure,
         };
@@ -139,45 +159,77 @@ impl Pending {
     }
 }
 
+/// The answer is still taken in when it comes, for the Senders' sake; it is listened for until then,
+/// as the function runs until then.
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.router.node().unlisten(self.handle);
+        let unread = self.slot.answer.try_get();
+        self.slot.answer.close();
+        if let Ok(Some(Ok(message))) = unread {
+            self.slot.discard(&message);
+        }
     }
 }
 
 /// Takes the answer of a call that nobody waits for.
-pub(crate) struct Unawaited(pub(crate) Given);
+pub(crate) struct Unawaited {
+    pub(crate) router: WeakRouter,
+    pub(crate) given: Given,
+    pub(crate) discard: Discard,
+}
 
 impl Deliver for Unawaited {
     fn message(&self, _: &mut Turn, message: Message) {
-        let Some(&ANSWER_FAILURE) = message.data.first() else { return };
-        trace::event(Level::Warn, "a call without reply failed in", &[message.src.0.into()]);
-        if let Ok(CallFailure::Unknown | CallFailure::Signature { .. }) = failure_in(&message) {
-            self.0.take_back();
+        if let (Some(&ANSWER_VALUE), Some(router)) = (message.data.first(), self.router.upgrade()) {
+            return (self.discard)(&router, &message);
         }
+        trace::event(Level::Warn, "a call without reply failed in", &[message.src.0.into()]);
+        self.given.take_back_unknown(&message);
     }
 
-    fn dead(&self, _: &mut Turn, from: ContextId, _: Death) {
+    fn dead(&self, _: &mut Turn, from: ContextId, death: Death) {
         trace::event(Level::Warn, "a call without reply was lost with", &[from.0.into()]);
-        self.0.take_back();
+        self.given.take_back(Some(&death));
     }
 }
 
-fn failure_in(message: &Message) -> Result<CallFailure> {
-    CallFailure::decode(&mut Reader::new(&message.data[1..], None))
-        .map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
+impl Given {
+    /// Takes them back if the function was not run.
+    fn take_back_unknown(&self, message: &Message) {
+        if let Some(CallFailure::Unknown | CallFailure::Signature { .. }) = failure_in(message) {
+            self.take_back(Some(&Death::of(Cause::Failed).at(message.src)));
+        }
+    }
+}
+
+/// The failure that an answer tells, if it tells a readable one.
+fn failure_in(message: &Message) -> Option<CallFailure> {
+    let (&ANSWER_FAILURE, rest) = message.data.split_first()? else { return None };
+    CallFailure::decode(&mut Reader::new(rest, None)).ok()
+}
+
+/// Where the end of a context is told.
+type End = Latch<Death>;
+
+impl Deliver for End {
+    fn message(&self, _: &mut Turn, _: Message) {}
+
+    fn dead(&self, _: &mut Turn, _: ContextId, death: Death) {
+        // A closed one is one that nobody waits at any more.
+        let _ = self.put(death);
+    }
 }
 
 /// Waits for the end of a context.
 pub(crate) struct Ended {
     node: Arc<Node>,
     handle: Handle,
-    slot: Arc<Slot>,
+    slot: Arc<End>,
 }
 
 impl Ended {
     pub(crate) fn watch(node: &Arc<Node>, id: ContextId) -> Result<Ended> {
-        let slot = Arc::new(Slot::new());
+        let slot = Arc::new(End::new());
         let handle = node.listen_for_answer(id, slot.clone())?;
         Ok(Ended { node: node.clone(), handle, slot })
     }

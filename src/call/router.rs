@@ -1,6 +1,6 @@
 //! The public face of one context's place in the tree.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
@@ -25,6 +25,15 @@ use crate::wire::header::Kind;
 #[derive(Clone)]
 pub struct Router {
     inner: Arc<Inner>,
+}
+
+/// A router that this does not keep alive.
+pub(crate) struct WeakRouter(Weak<Inner>);
+
+impl WeakRouter {
+    pub(crate) fn upgrade(&self) -> Option<Router> {
+        Some(Router { inner: self.0.upgrade()? })
+    }
 }
 
 pub(crate) struct Inner {
@@ -119,6 +128,10 @@ impl Router {
     /// [`Cause::Shutdown`].
     pub fn shutdown(&self) {
         self.inner.shutdown();
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRouter {
+        WeakRouter(Arc::downgrade(&self.inner))
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

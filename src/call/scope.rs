@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
 use crate::call::channel::SenderCore;
-use crate::call::holders;
+use crate::call::holders::{self, Gift};
 use crate::call::router::Router;
+use crate::error::Death;
 use crate::ids::{ContextId, Handle};
 use crate::route::node::Node;
 
@@ -68,11 +69,13 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// The message did not get there: its destination holds none of them.
-    pub(crate) fn take_back(&self) {
+    /// The message did not get there: its destination holds none of them. Their Receivers are told
+    /// why, unless who sent it is.
+    pub(crate) fn take_back(&self, why: Option<&Death>) {
         let Some(node) = self.node.upgrade() else { return };
         for (owner, handle) in &self.list {
-            holders::tell(&node, *owner, *handle, self.peer, true);
+            let gift = Gift::TakenBack(why.cloned());
+            holders::tell(&node, *owner, *handle, self.peer, gift);
         }
     }
 }

@@ -214,6 +214,11 @@ impl<T> Latch<T> {
         state.queue.len() <= state.sleepers.promised
     }
 
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Drops what is queued and wakes every sleeper; from now on all fails. Closing twice is fine.
     pub fn close(&self) {
         let mut state = self.lock();

@@ -172,7 +172,8 @@ impl Node {
             return self.send_fragments(out, payload.payload());
         }
         if out.kind == Kind::Data && !self.broker.is_current() {
-            self.credit.charge(target, payload.payload().len())?;
+            // An empty value takes room, too, or a stream of them would never end.
+            self.credit.charge(target, payload.payload().len().max(1))?;
         }
         let lane = self.credit.lane(target);
         self.transmit(payload.seal(&self.header(out, lane, Part::Whole)).as_bytes(), out.dst, lane)
@@ -198,7 +199,12 @@ impl Node {
         if self.broker.is_current() {
             return self.send_each_fragment(out, payload, |_| Ok(()));
         }
-        self.credit.begin(target)?;
+        while let Err(error) = self.credit.begin(target) {
+            // Nobody could send an answer again.
+            if out.kind != Kind::Reply || !was_interrupted(&error) {
+                return Err(error);
+            }
+        }
         let sent =
             self.send_each_fragment(out, payload, |bytes| self.charge_through(target, bytes));
         self.credit.end(target);
@@ -341,7 +347,10 @@ impl Node {
         trace::event(Level::Debug, "no one takes a message", &numbers);
         let death = Death::of(cause).at(self.id());
         if message.kind == Kind::Data && message.src != self.id() {
-            self.end_room(message.src, message.handle, &death);
+            // Data goes to Receivers alone: one that is not there is one that was closed.
+            let closed = cause == Cause::NoHandle;
+            let why = if closed { Death::of(Cause::ReceiverClosed) } else { death.clone() };
+            self.end_room(message.src, message.handle, &why);
         }
         let Some(handle) = message.reply_to else { return };
         if message.src == self.id() {
@@ -406,6 +415,11 @@ impl Node {
             tell.gone.encode(w);
             death.encode(w);
         });
+    }
+
+    /// Whether [`Node::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.handles().is_closed()
     }
 
     /// Fails every wait and every later use.

@@ -17,8 +17,11 @@ pub trait Deliver: Send + Sync {
     /// In place of a message: why `from` sends none, or no more.
     fn dead(&self, turn: &mut Turn, from: ContextId, death: Death);
 
-    /// `giver` has given `taker` a Sender to this handle, or has taken that back.
-    fn held(&self, _giver: ContextId, _taker: ContextId, _taken_back: bool) {}
+    /// `giver` has given `taker` a Sender to this handle.
+    fn held(&self, _giver: ContextId, _taker: ContextId) {}
+
+    /// What `giver` gave to `taker` did not get there, and why, if it is not `giver` who was told.
+    fn taken_back(&self, _giver: ContextId, _taker: ContextId, _why: Option<Death>) {}
 
     /// A context is gone; told to handles that data arrives at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
@@ -137,6 +140,11 @@ impl Handles {
     pub fn close(&mut self) -> Vec<Arc<dyn Deliver>> {
         self.closed = true;
         std::mem::take(&mut self.entries).into_iter().map(|(_, entry)| entry.to).collect()
+    }
+
+    /// Whether nothing is added any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn find(&self, handle: Handle) -> Option<usize> {

@@ -13,3 +13,5 @@ mod connect_failures;
 mod deaths;
 mod ssh;
 mod sudo;
+mod inside;
+mod streams;
