@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::call::context::CallContext;
 use crate::call::registry::{Entry, Found, put_failed};
 use crate::call::router::Router;
-use crate::call::scope::Scope;
+use crate::call::scope::{Given, Scope};
 use crate::error::{CallFailure, Cause, Death, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
@@ -17,7 +17,7 @@ use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
 use crate::route::policy;
 use crate::trace::{self, Level};
-use crate::wire::codec::{Reader, Writer};
+use crate::wire::codec::{Encode, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
@@ -71,43 +71,46 @@ impl Calls {
 
 fn run(router: &Router, message: &Message) {
     let Some(handle) = message.reply_to else { return };
-    let payload = answer(router, message);
+    let (payload, given) = answer(router, message);
     let (dst, auth) = (message.src, router.context_id());
     let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
-    let sent = router.node().send(&out, payload).or_else(|error| match error.kind() {
-        ErrorKind::Closed(_) => Err(error),
-        // Too large, say. Its caller would wait for ever.
-        _ => router.node().send(&out, failed(&unsendable())),
-    });
-    if sent.is_err() {
-        trace::event(Level::Debug, "an answer could not be sent", &[dst.0.into()]);
+    let Err(error) = router.node().send(&out, payload) else { return };
+    if let Some(given) = given {
+        given.take_back(None);
     }
-}
-
-/// How a call fails whose value cannot be sent.
-fn unsendable() -> CallFailure {
-    let chain = vec!["the answer is too large to be sent".to_owned()];
-    CallFailure::Error { type_name: "mitogen::Error".to_owned(), chain }
-}
-
-/// The body of the answer to a call.
-fn answer(router: &Router, message: &Message) -> FrameBuf {
-    let mut r = Reader::new(&message.data, None);
-    let Ok(fingerprint) = r.take(8).map(|b| b.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
-    else {
-        return failed(&CallFailure::Arguments(String::new()));
-    };
-    match router.registry().find(fingerprint) {
-        Found::Entry(entry) => serve(router, message, r.rest(), entry),
-        Found::Unknown => failed(&CallFailure::Unknown),
-        Found::OtherSignature(entry) => {
-            let there = entry.shape_text();
-            failed(&CallFailure::Signature { there, here: String::new() })
+    trace::event(Level::Debug, "an answer could not be sent", &[dst.0.into()]);
+    if let ErrorKind::TooLarge { .. } = error.kind() {
+        let death = Death::of(Cause::TooLarge).at(auth);
+        if let Ok(payload) = FrameBuf::encode(None, |w| death.encode(w)) {
+            // Who cannot be reached waits no longer.
+            let _ = router.node().send(&Outgoing { kind: Kind::Dead, ..out }, payload);
         }
     }
 }
 
-fn serve(router: &Router, message: &Message, args: &[u8], entry: &Entry) -> FrameBuf {
+/// The body of the answer to a call, and the Senders in it.
+fn answer(router: &Router, message: &Message) -> (FrameBuf, Option<Given>) {
+    let mut r = Reader::new(&message.data, None);
+    let Ok(fingerprint) = r.take(8).map(|b| b.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+    else {
+        return (failed(&CallFailure::Arguments(String::new())), None);
+    };
+    match router.registry().find(fingerprint) {
+        Found::Entry(entry) => serve(router, message, r.rest(), entry),
+        Found::Unknown => (failed(&CallFailure::Unknown), None),
+        Found::OtherSignature(entry) => {
+            let there = entry.shape_text();
+            (failed(&CallFailure::Signature { there, here: String::new() }), None)
+        }
+    }
+}
+
+fn serve(
+    router: &Router,
+    message: &Message,
+    args: &[u8],
+    entry: &Entry,
+) -> (FrameBuf, Option<Given>) {
     let taken = Scope::from(router, message.src, message.auth);
     let given = Scope::to(router, message.src);
     let cx = CallContext::new(router, message.src);
@@ -134,7 +137,12 @@ fn serve(router: &Router, message: &Message, args: &[u8], entry: &Entry) -> Fram
         }
     };
     close_senders(&taken, failure.as_ref());
-    body
+    let given = given.given();
+    if failure.is_some() {
+        given.take_back(None);
+        return (body, None);
+    }
+    (body, Some(given))
 }
 
 /// Drops the Senders that came with a call; those of a failed one tell their Receivers so.
