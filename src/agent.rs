@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::context::Context;
@@ -266,6 +266,8 @@ fn serve_in_process(
     pool.add(lease);
     let node = Node::new(identity, pool, Broker::start()?);
     let (inner, calls) = begin(&node, router.registry().clone(), router.images().clone())?;
+    let asked = Arc::new(InProcessShutdown(Arc::downgrade(&node)));
+    node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, asked)?;
     let link = node.clone();
     let guardian = Box::new(InProcessEnd(node.clone()));
     let attached = node.broker().defer_sync(move |turn| {
@@ -300,4 +302,18 @@ impl Guardian for InProcessEnd {
         self.0.close(turn, why);
         turn.stop();
     }
+}
+
+/// Serves [`Handle::SHUTDOWN`] in a context that has no process to end.
+struct InProcessShutdown(Weak<Node>);
+
+impl Deliver for InProcessShutdown {
+    fn message(&self, turn: &mut Turn, _: Message) {
+        if let Some(node) = self.0.upgrade() {
+            node.close(turn, &Death::of(Cause::Shutdown));
+        }
+        turn.stop();
+    }
+
+    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
 }
