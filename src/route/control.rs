@@ -212,3 +212,31 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
     Ok((Identity { id, parents, name, message_bytes_max }, lease))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::node::Identity;
+    use crate::wire::frame::FrameBuf;
+
+    const LEASE: Lease = Lease { first: 100, count: 10 };
+
+    #[test]
+    fn an_identity_survives_its_encoding() {
+        let identity = Identity {
+            id: ContextId(7),
+            parents: vec![ContextId(3), ContextId::MASTER],
+            name: "local/local".to_owned(),
+            message_bytes_max: 5,
+        };
+        let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
+            .unwrap()
+            .payload()
+            .to_vec();
+        let mut r = Reader::new(&bytes, None);
+        assert_eq!(take_identity(&mut r).unwrap(), (identity, LEASE));
+        for len in 0..bytes.len() {
+            assert!(take_identity(&mut Reader::new(&bytes[..len], None)).is_err());
+        }
+    }
+}

@@ -95,7 +95,7 @@ impl Credit {
     pub fn refuse(&self, target: Target, death: Death) {
         if let Some(account) = self.lock().find(target) {
             account.lost = Some(death);
-            account.wake();
+            account.wake_lost();
         }
     }
 
@@ -110,9 +110,11 @@ impl Credit {
         for (_, account) in state.accounts.iter_mut().filter(|(target, _)| target.0 == id) {
             account.lost = Some(death.clone());
             account.outstanding = 0;
-            account.wake();
+            account.wake_lost();
         }
-        state.accounts.retain(|((dst, _), account)| *dst != id || account.sending);
+        state.accounts.retain(|((dst, _), account)| {
+            *dst != id || account.sending || !account.waiting.is_empty()
+        });
     }
 
     /// This context is shut down.
@@ -132,8 +134,10 @@ impl Credit {
                     return Err(Error::closed(Cause::Shutdown));
                 }
                 let account = state.account(target);
-                if let Some(death) = &account.lost {
-                    return Err(death.clone().into());
+                if let Some(death) = account.lost.clone() {
+                    let mine = latch::sleeper()?;
+                    account.waiting.retain(|wake| !Arc::ptr_eq(wake, &mine));
+                    return Err(death.into());
                 }
                 if ready(account) {
                     return Ok(());
@@ -178,6 +182,13 @@ impl State {
 impl Account {
     fn wake(&mut self) {
         for wake in self.waiting.drain(..) {
+            wake.wake();
+        }
+    }
+
+    /// Wakes those that each are to find the loss here.
+    fn wake_lost(&self) {
+        for wake in &self.waiting {
             wake.wake();
         }
     }
@@ -240,6 +251,69 @@ mod tests {
         assert_eq!(credit.lane(THERE), Lane::Bulk);
         credit.grant(THERE, 100);
         assert_eq!(credit.lane(THERE), Lane::Quick);
+    }
+
+    #[test]
+    fn every_thread_that_waits_learns_why_a_destination_is_lost() {
+        let credit = Arc::new(Credit::default());
+        credit.charge(THERE, WINDOW_BYTES).unwrap();
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let credit = credit.clone();
+                std::thread::spawn(move || credit.charge(THERE, 1).unwrap_err())
+            })
+            .collect();
+        while credit.lock().account(THERE).waiting.len() < 4 {
+            std::thread::yield_now();
+        }
+        credit.lost(THERE.0, &Death::of(Cause::Exited));
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Death::of(Cause::Exited));
+        }
+    }
+
+    #[test]
+    fn only_one_thread_is_inside_of_a_message_of_fragments() {
+        let credit = Arc::new(Credit::default());
+        credit.begin(THERE).unwrap();
+        let other = credit.clone();
+        let second = std::thread::spawn(move || other.begin(THERE));
+        while credit.lock().account(THERE).waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(!second.is_finished());
+        credit.end(THERE);
+        second.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_closed_receiver_or_a_shutdown_ends_the_wait_for_room() {
+        for shutdown in [false, true] {
+            let credit = Arc::new(Credit::default());
+            credit.charge(THERE, WINDOW_BYTES).unwrap();
+            let other = credit.clone();
+            let waiter = std::thread::spawn(move || other.charge(THERE, 1).unwrap_err());
+            while credit.lock().account(THERE).waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            let cause = if shutdown { Cause::Shutdown } else { Cause::ReceiverClosed };
+            match shutdown {
+                true => credit.close(),
+                false => credit.refuse(THERE, Death::of(cause)),
+            }
+            assert_eq!(waiter.join().unwrap(), Death::of(cause));
+            assert_eq!(credit.charge(THERE, 1).unwrap_err(), Death::of(cause));
+        }
+    }
+
+    #[test]
+    fn more_granted_than_is_out_makes_no_larger_window() {
+        let credit = Credit::default();
+        credit.charge(THERE, 10).unwrap();
+        credit.grant(THERE, usize::MAX);
+        credit.grant(THERE, WINDOW_BYTES);
+        credit.charge(THERE, 1).unwrap();
+        assert_eq!(credit.lock().account(THERE).outstanding, 1);
     }
 
     impl PartialEq<Death> for Error {

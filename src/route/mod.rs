@@ -8,3 +8,6 @@ pub mod credit;
 pub mod node;
 pub mod peer;
 pub mod control;
+
+#[cfg(test)]
+mod hostile_tests;

@@ -102,8 +102,9 @@ impl<W: Clone> Table<W> {
     /// up, unless it came from there or could only live below.
     pub fn way_to(&mut self, dst: ContextId, from: Option<LinkId>) -> Option<W> {
         if let Some(from) = from.and_then(|from| self.link_mut(from)) {
-            if let Err(at) = from.talked.binary_search(&dst) {
-                from.talked.insert(at, dst);
+            match from.talked.binary_search(&dst) {
+                Err(at) if from.talked.len() < ROUTES_PER_CHILD_MAX => from.talked.insert(at, dst),
+                _ => (),
             }
         }
         let to = match self.routes.binary_search_by_key(&dst, |(id, _)| *id) {
@@ -262,6 +263,99 @@ mod tests {
         assert!(table.add_route(a, ContextId(100)).is_err());
         assert!(table.add_route(b, ContextId(100)).is_err());
         assert!(table.remove_route(b, ContextId(100)).is_none());
+    }
+
+    #[test]
+    fn who_talks_to_ever_more_contexts_takes_no_more_memory() {
+        let (mut table, _, a, _) = table();
+        for id in 0..2 * ROUTES_PER_CHILD_MAX as u32 {
+            table.way_to(ContextId(1000 + id), Some(a));
+        }
+        assert_eq!(table.link(a).unwrap().talked.len(), ROUTES_PER_CHILD_MAX);
+    }
+
+    /// What a table must do, by the plainest means.
+    #[derive(Default)]
+    struct Oracle {
+        children: Vec<(LinkId, u32, Lease)>,
+        routes: Vec<(u32, LinkId)>,
+    }
+
+    impl Oracle {
+        fn owner(&self, id: u32) -> Option<LinkId> {
+            let leased =
+                |(link, _, lease): &(LinkId, u32, Lease)| lease.has(ContextId(id)).then_some(*link);
+            self.children.iter().find_map(leased)
+        }
+
+        fn way(&self, dst: u32, from: Option<LinkId>, parent: LinkId) -> Option<LinkId> {
+            let known = self.routes.iter().find(|(id, _)| *id == dst).map(|(_, link)| *link);
+            let to = match known {
+                Some(link) => link,
+                None if self.owner(dst).is_some() => return None,
+                None => parent,
+            };
+            (Some(to) != from).then_some(to)
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_table_does_as_the_oracle(
+            steps in proptest::collection::vec((0u8..5, 0u32..8, 0u32..120), 0..200)
+        ) {
+            let mut table = Table::default();
+            let (mut oracle, mut born) = (Oracle::default(), 0);
+            let parent = table.add_parent(LinkId(1));
+            for (what, who, id) in steps {
+                let link = oracle.children.get(who as usize).map(|(link, ..)| *link);
+                match (what, link) {
+                    (0, _) if born < 8 => {
+                        // The id of a child is not in its own lease.
+                        let child = 100 + born;
+                        let lease = Lease { first: born * 10, count: 10 };
+                        born += 1;
+                        let link = table.add_child(ContextId(child), lease, LinkId(born + 1));
+                        proptest::prop_assert_eq!(link, LinkId(born + 1));
+                        oracle.children.push((link, child, lease));
+                        oracle.routes.push((child, link));
+                    }
+                    (1, Some(link)) => {
+                        let known = oracle.routes.iter().any(|(known, _)| *known == id);
+                        let fine = oracle.owner(id) == Some(link) && !known;
+                        proptest::prop_assert_eq!(table.add_route(link, ContextId(id)).is_ok(), fine);
+                        if fine {
+                            oracle.routes.push((id, link));
+                        }
+                    }
+                    (2, Some(link)) => {
+                        let lost = table.remove_route(link, ContextId(id));
+                        let known = oracle.routes.contains(&(id, link));
+                        proptest::prop_assert_eq!(lost.is_some(), known);
+                        oracle.routes.retain(|route| *route != (id, link));
+                    }
+                    (3, Some(link)) if id < 20 => {
+                        let mut lost = table.remove_link(link).unwrap().contexts;
+                        lost.sort_unstable();
+                        let child = oracle.children.iter().find(|(l, ..)| *l == link);
+                        let mut gone: Vec<_> = child.map(|(_, id, _)| ContextId(*id)).into_iter()
+                            .chain(oracle.routes.iter().filter(|(_, l)| *l == link)
+                                .map(|(id, _)| ContextId(*id)))
+                            .collect();
+                        gone.sort_unstable();
+                        gone.dedup();
+                        proptest::prop_assert_eq!(lost, gone);
+                        oracle.routes.retain(|(_, l)| *l != link);
+                        oracle.children.retain(|(l, ..)| *l != link);
+                    }
+                    _ => (),
+                }
+                for from in [None, Some(parent), link] {
+                    let way = table.way_to(ContextId(id), from);
+                    proptest::prop_assert_eq!(way, oracle.way(id, from, parent));
+                }
+            }
+        }
     }
 
     #[test]
