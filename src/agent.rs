@@ -16,7 +16,7 @@ use crate::connect::stage;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
-use crate::io::latch::Latch;
+use crate::io::latch::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::SHUTDOWN_GRACE;
@@ -225,8 +225,7 @@ impl Router {
             pipe::socketpair().map_err(|Errno(e)| Error::system("socketpair", e))?;
         let (ours, theirs) = (Side::new(ours), Side::new(theirs));
         let node = self.node().clone();
-        let id = Arc::new(Latch::new());
-        let answer = id.clone();
+        let (promise, answer) = promise();
         self.broker().defer(move |turn| {
             let attach = node.clone();
             node.take_id(
@@ -239,12 +238,11 @@ impl Router {
                         attach.announce(id);
                         Ok((id, lease))
                     });
-                    // Nobody else waits here.
-                    let _ = answer.put(attached);
+                    promise.keep(attached);
                 }),
             );
         })?;
-        let (id, lease) = id.get()??;
+        let (id, lease) = answer.get()??;
         let name = [self.name(), "/in_process"].concat();
         serve_in_process(self, id, lease, &name, theirs)?;
         Ok(Context::new(self, id, &name, self.context_id()))

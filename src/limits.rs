@@ -29,6 +29,15 @@ pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
 pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes read at once by a loop; one buffer serves all its streams.
 pub const READ_BYTES: usize = 128 * 1024;
+/// Bytes that a message counts for beside its payload, so that empty ones are not free.
+pub const MESSAGE_COST_BYTES: usize = 64;
+/// Reads from a descriptor whose process has ended: more than any socket, pipe or terminal holds,
+/// in case somebody else still writes to it.
+pub const DRAIN_READS_MAX: usize = 32;
+/// Ids that one child may have leased in all: some for each route that it may announce.
+pub const LEASED_IDS_MAX: u64 = 2 * ROUTES_PER_CHILD_MAX as u64;
+/// Bytes of half-arrived messages from one link, in units of the largest message.
+pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
 /// Bytes kept of what a target printed, for its errors.
 pub const TAIL_BYTES: usize = 2 * 1024;
 /// Bytes of noise before the first marker that a handshake reads before it gives up.
@@ -59,6 +68,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Time that a process whose stream has ended has before it is killed.
 pub const REAP_GRACE: Duration = Duration::from_millis(500);
+/// Time for the kernel to end a process that was killed, when nobody can look again later.
+pub const KILL_TIME: Duration = Duration::from_millis(100);
 /// Silence before the first marker after which an empty line is sent, for an rc file that reads.
 pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
 /// Stack bytes of a thread of ours that runs only library code.

@@ -1,7 +1,7 @@
 //! Streams of values of one type: a Receiver stays, its Senders travel.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::arguments::Sends;
@@ -13,8 +13,8 @@ use crate::error::{CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
-use crate::limits::FRAGMENT_BYTES;
-use crate::route::node::{Node, Outgoing};
+use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
+use crate::route::node::{Node, Outgoing, room_of};
 use crate::route::pending::Deliver;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
@@ -42,9 +42,22 @@ struct Core {
     handle: OnceLock<Handle>,
     queue: Latch<Item>,
     holders: Mutex<Holders>,
-    /// Taken out of the queue, by sender, and not yet granted back.
-    ungranted: Mutex<Vec<(ContextId, usize)>>,
+    node: Weak<Node>,
+    /// Sorted by sender.
+    rooms: Mutex<Vec<(ContextId, Room)>>,
 }
+
+/// The room of one sending context, in the unit of `room_of`.
+#[derive(Default)]
+struct Room {
+    /// In the queue. Invariant: at most ROOM_MAX, for its sender waits for grants.
+    queued: usize,
+    /// Taken out of the queue, and not yet granted back.
+    ungranted: usize,
+}
+
+/// What a sender that keeps to its window has in a queue at most.
+const ROOM_MAX: usize = WINDOW_BYTES + FRAGMENT_BYTES + MESSAGE_COST_BYTES;
 
 enum Item {
     Data(Message),
@@ -63,6 +76,27 @@ impl Core {
         }
     }
 
+    /// Notes what `src` has put into the queue. Returns whether it had the room.
+    fn enters(&self, src: ContextId, bytes: usize) -> bool {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = room_for(&mut rooms, src);
+        room.queued += bytes;
+        src == self.me || room.queued <= ROOM_MAX
+    }
+
+    /// Notes what was taken out of the queue. Returns what is to be granted, several messages at a
+    /// time.
+    fn leaves(&self, src: ContextId, bytes: usize) -> Option<usize> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = room_for(&mut rooms, src);
+        room.queued = room.queued.saturating_sub(bytes);
+        room.ungranted += bytes;
+        if src == self.me || room.ungranted < FRAGMENT_BYTES {
+            return None;
+        }
+        Some(std::mem::take(&mut room.ungranted))
+    }
+
     fn shut(&self) {
         let end = self.holders().shut(Death::of(Cause::Shutdown));
         self.end(Some(end));
@@ -71,6 +105,9 @@ impl Core {
 
 impl Deliver for Core {
     fn message(&self, _: &mut Turn, message: Message) {
+        if !self.enters(message.src, room_of(&message.data)) {
+            return self.cut_off(message.src, message.handle);
+        }
         // What comes to a closed receiver is dropped; its sender was told.
         let _ = self.queue.put(Item::Data(message));
     }
@@ -94,9 +131,30 @@ impl Deliver for Core {
     }
 
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).retain(|(src, _)| *src != id);
         let end = self.holders().lost(id, death);
         self.end(end);
     }
+}
+
+impl Core {
+    /// Hears no more of a context that sends beyond its window.
+    fn cut_off(&self, src: ContextId, handle: Handle) {
+        let death = Death::of(Cause::Protocol).at(src);
+        let end = self.holders().lost(src, &death);
+        self.end(end);
+        if let Some(node) = self.node.upgrade() {
+            node.end_room(src, handle, &death);
+        }
+    }
+}
+
+fn room_for(rooms: &mut Vec<(ContextId, Room)>, src: ContextId) -> &mut Room {
+    let at = rooms.partition_point(|(other, _)| *other < src);
+    if rooms.get(at).is_none_or(|(other, _)| *other != src) {
+        rooms.insert(at, (src, Room::default()));
+    }
+    &mut rooms[at].1
 }
 
 impl<T: Decode> Receiver<T> {
@@ -106,7 +164,8 @@ impl<T: Decode> Receiver<T> {
             handle: OnceLock::new(),
             queue: Latch::new(),
             holders: Mutex::default(),
-            ungranted: Mutex::default(),
+            node: Arc::downgrade(router.node()),
+            rooms: Mutex::default(),
         });
         match router.node().listen_for_data(core.clone()) {
             Ok(handle) => drop(core.handle.set(handle)),
@@ -181,24 +240,10 @@ impl<T: Decode> Receiver<T> {
         }
     }
 
-    /// Gives its sender room again, several messages at a time.
+    /// Gives its sender room again.
     fn grant(&self, message: &Message) {
-        if message.src == self.router.context_id() {
-            return;
-        }
-        let mut ungranted = self.core.ungranted.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = match ungranted.binary_search_by_key(&message.src, |(src, _)| *src) {
-            Ok(at) => at,
-            Err(at) => {
-                ungranted.insert(at, (message.src, 0));
-                at
-            }
-        };
-        ungranted[at].1 += message.data.len().clamp(1, FRAGMENT_BYTES);
-        if FRAGMENT_BYTES <= ungranted[at].1 {
-            let (src, bytes) = ungranted.remove(at);
-            drop(ungranted);
-            self.router.node().grant(src, message.handle, bytes);
+        if let Some(bytes) = self.core.leaves(message.src, room_of(&message.data)) {
+            self.router.node().grant(message.src, message.handle, bytes);
         }
     }
 }
@@ -294,6 +339,9 @@ pub(crate) struct SenderCore {
 
 impl SenderCore {
     fn new(router: &Router, owner: ContextId, handle: Handle, auth: ContextId) -> Arc<SenderCore> {
+        if owner != router.context_id() {
+            router.node().open_room(owner, handle);
+        }
         Arc::new(SenderCore {
             node: router.node().clone(),
             router: Mutex::new(Some(router.clone())),

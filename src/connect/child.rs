@@ -15,12 +15,13 @@ use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Turn};
-use crate::limits::{NUDGE_AFTER, REAP_GRACE};
+use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE};
 use crate::module::image::Images;
 use crate::route::control::put_identity;
 use crate::route::lease::Lease;
 use crate::route::node::{Identity, Node};
 use crate::route::peer::{End, Guardian, Peer};
+use crate::sys::poll::{self, Interest};
 use crate::sys::signal;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
@@ -285,10 +286,11 @@ impl Child {
         let guardian = Box::new(LinkGuard(self.clone()));
         let end = End::Child(id, lease);
         let mut peer = Peer::adopt(&attempt.node, key, end, attempt.outbox, guardian);
-        let rest = attempt.handshake.rest();
-        let fed = peer.input(turn, key, &rest);
-        turn.replace(key, Box::new(peer));
         attempt.node.announce(id);
+        let fed = peer.input(turn, key, &attempt.handshake.rest());
+        turn.replace(key, Box::new(peer));
+        // What was pushed before the link knew its stream found none to arm.
+        turn.arm(key);
         let elapsed_us = attempt.begun.elapsed().as_micros() as u64;
         let pushed_bytes = attempt.pushed_bytes;
         trace::event(Level::Info, "a context is up:", &[id.0.into(), pushed_bytes, elapsed_us]);
@@ -379,6 +381,16 @@ impl Child {
 }
 
 impl State {
+    /// Kills the process, and takes its exit if that comes at once; nobody will look later.
+    fn kill_and_reap(&mut self) {
+        self.kill();
+        if let (None, Some(fd)) = (self.exit, self.process.pidfd()) {
+            // Another user's process cannot be killed; then it is not waited for.
+            let _ = poll::sleep(&[(fd, Interest::READ)], Instant::now().checked_add(KILL_TIME));
+            self.exit = self.process.try_wait().ok().flatten();
+        }
+    }
+
     /// Kills the process and its group. A setuid tool of another user refuses that; it ends when
     /// its input does.
     fn kill(&mut self) {
@@ -479,7 +491,7 @@ impl Protocol for Watch {
     }
 
     fn closed(&mut self, _: &mut Turn, _: &Death) {
-        self.0.lock().kill();
+        self.0.lock().kill_and_reap();
     }
 }
 

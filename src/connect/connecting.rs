@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::call::context::Context;
 use crate::call::router::{Prefix, Router};
@@ -10,10 +11,11 @@ use crate::connect::child::{self, Connected};
 use crate::connect::handshake::Handshake;
 use crate::connect::options::sealed::Describe;
 use crate::connect::options::{Base, Common, Connect, Method, recipe};
-use crate::connect::recipe::Recipe;
+use crate::connect::recipe::{Recipe, Start};
 use crate::connect::request::{self, Outcome, Refusal};
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, ErrorKind, Phase, Result};
 use crate::io::latch::Latch;
+use crate::limits::SHUTDOWN_GRACE;
 use crate::sys::{host, random};
 
 /// A context that is being started. Dropping it does not stop the attempt.
@@ -22,6 +24,8 @@ pub struct Connecting {
     router: Router,
     name: String,
     outcome: Result<Arc<Outcome>>,
+    /// Longer than the attempt may take.
+    patience: Duration,
 }
 
 /// What it took to start a context.
@@ -64,7 +68,14 @@ impl Connecting {
     /// As [`Connect::connect`].
     pub fn wait_and_tell(self) -> Result<(Context, Cost)> {
         self.router.broker().forbid_own_thread()?;
-        match self.outcome?.get()? {
+        let outcome = match self.outcome?.get_timeout(self.patience) {
+            // Who makes the connection has timers of its own, but may itself be stuck.
+            Err(error) if *error.kind() == ErrorKind::Timeout => {
+                return Err(failed(self.name, ConnectFailure::Timeout).into());
+            }
+            outcome => outcome?,
+        };
+        match outcome {
             Ok(Connected { id, pushed_bytes, elapsed_us }) => {
                 let context = Context::new(&self.router, id, &self.name, self.router.context_id());
                 Ok((context, Cost { pushed_bytes, elapsed_us }))
@@ -103,13 +114,14 @@ fn start(
     match recipe(method, common, &base) {
         Ok(recipe) => {
             let name = recipe.name.clone();
+            let patience = Duration::from_millis(recipe.timeout_ms).saturating_add(SHUTDOWN_GRACE);
             let outcome = begin(router, via, recipe);
-            Connecting { router: router.clone(), name, outcome }
+            Connecting { router: router.clone(), name, outcome, patience }
         }
         Err(failure) => {
             let name = Hop::of(method, common).to_string();
             let outcome = Err(failed(name.clone(), failure).into());
-            Connecting { router: router.clone(), name, outcome }
+            Connecting { router: router.clone(), name, outcome, patience: Duration::ZERO }
         }
     }
 }
@@ -139,6 +151,9 @@ fn ask(router: &Router, via: &Context, recipe: &Recipe, outcome: &Arc<Outcome>) 
 
 fn begin_here(router: &Router, recipe: Recipe, outcome: Arc<Outcome>) -> Result<()> {
     let (node, images) = (router.node().clone(), router.images().clone());
+    if let (Start::Shell { .. }, same_root) = (&recipe.start, recipe.same_root) {
+        images.prepare(same_root);
+    }
     let unheard = Unheard { recipe: recipe.clone(), outcome: Some(outcome) };
     router.broker().defer(move |turn| {
         let done = move |_: &mut _, result: Result<Connected, ConnectError>| unheard.tell(result);
@@ -228,8 +243,8 @@ impl Router {
 
     /// The entry of an address, and whether the caller is the first and must connect it.
     fn prefix(&self, key: &str) -> (Arc<Prefix>, bool) {
-        let below = self.node().family().1;
         let mut connected = self.connected();
+        let below = self.node().family().1;
         connected.retain(|(_, prefix)| match prefix.result.get() {
             Some(Ok((id, ..))) => below.binary_search(id).is_ok(),
             _ => true,

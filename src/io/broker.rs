@@ -1,16 +1,18 @@
 //! The thread that turns a loop, and the queue by which other threads reach it.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::io::latch::Latch;
+use crate::io::latch::{Latch, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Notifier, Poller};
 use crate::sys::thread::{self, Thread};
+use crate::trace::{self, Level};
 
 /// Multiplexes the I/O of one or more routers on a thread of its own. Clones are the same broker.
 ///
@@ -92,14 +94,8 @@ impl Broker {
         task: impl FnOnce(&mut Turn) -> T + Send + 'static,
     ) -> Result<T> {
         self.forbid_own_thread()?;
-        let answer = Arc::new(Latch::new());
-        let mut unrun = CloseOnDrop(Some(answer.clone()));
-        self.defer(move |turn| {
-            if let Some(answer) = unrun.0.take() {
-                // The waiter may have been interrupted and gone.
-                let _ = answer.put(task(turn));
-            }
-        })?;
+        let (promise, answer) = promise();
+        self.defer(move |turn| promise.keep(task(turn)))?;
         answer.get()
     }
 
@@ -163,9 +159,12 @@ impl Broker {
 
     fn main(self, poller: Poller) {
         SELF.set(Arc::as_ptr(&self.shared) as usize);
-        let ending = Ending(self.shared.clone());
-        Turn::new(self, poller).run();
-        drop(ending);
+        let _ending = Ending(self.shared.clone());
+        // All that wait are told by the turn's and the ending's drops; nothing else is left to do.
+        let ran = catch_unwind(AssertUnwindSafe(|| Turn::new(self, poller).run()));
+        if ran.is_err() {
+            trace::event(Level::Error, "a broker panicked", &[]);
+        }
     }
 }
 
@@ -181,17 +180,6 @@ impl Drop for Ending {
         };
         drop(tasks);
         self.0.ended.close();
-    }
-}
-
-/// Fails the wait for a task that was dropped without being run.
-struct CloseOnDrop<T>(Option<Arc<Latch<T>>>);
-
-impl<T> Drop for CloseOnDrop<T> {
-    fn drop(&mut self) {
-        if let Some(answer) = self.0.take() {
-            answer.close();
-        }
     }
 }
 

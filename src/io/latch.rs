@@ -19,13 +19,15 @@ thread_local! {
 
 /// This thread's wake-up descriptor, made at its first sleep.
 pub(crate) fn sleeper() -> Result<Arc<Wake>> {
-    SLEEPER.with(|cell| {
-        if let Some(wake) = cell.get() {
-            return Ok(wake.clone());
-        }
-        let wake = Wake::new().map_err(|Errno(e)| Error::system("making a latch", e))?;
-        Ok(cell.get_or_init(|| Arc::new(wake)).clone())
-    })
+    let lent = SLEEPER.try_with(|cell| cell.get().cloned()).ok().flatten();
+    if let Some(wake) = lent {
+        return Ok(wake);
+    }
+    let wake = Wake::new().map_err(|Errno(e)| Error::system("making a latch", e))?;
+    let wake = Arc::new(wake);
+    // A thread that is ending keeps none.
+    let _ = SLEEPER.try_with(|cell| cell.set(wake.clone()));
+    Ok(wake)
 }
 
 /// Sleeps until `wake` is woken, one of `also` is ready, or the deadline. A wake-up may be stale:
@@ -60,6 +62,33 @@ pub(crate) fn sleep(
 /// None of its own but memory: a sleeping thread lends its descriptor.
 pub struct Latch<T> {
     state: Mutex<State<T>>,
+}
+
+/// One item to come; that it does not is known when this is dropped.
+pub(crate) struct Promise<T>(Option<Arc<Latch<T>>>);
+
+/// A promise, and the latch where it is kept; the latch closes if it is not.
+pub(crate) fn promise<T>() -> (Promise<T>, Arc<Latch<T>>) {
+    let latch = Arc::new(Latch::new());
+    (Promise(Some(latch.clone())), latch)
+}
+
+impl<T> Promise<T> {
+    /// Hands over what was promised.
+    pub(crate) fn keep(mut self, item: T) {
+        if let Some(latch) = self.0.take() {
+            // The waiter may have been interrupted and gone.
+            let _ = latch.put(item);
+        }
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if let Some(latch) = self.0.take() {
+            latch.close();
+        }
+    }
 }
 
 struct State<T> {

@@ -10,7 +10,7 @@ use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
-use crate::limits::{READ_BYTES, SHUTDOWN_GRACE};
+use crate::limits::{DRAIN_READS_MAX, READ_BYTES, SHUTDOWN_GRACE};
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Event, Interest, Poller};
 use crate::trace::{self, Level};
@@ -159,9 +159,13 @@ impl Turn {
         self.apply_interest(key);
     }
 
-    /// Reads and hands on all that has arrived on a stream by now.
+    /// Reads and hands on what has arrived on a stream by now, whoever goes on writing.
     pub fn drain(&mut self, key: Key) {
-        while self.read(key) {}
+        for _ in 0..DRAIN_READS_MAX {
+            if !self.read(key) {
+                return;
+            }
+        }
     }
 
     /// Closes a stream: its descriptor leaves the poller, its outbox is closed, its protocol is

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ConnectFailure, Error, Result};
 use crate::module::elf::{self, Elf};
@@ -186,28 +186,47 @@ impl Images {
         ConnectFailure::NoImage { target: target.to_owned(), available }
     }
 
-    fn own_parcel(&self, gzip: bool, same_root: bool) -> Result<Parcel, ConnectFailure> {
-        let file = fd::open_self_exe().map_err(unreadable)?;
-        let mut head = [0; HEAD_BYTES];
-        let count = fd::pread(file.as_fd(), &mut head, 0).map_err(unreadable)?;
-        let elf = elf::parse(&head[..count]);
-        if elf.is_none_or(|Elf { dynamic, .. }| dynamic) && !same_root {
-            return Err(dynamic());
+    /// Compresses the own executable by the local gzip, if it will be sent. That takes a while, so
+    /// it is done by whoever asks for a connection, and never by the broker.
+    pub fn prepare(&self, same_root: bool) {
+        if !self.given.is_empty() || !matches!(self.own, Own::Entered) {
+            return;
         }
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.read();
+        if read.is_empty() {
+            let Ok(file) = own_file(same_root) else { return };
+            let packed = by_local_gzip(&[c"gzip".into(), c"-1".into()], &file);
+            read.extend(packed.map(|bytes| (true, bytes.into())));
+        }
+    }
+
+    fn own_parcel(&self, gzip: bool, same_root: bool) -> Result<Parcel, ConnectFailure> {
+        let file = own_file(same_root)?;
+        let mut read = self.read();
         if let Some((gzipped, bytes)) = read.iter().find(|(gzipped, _)| *gzipped <= gzip) {
             return Ok(Parcel { bytes: bytes.clone(), gzipped: *gzipped });
         }
-        let compressed =
-            if gzip { by_local_gzip(&[c"gzip".into(), c"-1".into()], &file) } else { None };
-        let gzipped = compressed.is_some();
-        let bytes: Arc<[u8]> = match compressed {
-            Some(bytes) => bytes.into(),
-            None => fd::read_to_end(file.as_fd(), usize::MAX).map_err(unreadable)?.into(),
-        };
-        read.push((gzipped, bytes.clone()));
-        Ok(Parcel { bytes, gzipped })
+        let bytes = fd::read_to_end(file.as_fd(), usize::MAX).map_err(unreadable)?;
+        let bytes: Arc<[u8]> = bytes.into();
+        read.push((false, bytes.clone()));
+        Ok(Parcel { bytes, gzipped: false })
     }
+
+    fn read(&self) -> MutexGuard<'_, Vec<(bool, Arc<[u8]>)>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The own executable, if it may go to a target.
+fn own_file(same_root: bool) -> Result<OwnedFd, ConnectFailure> {
+    let file = fd::open_self_exe().map_err(unreadable)?;
+    let mut head = [0; HEAD_BYTES];
+    let count = fd::pread(file.as_fd(), &mut head, 0).map_err(unreadable)?;
+    let elf = elf::parse(&head[..count]);
+    if elf.is_none_or(|Elf { dynamic, .. }| dynamic) && !same_root {
+        return Err(dynamic());
+    }
+    Ok(file)
 }
 
 impl Image {

@@ -33,8 +33,10 @@ impl Node {
     pub(super) fn route_added(&self, link: LinkId, message: &Message) -> Result<(), Death> {
         self.only_neighbours(link, message, false)?;
         let id = decode(message, ContextId::decode)?;
-        self.table().add_route(link, id).map_err(broken)?;
-        self.announce(id);
+        let news = self.table().add_route(link, id).map_err(broken)?;
+        if news {
+            self.announce(id);
+        }
         Ok(())
     }
 
@@ -93,6 +95,10 @@ impl Node {
         let Some(handle) = message.reply_to else { return Ok(()) };
         let count = decode(message, |r| r.take_varint())?.min(u64::from(LEASE_IDS)) as u32;
         let (child, node) = (message.src, self.clone());
+        if !self.table().may_lease(link, count) {
+            self.answer_ids(child, handle, Lease::default());
+            return Ok(());
+        }
         if !self.give_ids(link, child, handle, count) {
             let give = move |_: &mut Turn, _: Result<(), Death>| {
                 if !node.give_ids(link, child, handle, count) {

@@ -30,6 +30,8 @@ struct State {
 struct Account {
     /// Invariant: at most WINDOW_BYTES, or one charge.
     outstanding: usize,
+    /// Senders of this context that send there.
+    senders: u32,
     /// Whether a fragment is among it: what follows must not pass.
     bulk: bool,
     /// Whether a thread is in the middle of a message of several fragments.
@@ -75,9 +77,18 @@ impl Credit {
         let mut state = self.lock();
         if let Some(account) = state.find(target) {
             account.sending = false;
+            if account.lost.is_some() && target.1 < Handle::FIRST_RANDOM {
+                // What was charged for the lost message is never granted.
+                (account.lost, account.outstanding, account.bulk) = (None, 0, false);
+            }
             account.wake();
         }
         state.tidy(target);
+    }
+
+    /// One more Sender of this context sends there: what it knows of the room stays meanwhile.
+    pub fn open(&self, target: Target) {
+        self.lock().account(target).senders += 1;
     }
 
     /// The destination has room again.
@@ -93,15 +104,23 @@ impl Credit {
 
     /// The destination takes no more: nobody waits for it, and later sends fail.
     pub fn refuse(&self, target: Target, death: Death) {
-        if let Some(account) = self.lock().find(target) {
+        let mut state = self.lock();
+        let Some(account) = state.find(target) else { return };
+        // Of a standard handle one message was refused, and not what follows.
+        if account.sending || Handle::FIRST_RANDOM <= target.1 {
             account.lost = Some(death);
             account.wake_lost();
         }
     }
 
-    /// Nothing more is sent there.
+    /// A Sender of this context sends there no more.
     pub fn forget(&self, target: Target) {
-        self.lock().accounts.retain(|(t, account)| *t != target || account.sending);
+        let mut state = self.lock();
+        let Some(account) = state.find(target) else { return };
+        account.senders = account.senders.saturating_sub(1);
+        if account.senders == 0 && !account.sending {
+            state.accounts.retain(|(t, _)| *t != target);
+        }
     }
 
     /// A context is gone: nobody waits for it any longer.
@@ -113,7 +132,7 @@ impl Credit {
             account.wake_lost();
         }
         state.accounts.retain(|((dst, _), account)| {
-            *dst != id || account.sending || !account.waiting.is_empty()
+            *dst != id || account.sending || 0 < account.senders || !account.waiting.is_empty()
         });
     }
 
@@ -174,6 +193,7 @@ impl State {
             *t != target
                 || 0 < account.outstanding
                 || account.sending
+                || 0 < account.senders
                 || !account.waiting.is_empty()
         });
     }

@@ -8,7 +8,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::turn::{Key, Turn};
-use crate::limits::{FRAGMENT_BYTES, PENDING_CALLS_MAX};
+use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, PENDING_CALLS_MAX};
 use crate::route::credit::{Credit, was_interrupted};
 use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
@@ -172,11 +172,11 @@ impl Node {
             return self.send_fragments(out, payload.payload());
         }
         if out.kind == Kind::Data && !self.broker.is_current() {
-            // An empty value takes room, too, or a stream of them would never end.
-            self.credit.charge(target, payload.payload().len().max(1))?;
+            self.credit.charge(target, room_of(payload.payload()))?;
         }
         let lane = self.credit.lane(target);
-        self.transmit(payload.seal(&self.header(out, lane, Part::Whole)).as_bytes(), out.dst, lane)
+        let header = self.header(out, lane, Part::Whole);
+        self.transmit(&header, payload.seal(&header).as_bytes())
     }
 
     fn header(&self, out: &Outgoing, lane: Lane, part: Part) -> Header {
@@ -229,18 +229,21 @@ impl Node {
     ) -> Result<()> {
         let mut part = Part::First(payload.len() as u64);
         for chunk in payload.chunks(FRAGMENT_BYTES) {
-            if part == Part::Next || out.kind == Kind::Data {
-                charge(chunk.len())?;
+            match (part, out.kind) {
+                (Part::Next, _) => charge(chunk.len())?,
+                (_, Kind::Data) => charge(room_of(payload))?,
+                _ => (),
             }
-            let frame = Frame::new(&self.header(out, Lane::Bulk, part), chunk);
-            self.transmit(frame.as_bytes(), out.dst, Lane::Bulk)?;
+            let header = self.header(out, Lane::Bulk, part);
+            self.transmit(&header, Frame::new(&header, chunk).as_bytes())?;
             part = Part::Next;
         }
         Ok(())
     }
 
     /// Puts a frame of ours on the way to `dst`, after a wait for room if this thread may wait.
-    fn transmit(&self, frame: &[u8], dst: ContextId, lane: Lane) -> Result<()> {
+    fn transmit(&self, header: &Header, frame: &[u8]) -> Result<()> {
+        let dst = header.dst;
         let way = self.table().way_to(dst, None);
         let way = way.ok_or_else(|| Error::from(Death::of(Cause::NoRoute).at(dst)))?;
         if !self.broker.is_current() {
@@ -250,15 +253,29 @@ impl Node {
                 }
             }
         }
-        self.push(&way, frame, lane).map_err(|cause| Death::of(cause).at(dst).into())
+        self.push(&way, header, frame).map_err(|cause| Death::of(cause).at(dst).into())
     }
 
     /// Writes a frame or queues it.
-    pub fn push(&self, way: &Way, frame: &[u8], lane: Lane) -> Result<(), Cause> {
-        match way.outbox.push(frame, lane) {
+    ///
+    /// # Errors
+    /// Why it goes nowhere. Where that could not be told to who sent it, the link is closed: a lost
+    /// answer, fragment or route would leave somebody waiting.
+    pub fn push(&self, way: &Way, header: &Header, frame: &[u8]) -> Result<(), Cause> {
+        match way.outbox.push(frame, header.lane) {
             Pushed::Taken => Ok(()),
             Pushed::Closed => Err(Cause::Disconnected),
-            Pushed::Full => Err(Cause::DoesNotRead),
+            Pushed::Full => {
+                let asks = header.kind == Kind::Data || header.reply_to.is_some();
+                if let (false, Some(key)) = (asks && header.part != Part::Next, way.key.get()) {
+                    let key = *key;
+                    // An ended broker has closed it.
+                    let _ = self.broker.defer(move |turn| {
+                        turn.close(key, &Death::of(Cause::DoesNotRead));
+                    });
+                }
+                Err(Cause::DoesNotRead)
+            }
             Pushed::Arm => {
                 // A stream that is not attached yet writes what is queued when it is.
                 if let Some(key) = way.key.get() {
@@ -284,7 +301,7 @@ impl Node {
     fn tell_as(&self, way: &Way, header: &Header, payload: Payload<'_>) {
         if let Ok(payload) = FrameBuf::encode(None, payload) {
             // Who does not read, or is gone, need not be told.
-            let _ = self.push(way, payload.seal(header).as_bytes(), header.lane);
+            let _ = self.push(way, header, payload.seal(header).as_bytes());
         }
     }
 
@@ -322,6 +339,11 @@ impl Node {
     /// The lane that keeps the order of what was sent to this handle before.
     pub fn lane(&self, dst: ContextId, handle: Handle) -> Lane {
         self.credit.lane((dst, handle))
+    }
+
+    /// A Sender of this context sends to this handle, until [`Node::forget_room`].
+    pub fn open_room(&self, dst: ContextId, handle: Handle) {
+        self.credit.open((dst, handle));
     }
 
     /// Nothing more is sent to this handle.
@@ -369,22 +391,23 @@ impl Node {
     pub(super) fn answer_dead(&self, header: &Header, cause: Cause) {
         let numbers = [u64::from(header.src.0), u64::from(header.dst.0)];
         trace::event(Level::Debug, "a message cannot be forwarded", &numbers);
-        let (kind, handle) = match (header.kind, header.reply_to) {
-            (Kind::Dead | Kind::Grant, _) => return,
-            (Kind::Data, _) => (Kind::Grant, header.handle),
-            (_, Some(handle)) => (Kind::Dead, handle),
-            (_, None) => return,
-        };
-        let (dst, src, auth) = (header.src, header.dst, header.dst);
-        let (lane, part, reply_to) = (Lane::Quick, Part::Whole, None);
-        let answer = Header { kind, lane, part, dst, src, auth, handle, reply_to };
         let death = Death::of(cause).at(header.dst);
-        let way = self.table().way_to(header.src, None);
+        if let Kind::Dead | Kind::Grant = header.kind {
+            return;
+        }
+        if header.kind == Kind::Data || header.part != Part::Whole {
+            let answer = answer_to(header, Kind::Grant, header.handle);
+            self.tell_back(&answer, &|w| put_end_of_room(&death, w));
+        }
+        if let Some(handle) = header.reply_to {
+            self.tell_back(&answer_to(header, Kind::Dead, handle), &|w| death.encode(w));
+        }
+    }
+
+    fn tell_back(&self, answer: &Header, payload: Payload<'_>) {
+        let way = self.table().way_to(answer.dst, None);
         if let Some(way) = way {
-            self.tell_as(&way, &answer, &|w| match kind {
-                Kind::Grant => put_end_of_room(&death, w),
-                _ => death.encode(w),
-            });
+            self.tell_as(&way, answer, payload);
         }
     }
 
@@ -458,6 +481,26 @@ impl Node {
 fn put_end_of_room(death: &Death, w: &mut Writer<'_>) {
     w.put_varint(0);
     death.encode(w);
+}
+
+/// The header of what is said, in the name of its destination, to who sent a message.
+fn answer_to(header: &Header, kind: Kind, handle: Handle) -> Header {
+    Header {
+        kind,
+        lane: Lane::Quick,
+        part: Part::Whole,
+        dst: header.src,
+        src: header.dst,
+        auth: header.dst,
+        handle,
+        reply_to: None,
+    }
+}
+
+/// What a message counts for at its receiver, until it is taken: its fragments behind the first are
+/// granted as they arrive.
+pub fn room_of(payload: &[u8]) -> usize {
+    payload.len().min(FRAGMENT_BYTES) + MESSAGE_COST_BYTES
 }
 
 /// What a dead message says; an unreadable one is a broken protocol.

@@ -61,8 +61,11 @@ impl Peer {
         let link = peer.link;
         let key = turn.attach(receive, Some(outbox), Box::new(peer));
         match key {
-            // Nobody else sets it.
-            Ok(key) => _ = way.key.set(key),
+            Ok(key) => {
+                // Nobody else sets it; what was pushed before found none to arm.
+                let _ = way.key.set(key);
+                turn.arm(key);
+            }
             Err(_) => drop(node.table().remove_link(link)),
         }
         key
@@ -110,7 +113,7 @@ impl Peer {
         if !self.is_verified(header) {
             let numbers = [u64::from(header.src.0), u64::from(header.auth.0)];
             trace::event(Level::Warn, "dropped a message with a forged source", &numbers);
-            return self.count_refused();
+            return self.count_refused(None);
         }
         if header.dst != self.node.id() {
             self.forward(header, frame.whole);
@@ -132,7 +135,7 @@ impl Peer {
             // Not the link's fault, if a context far behind it sends such a thing.
             Err(malformed) => {
                 trace::text(Level::Warn, "dropped a fragment", &[header.src.0.into()], malformed.0);
-                self.count_refused()
+                self.count_refused(Some(header.src))
             }
         }
     }
@@ -146,7 +149,7 @@ impl Peer {
     fn forward(&self, header: &Header, whole: &[u8]) {
         let way = self.node.table().way_to(header.dst, Some(self.link));
         let pushed = match way {
-            Some(way) => self.node.push(&way, whole, header.lane),
+            Some(way) => self.node.push(&way, header, whole),
             None => Err(Cause::NoRoute),
         };
         if let (Err(cause), true) = (pushed, header.part != Part::Next) {
@@ -158,7 +161,7 @@ impl Peer {
         match (message.kind, message.handle) {
             (Kind::Grant, _) => {
                 if self.node.granted(&message).is_err() {
-                    return self.count_refused();
+                    return self.count_refused(Some(message.src));
                 }
                 Ok(())
             }
@@ -191,11 +194,15 @@ impl Peer {
         }
     }
 
-    /// A child that is refused again and again is cut off.
-    fn count_refused(&mut self) -> Result<(), Death> {
+    /// A child that is refused again and again is cut off: for what itself sent, or for what it
+    /// should have refused. What comes from behind it is not its fault.
+    fn count_refused(&mut self, src: Option<ContextId>) -> Result<(), Death> {
+        let child = self.node.table().child_of(self.link);
+        if child.is_none() || src.is_some_and(|src| child != Some(src)) {
+            return Ok(());
+        }
         self.refused += 1;
-        let is_child = self.node.table().child_of(self.link).is_some();
-        if is_child && BAD_HANDLES_MAX < self.refused {
+        if BAD_HANDLES_MAX < self.refused {
             return Err(broken("sends what is refused, again and again"));
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! only kept and cloned.
 
 use crate::ids::ContextId;
-use crate::limits::ROUTES_PER_CHILD_MAX;
+use crate::limits::{LEASED_IDS_MAX, ROUTES_PER_CHILD_MAX};
 use crate::route::lease::Lease;
 
 /// Names a link of one context: its connection to its parent or to a child.
@@ -69,25 +69,36 @@ impl<W: Clone> Table<W> {
 
     /// Lets the child of `link` give out more ids.
     pub fn add_lease(&mut self, link: LinkId, lease: Lease) {
-        if let Some(link) = self.link_mut(link) {
-            link.leases.push(lease);
+        let Some(link) = self.link_mut(link) else { return };
+        match link.leases.last_mut() {
+            Some(last) if last.first.checked_add(last.count) == Some(lease.first) => {
+                last.count += lease.count;
+            }
+            _ => link.leases.push(lease),
         }
     }
 
-    /// Notes that `id` is alive behind `link`. Fails if its child may not have such an id, has too
-    /// many, or said so before.
-    pub fn add_route(&mut self, link: LinkId, id: ContextId) -> Result<(), &'static str> {
+    /// Whether the child of `link` may have this many ids more.
+    pub fn may_lease(&self, link: LinkId, count: u32) -> bool {
+        let leased = |link: &Link<W>| link.leases.iter().map(|l| u64::from(l.count)).sum::<u64>();
+        self.link(link).is_some_and(|link| leased(link) + u64::from(count) <= LEASED_IDS_MAX)
+    }
+
+    /// Notes that `id` is alive behind `link`. Returns whether that is news. Fails if the child may
+    /// not have such an id, or has too many.
+    pub fn add_route(&mut self, link: LinkId, id: ContextId) -> Result<bool, &'static str> {
         if !self.link(link).is_some_and(|l| l.leases.iter().any(|lease| lease.has(id))) {
             return Err("announced a context outside of its lease");
         }
-        if self.routes.binary_search_by_key(&id, |(id, _)| *id).is_ok() {
-            return Err("announced a context twice");
+        if let Ok(at) = self.routes.binary_search_by_key(&id, |(id, _)| *id) {
+            // Its end, which travels behind what it sent, may be on its way.
+            return if self.routes[at].1 == link { Ok(false) } else { Err("announced another's") };
         }
         if ROUTES_PER_CHILD_MAX <= self.routes.iter().filter(|(_, l)| *l == link).count() {
             return Err("announced too many contexts");
         }
         self.insert_route(id, link);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether `id` may be the source, or the authority, of what comes by `link`.
@@ -101,12 +112,6 @@ impl<W: Clone> Table<W> {
     /// The way to `dst` for what came by `from`, or from here: down where it is known to live, else
     /// up, unless it came from there or could only live below.
     pub fn way_to(&mut self, dst: ContextId, from: Option<LinkId>) -> Option<W> {
-        if let Some(from) = from.and_then(|from| self.link_mut(from)) {
-            match from.talked.binary_search(&dst) {
-                Err(at) if from.talked.len() < ROUTES_PER_CHILD_MAX => from.talked.insert(at, dst),
-                _ => (),
-            }
-        }
         let to = match self.routes.binary_search_by_key(&dst, |(id, _)| *id) {
             Ok(at) => self.routes[at].1,
             Err(_) if self.is_leased(dst) => return None,
@@ -114,6 +119,12 @@ impl<W: Clone> Table<W> {
         };
         if Some(to) == from {
             return None;
+        }
+        if let Some(from) = from.and_then(|from| self.link_mut(from)) {
+            match from.talked.binary_search(&dst) {
+                Err(at) if from.talked.len() < ROUTES_PER_CHILD_MAX => from.talked.insert(at, dst),
+                _ => (),
+            }
         }
         self.link(to).map(|link| link.way.clone())
     }
@@ -157,7 +168,11 @@ impl<W: Clone> Table<W> {
     /// Removes one context, as `link` says that it is gone. Nothing is lost if it did not live
     /// there; from the parent any is believed.
     pub fn remove_route(&mut self, link: LinkId, id: ContextId) -> Option<Lost<W>> {
-        if self.child_of(link).is_some() {
+        if let Some(child) = self.child_of(link) {
+            if child == id {
+                // Its own end is that of its link.
+                return None;
+            }
             let at = self.routes.binary_search(&(id, link)).ok()?;
             self.routes.remove(at);
         }
@@ -225,7 +240,7 @@ mod tests {
     #[test]
     fn messages_go_down_where_the_context_lives_and_else_up() {
         let (mut table, parent, a, b) = table();
-        assert_eq!(table.add_route(a, ContextId(100)), Ok(()));
+        assert_eq!(table.add_route(a, ContextId(100)), Ok(true));
         assert_eq!(table.way_to(ContextId(100), None), Some("a"));
         assert_eq!(table.way_to(ContextId(100), Some(b)), Some("a"));
         assert_eq!(table.way_to(ContextId(7), Some(parent)), Some("a"));

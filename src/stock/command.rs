@@ -22,6 +22,8 @@ use crate::sys::signal;
 use crate::sys::spawn::{Program, Spawn, SpawnError, spawn};
 use crate::sys::wait::Process;
 
+/// Bytes that a pipe holds at most, unless its owner is privileged: Linux's limit.
+const PIPE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes read at once: with the item's own few they fit one frame.
 const CHUNK_BYTES: usize = FRAGMENT_BYTES - 64;
 
@@ -141,10 +143,12 @@ impl Running {
         let wake = latch::sleeper().map_err(|_| Unheard)?;
         loop {
             // What was printed before the end is in the pipes when the end is seen.
-            let ended = self.process.try_wait().map_err(|_| Unheard)?;
-            while self.send_ready(out)? {}
-            if ended.is_some() {
-                return Ok(());
+            let ended = self.process.try_wait().map_err(|_| Unheard)?.is_some();
+            if ended {
+                return self.drain(out);
+            }
+            if self.send_ready(out)? {
+                continue;
             }
             let fds = [&self.ended, &self.stdout, &self.stderr];
             let fds = fds.into_iter().flatten().map(|fd| (fd.as_fd(), Interest::READ));
@@ -154,6 +158,16 @@ impl Running {
                 _ => (),
             }
         }
+    }
+
+    /// Sends what the pipes hold, whoever else goes on writing to them.
+    fn drain(&mut self, out: &Sender<Output>) -> Result<(), Unheard> {
+        for _ in 0..PIPE_BYTES_MAX / CHUNK_BYTES {
+            if !self.send_ready(out)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a piece of each pipe that has one. Returns whether there may be more.

@@ -2,7 +2,7 @@
 //! Nothing is allocated on the word of an announced length: memory follows what has arrived.
 
 use crate::ids::{ContextId, Handle};
-use crate::limits::{ASSEMBLIES_MAX, ASSEMBLY_STEP_BYTES, FRAGMENT_BYTES};
+use crate::limits::{ASSEMBLED_MESSAGES_MAX, ASSEMBLIES_MAX, ASSEMBLY_STEP_BYTES, FRAGMENT_BYTES};
 use crate::wire::codec::Malformed;
 use crate::wire::header::{Header, Part};
 use crate::wire::message::Message;
@@ -122,7 +122,9 @@ impl Assembler {
             return Err(Malformed("a fragment that is all of its message"));
         }
         let at = self.room_for(header)?;
-        let refused = bytes_max < total;
+        let open = self.open.iter().filter(|open| !open.refused).map(|open| open.total);
+        let budget = bytes_max.saturating_mul(ASSEMBLED_MESSAGES_MAX);
+        let refused = bytes_max < total || budget < open.sum::<u64>().saturating_add(total);
         self.begun += 1;
         let number = self.begun;
         let data = Vec::new();
@@ -134,15 +136,15 @@ impl Assembler {
         Ok(if refused { Step::TooLarge { total } } else { Step::Partial })
     }
 
-    /// Where a message that begins now goes. A refused one may have been left unfinished, so it
-    /// gives way to the next under its key, and the oldest when there are too many.
+    /// Where a message that begins now goes. One that was left unfinished gives way to the next under
+    /// its key, since a sender begins none inside another; the oldest refused one when there are too
+    /// many.
     fn room_for(&mut self, header: &Header) -> Result<usize, Malformed> {
         let found = self.find(&key(header));
         match found {
-            Ok(at) if self.open[at].refused => {
+            Ok(at) => {
                 self.open.remove(at);
             }
-            Ok(_) => return Err(Malformed("a message begun inside another")),
             Err(_) if self.open.len() < ASSEMBLIES_MAX => (),
             Err(_) => {
                 let refused = self.open.iter().enumerate().filter(|(_, open)| open.refused);
