@@ -186,3 +186,83 @@ impl Drop for Ending {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn is_shut_down<T>(result: Result<T>) -> bool {
+        matches!(result.err().map(Error::into_kind), Some(ErrorKind::Closed(_)))
+    }
+
+    #[test]
+    fn tasks_run_in_order_on_one_thread_that_knows_itself() {
+        let broker = Broker::start().unwrap();
+        let (tell, told) = mpsc::channel();
+        for i in 0..100 {
+            let (own, tell) = (broker.clone(), tell.clone());
+            broker.defer(move |_| tell.send((i, own.is_current())).unwrap()).unwrap();
+        }
+        broker.defer_sync(|_| ()).unwrap();
+        assert!(told.try_iter().eq((0..100).map(|i| (i, true))));
+        assert!(!broker.is_current());
+        broker.shutdown();
+        broker.join();
+    }
+
+    #[test]
+    fn nobody_waits_for_the_loop_on_its_own_thread() {
+        let broker = Broker::start().unwrap();
+        let own = broker.clone();
+        let refused = broker.defer_sync(move |_| {
+            own.join();
+            own.defer_sync(|_| ()).unwrap_err()
+        });
+        assert!(matches!(refused.unwrap().kind(), ErrorKind::Usage(_)));
+        broker.shutdown();
+        broker.join();
+    }
+
+    #[test]
+    fn all_fails_after_the_shutdown_and_what_was_deferred_is_dropped() {
+        let broker = Broker::start().unwrap();
+        broker.shutdown();
+        broker.shutdown();
+        broker.join();
+        broker.join();
+        let (tell, told) = mpsc::channel::<()>();
+        assert!(is_shut_down(broker.defer(move |_| tell.send(()).unwrap())));
+        assert!(told.recv().is_err());
+        assert!(is_shut_down(broker.defer_sync(|_| ())));
+        assert!(broker.join_timeout(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_task_that_comes_too_late_fails_its_waiter() {
+        for _ in 0..200 {
+            let broker = Broker::start().unwrap();
+            let other = broker.clone();
+            let waiter = std::thread::spawn(move || while other.defer_sync(|_| ()).is_ok() {});
+            broker.shutdown();
+            broker.join();
+            waiter.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_wait_for_the_end() {
+        let broker = Broker::start().unwrap();
+        assert!(!broker.join_timeout(Duration::from_millis(1)));
+        std::thread::scope(|scope| {
+            for i in 0..4 {
+                let broker = &broker;
+                scope.spawn(move || match i % 2 {
+                    0 => broker.join(),
+                    _ => assert!(broker.join_timeout(Duration::from_secs(10))),
+                });
+            }
+            broker.shutdown();
+        });
+    }
+}

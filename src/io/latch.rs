@@ -354,4 +354,82 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..4000).collect::<Vec<_>>());
     }
+    #[test]
+    fn the_thread_that_has_slept_longest_is_served_first() {
+        let latch = Arc::new(Latch::<u32>::new());
+        let sleepers: Vec<_> = (0..8)
+            .map(|i| {
+                let own = latch.clone();
+                let sleeper = std::thread::spawn(move || own.get().unwrap());
+                while latch.lock().sleepers.list.len() <= i {
+                    std::thread::yield_now();
+                }
+                sleeper
+            })
+            .collect();
+        (0..8).for_each(|i| latch.put(i).unwrap());
+        // What was promised to sleepers is not for who comes later.
+        latch.put(8).unwrap();
+        assert_eq!(latch.get().unwrap(), 8);
+        assert_eq!(latch.try_get().unwrap(), None);
+        let got: Vec<u32> = sleepers.into_iter().map(|s| s.join().unwrap()).collect();
+        assert_eq!(got, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_item_is_lost_between_timeouts_and_puts() {
+        let latch = Arc::new(Latch::<u32>::new());
+        let getters: Vec<_> = (0..4)
+            .map(|i| {
+                let latch = latch.clone();
+                std::thread::spawn(move || {
+                    let mut got = Vec::new();
+                    loop {
+                        match latch.get_timeout(Duration::from_micros(i * 30)) {
+                            Ok(u32::MAX) => return got,
+                            Ok(item) => got.push(item),
+                            Err(e) => assert_eq!(*e.kind(), ErrorKind::Timeout),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for i in 0..3000 {
+            latch.put(i).unwrap();
+            if i % 7 == 0 {
+                std::thread::sleep(Duration::from_micros(40));
+            }
+        }
+        (0..4).for_each(|_| latch.put(u32::MAX).unwrap());
+        let mut all: Vec<u32> = getters.into_iter().flat_map(|g| g.join().unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..3000).collect::<Vec<_>>());
+        assert!(latch.is_empty() && latch.lock().sleepers.list.is_empty());
+    }
+
+    #[test]
+    fn closing_beats_what_is_queued() {
+        let latch = Latch::new();
+        let item = Arc::new(());
+        latch.put(item.clone()).unwrap();
+        latch.close();
+        latch.close();
+        assert_eq!(Arc::strong_count(&item), 1);
+        for result in [latch.get().map(Some), latch.try_get(), latch.put(item).map(|()| None)] {
+            let error = result.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_put_and_close_is_told() {
+        let latch = Latch::new();
+        let told = Arc::new(Latch::new());
+        let tell = told.clone();
+        latch.set_notify(Some(Arc::new(move || tell.put(()).unwrap())));
+        latch.put(1).unwrap();
+        latch.close();
+        assert_eq!((told.try_get().unwrap(), told.try_get().unwrap()), (Some(()), Some(())));
+        assert_eq!(told.try_get().unwrap(), None);
+    }
 }

@@ -6,3 +6,6 @@ pub mod outbox;
 pub mod timers;
 pub mod turn;
 pub mod broker;
+
+#[cfg(test)]
+mod turn_tests;

@@ -201,3 +201,150 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::io::side::Read;
+    use crate::sys::pipe::socketpair;
+    use std::time::Duration;
+
+    fn pair() -> (Arc<Outbox>, Side) {
+        let (a, b) = socketpair().unwrap();
+        (Arc::new(Outbox::new(Side::new(a))), Side::new(b))
+    }
+
+    /// Pushes frames until one does not leave at once; returns the bytes pushed before it.
+    fn fill(outbox: &Outbox) -> usize {
+        let frame = [9; 1 << 16];
+        let mut bytes = 0;
+        while outbox.push(&frame, Lane::Bulk) == Pushed::Taken {
+            bytes += frame.len();
+        }
+        bytes
+    }
+
+    /// All that arrives while the outbox is flushed.
+    fn drain(outbox: &Outbox, side: &Side) -> Vec<u8> {
+        let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 20]);
+        loop {
+            outbox.flush();
+            match side.read(&mut buffer).unwrap() {
+                Read::Bytes(count) => all.extend_from_slice(&buffer[..count]),
+                Read::Nothing => return all,
+                Read::Disconnected => panic!("closed"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_leaves_at_once_while_nothing_waits() {
+        let (outbox, side) = pair();
+        assert_eq!(outbox.push(b"now", Lane::Bulk), Pushed::Taken);
+        let mut buffer = [0; 10];
+        assert_eq!(side.read(&mut buffer).unwrap(), Read::Bytes(3));
+        assert_eq!(outbox.queued(), 0);
+        assert!(!outbox.flush());
+    }
+
+    #[test]
+    fn a_begun_frame_is_finished_then_the_quick_lane_goes_first_each_in_order() {
+        let (outbox, side) = pair();
+        let before = 4 << 20;
+        assert_eq!(outbox.push(&vec![9; before], Lane::Bulk), Pushed::Arm);
+        assert!(outbox.queued() < before);
+        for (frame, lane) in
+            [(b"b1", Lane::Bulk), (b"q1", Lane::Quick), (b"b2", Lane::Bulk), (b"q2", Lane::Quick)]
+        {
+            assert_eq!(outbox.push(frame, lane), Pushed::Taken, "the loop was told already");
+        }
+        let all = drain(&outbox, &side);
+        assert!(all[..before].iter().all(|byte| *byte == 9));
+        assert_eq!(&all[before..], b"q1q2b1b2");
+        assert_eq!(outbox.queued(), 0);
+        assert_eq!(outbox.push(b"x", Lane::Quick), Pushed::Taken);
+    }
+
+    #[test]
+    fn the_loop_is_told_once_until_all_has_left() {
+        let (outbox, side) = pair();
+        for _ in 0..2 {
+            fill(&outbox);
+            assert_eq!(outbox.push(&[1; 100], Lane::Quick), Pushed::Taken);
+            drain(&outbox, &side);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_full_takes_no_frame_and_keeps_what_it_has() {
+        let (outbox, _side) = pair();
+        fill(&outbox);
+        let frame = vec![1; 1 << 20];
+        while outbox.push(&frame, Lane::Bulk) != Pushed::Full {}
+        let queued = outbox.queued();
+        assert!(queued <= OUTBOX_BYTES_MAX && OUTBOX_BYTES_MAX < queued + frame.len());
+        assert_eq!(outbox.push(&frame, Lane::Quick), Pushed::Full);
+        assert_eq!(outbox.queued(), queued);
+    }
+
+    #[test]
+    fn an_image_is_taken_however_large() {
+        let (outbox, side) = pair();
+        let image = vec![3; OUTBOX_BYTES_MAX + 1];
+        assert_eq!(outbox.push_image(image), Pushed::Arm);
+        assert_eq!(outbox.push(b"x", Lane::Quick), Pushed::Full);
+        assert_eq!(drain(&outbox, &side).len(), OUTBOX_BYTES_MAX + 1);
+    }
+
+    /// A thread that waits for room above the high-water mark.
+    fn waiter(outbox: &Arc<Outbox>) -> std::thread::JoinHandle<Result<()>> {
+        fill(outbox);
+        while outbox.queued() <= OUTBOX_HIGH_WATER_BYTES {
+            outbox.push(&[1; 1 << 16], Lane::Bulk);
+        }
+        let own = outbox.clone();
+        let thread = std::thread::spawn(move || own.wait_for_room(None));
+        while outbox.lock().waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        thread
+    }
+
+    #[test]
+    fn who_waits_for_room_wakes_when_there_is() {
+        let (outbox, side) = pair();
+        let thread = waiter(&outbox);
+        drain(&outbox, &side);
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn closing_and_a_peers_end_wake_who_waits() {
+        let (outbox, _side) = pair();
+        let thread = waiter(&outbox);
+        outbox.close();
+        let error = thread.join().unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+        assert_eq!(outbox.push(b"x", Lane::Quick), Pushed::Closed);
+        assert_eq!(outbox.push_image(vec![1]), Pushed::Closed);
+        assert!(outbox.side().is_none());
+
+        let (outbox, side) = pair();
+        let thread = waiter(&outbox);
+        drop(side);
+        assert!(!outbox.flush());
+        thread.join().unwrap().unwrap();
+        assert_eq!(outbox.push(b"x", Lane::Quick), Pushed::Closed);
+    }
+
+    #[test]
+    fn a_wait_for_room_times_out() {
+        let (outbox, _side) = pair();
+        drop(waiter(&outbox));
+        let deadline = Instant::now() + Duration::from_millis(5);
+        let error = outbox.wait_for_room(Some(deadline)).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Timeout);
+        outbox.close();
+    }
+}

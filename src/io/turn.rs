@@ -61,7 +61,8 @@ struct Stream {
     writing: bool,
     /// Away while it is called.
     protocol: Option<Box<dyn Protocol>>,
-    replaced: bool,
+    /// How often it got another protocol: one that was replaced while it was called does not return.
+    replaced: u32,
     closing: Option<Death>,
 }
 
@@ -84,12 +85,19 @@ impl Turn {
     }
 
     /// Adds a stream: what arrives on `receive` goes to `protocol`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind) once the loop is to end, `System` if the
+    /// descriptor cannot be watched; `protocol` is dropped.
     pub fn attach(
         &mut self,
         receive: Side,
         outbox: Option<Arc<Outbox>>,
         protocol: Box<dyn Protocol>,
     ) -> Result<Key> {
+        if self.stopping.is_some() {
+            return Err(Error::closed(Cause::Shutdown));
+        }
         self.add(receive, outbox, protocol, false)
     }
 
@@ -127,7 +135,7 @@ impl Turn {
             reading: true,
             writing: false,
             protocol: Some(protocol),
-            replaced: false,
+            replaced: 0,
             closing: None,
         });
         self.arm(key);
@@ -137,7 +145,7 @@ impl Turn {
     /// Puts another protocol in a stream's place, also from inside the present one.
     pub fn replace(&mut self, key: Key, protocol: Box<dyn Protocol>) {
         if let Some(stream) = self.stream(key) {
-            stream.replaced = stream.protocol.is_none();
+            stream.replaced += 1;
             stream.protocol = Some(protocol);
         }
     }
@@ -261,7 +269,8 @@ impl Turn {
 
     fn read_into(&mut self, key: Key, buffer: &mut [u8]) -> bool {
         let Some(stream) = self.stream(key) else { return false };
-        if !stream.reading {
+        // While its protocol is called, nobody could take what is read.
+        if !stream.reading || stream.protocol.is_none() {
             return false;
         }
         if stream.watched {
@@ -291,10 +300,12 @@ impl Turn {
         key: Key,
         f: impl FnOnce(&mut dyn Protocol, &mut Turn) -> Result<(), Death>,
     ) {
-        let Some(mut protocol) = self.stream(key).and_then(|s| s.protocol.take()) else { return };
+        let Some(stream) = self.stream(key) else { return };
+        let replaced = stream.replaced;
+        let Some(mut protocol) = stream.protocol.take() else { return };
         let result = f(&mut *protocol, self);
         let Some(stream) = self.stream(key) else { return };
-        if !std::mem::take(&mut stream.replaced) {
+        if stream.replaced == replaced {
             stream.protocol = Some(protocol);
         }
         let closing = stream.closing.take().or(result.err());

@@ -19,6 +19,7 @@ fn program() -> Program {
         .function(count)
         .function(count_in)
         .function(relay)
+        .function(relay_call)
         .function(give_back)
         .function(keep)
         .function(hold_until_the_end)
@@ -41,6 +42,11 @@ fn count(to: u32, out: Sender<u32>) -> Result<()> {
 /// Gives its Sender on to `other`, and drops it.
 fn relay(to: u32, out: Sender<u32>, other: Context) -> Result<()> {
     other.call_no_reply(count, (to, out))
+}
+
+/// As `relay`, and waits for the answer.
+fn relay_call(to: u32, out: Sender<u32>, other: Context) -> Result<()> {
+    other.call(count, (to, out))
 }
 
 fn count_in(other: Context, to: u32, out: Sender<u32>) -> Result<()> {
@@ -172,6 +178,10 @@ fn a_sender_in_a_call_that_is_refused_is_taken_back() {
         // A context has no authority over its sibling, so that refuses the call.
         a.call(relay, (100, numbers.to_sender(), &b)).unwrap();
         assert_eq!(all(numbers), (vec![], Some(Cause::Refused)));
+        let numbers = router.receiver();
+        let error = a.call(relay_call, (100, numbers.to_sender(), &b)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Call(_)), "{error}");
+        assert!(all(numbers).1.is_some());
     }
 }
 

@@ -1,0 +1,288 @@
+//! The loop on real descriptors: what protocols may do to themselves and to each other, the order
+//! of timers, and the end.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::broker::Broker;
+use super::latch::Latch;
+use super::outbox::Outbox;
+use super::side::Side;
+use super::turn::{Key, Protocol, Turn};
+use crate::error::{Cause, Death, Result};
+use crate::limits::SHUTDOWN_GRACE;
+use crate::sys::pipe::{pipe, socketpair};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What happened to a protocol.
+#[derive(Debug, PartialEq)]
+enum Event {
+    Input(&'static str, Vec<u8>),
+    Closed(&'static str, Cause),
+}
+
+type Log = Arc<Latch<Event>>;
+type OnInput = Box<dyn FnMut(&mut Turn, Key) -> Result<(), Death> + Send>;
+
+/// Notes what happens to it, and does something on input.
+struct Noted {
+    name: &'static str,
+    log: Log,
+    on_input: OnInput,
+}
+
+impl Protocol for Noted {
+    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Death> {
+        self.log.put(Event::Input(self.name, bytes.to_vec())).unwrap();
+        (self.on_input)(turn, key)
+    }
+
+    fn closed(&mut self, _: &mut Turn, why: &Death) {
+        self.log.put(Event::Closed(self.name, why.cause)).unwrap();
+    }
+}
+
+struct Loop {
+    broker: Broker,
+    log: Log,
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.broker.shutdown();
+        self.broker.join();
+    }
+}
+
+fn a_loop() -> Loop {
+    Loop { broker: Broker::start().unwrap(), log: Arc::default() }
+}
+
+fn idle() -> OnInput {
+    Box::new(|_, _| Ok(()))
+}
+
+impl Loop {
+    fn noted(&self, name: &'static str, on_input: OnInput) -> Box<Noted> {
+        Box::new(Noted { name, log: self.log.clone(), on_input })
+    }
+
+    /// A stream of that protocol, and its other end.
+    fn stream(&self, name: &'static str, on_input: OnInput) -> (Key, UnixStream) {
+        let (ours, theirs) = socketpair().unwrap();
+        let protocol = self.noted(name, on_input);
+        let key = self.broker.defer_sync(move |turn| {
+            let side = Side::new(ours);
+            let outbox = Arc::new(Outbox::new(side.clone()));
+            turn.attach(side, Some(outbox), protocol)
+        });
+        (key.unwrap().unwrap(), UnixStream::from(theirs))
+    }
+
+    #[track_caller]
+    fn next(&self) -> Event {
+        self.log.get_timeout(LIMIT).unwrap()
+    }
+
+    fn input(name: &'static str, bytes: &[u8]) -> Event {
+        Event::Input(name, bytes.to_vec())
+    }
+}
+
+#[test]
+fn a_protocol_closes_itself_inside_a_call() {
+    let a_loop = a_loop();
+    let close = |turn: &mut Turn, key| {
+        turn.close(key, &Death::of(Cause::Cancelled));
+        turn.close(key, &Death::of(Cause::Failed));
+        Ok(())
+    };
+    let (_, mut end) = a_loop.stream("a", Box::new(close));
+    end.write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("a", b"x"));
+    assert_eq!(a_loop.next(), Event::Closed("a", Cause::Cancelled));
+    assert_eq!(end.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn an_error_of_a_protocol_closes_its_stream_alone() {
+    let a_loop = a_loop();
+    let (_, mut end) = a_loop.stream("a", Box::new(|_, _| Err(Death::of(Cause::Protocol))));
+    let (_, mut other) = a_loop.stream("b", idle());
+    end.write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("a", b"x"));
+    assert_eq!(a_loop.next(), Event::Closed("a", Cause::Protocol));
+    other.write_all(b"y").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("b", b"y"));
+}
+
+#[test]
+fn a_protocol_replaces_itself_inside_a_call() {
+    let a_loop = a_loop();
+    let mut second = Some(a_loop.noted("second", idle()));
+    let replace = move |turn: &mut Turn, key| {
+        turn.replace(key, second.take().unwrap());
+        Ok(())
+    };
+    let (_, mut end) = a_loop.stream("first", Box::new(replace));
+    for (bytes, name) in [(b"1", "first"), (b"2", "second"), (b"3", "second")] {
+        end.write_all(bytes).unwrap();
+        assert_eq!(a_loop.next(), Loop::input(name, bytes));
+    }
+    drop(end);
+    assert_eq!(a_loop.next(), Event::Closed("second", Cause::Disconnected));
+}
+
+#[test]
+fn a_protocol_that_replaced_itself_lets_the_next_read_at_once() {
+    let a_loop = a_loop();
+    let mut second = Some(a_loop.noted("second", idle()));
+    let (mut end, ours) = UnixStream::pair().unwrap();
+    let mut own_end = end.try_clone().unwrap();
+    let replace = move |turn: &mut Turn, key| {
+        own_end.write_all(b"later").unwrap();
+        // Nothing is read for who is being called.
+        turn.drain(key);
+        turn.replace(key, second.take().unwrap());
+        turn.drain(key);
+        Ok(())
+    };
+    let first = a_loop.noted("first", Box::new(replace));
+    let side = Side::new(ours.into());
+    a_loop.broker.defer_sync(move |turn| turn.attach(side, None, first)).unwrap().unwrap();
+    end.write_all(b"now").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("first", b"now"));
+    assert_eq!(a_loop.next(), Loop::input("second", b"later"));
+    end.write_all(b"more").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("second", b"more"));
+}
+
+#[test]
+fn a_protocol_closes_anothers_stream() {
+    let a_loop = a_loop();
+    let (key, mut victim) = a_loop.stream("victim", idle());
+    let close = move |turn: &mut Turn, _| {
+        turn.close(key, &Death::of(Cause::Exited));
+        Ok(())
+    };
+    let (_, mut end) = a_loop.stream("killer", Box::new(close));
+    victim.write_all(b"unread?").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("victim", b"unread?"));
+    end.write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("killer", b"x"));
+    assert_eq!(a_loop.next(), Event::Closed("victim", Cause::Exited));
+    // Closing what is closed is nothing.
+    end.write_all(b"y").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("killer", b"y"));
+}
+
+#[test]
+fn what_arrived_is_read_before_the_end() {
+    let a_loop = a_loop();
+    let (_, mut end) = a_loop.stream("a", idle());
+    end.write_all(b"last words").unwrap();
+    drop(end);
+    assert_eq!(a_loop.next(), Loop::input("a", b"last words"));
+    assert_eq!(a_loop.next(), Event::Closed("a", Cause::Disconnected));
+}
+
+#[test]
+fn a_lone_hang_up_ends_a_stream() {
+    let a_loop = a_loop();
+    let (read, write) = pipe().unwrap();
+    let protocol = a_loop.noted("pipe", idle());
+    let key = a_loop.broker.defer_sync(|turn| turn.attach(Side::new(read), None, protocol));
+    key.unwrap().unwrap();
+    drop(write);
+    assert_eq!(a_loop.next(), Event::Closed("pipe", Cause::Disconnected));
+}
+
+#[test]
+fn a_watched_descriptor_is_told_ready_and_never_read() {
+    let a_loop = a_loop();
+    let (ours, theirs) = socketpair().unwrap();
+    let ours = Side::new(ours);
+    let kept = ours.clone();
+    let once = |turn: &mut Turn, key| {
+        turn.close(key, &Death::of(Cause::Exited));
+        Ok(())
+    };
+    let protocol = a_loop.noted("watched", Box::new(once));
+    a_loop.broker.defer_sync(move |turn| turn.watch(ours, protocol)).unwrap().unwrap();
+    UnixStream::from(theirs).write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("watched", b""));
+    assert_eq!(a_loop.next(), Event::Closed("watched", Cause::Exited));
+    let mut buffer = [0; 10];
+    assert_eq!(kept.read(&mut buffer).unwrap(), super::side::Read::Bytes(1));
+}
+
+#[test]
+fn what_cannot_be_watched_is_an_error_and_no_stream() {
+    let a_loop = a_loop();
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let protocol = a_loop.noted("file", idle());
+    let attached =
+        a_loop.broker.defer_sync(|turn| turn.attach(Side::new(file.into()), None, protocol));
+    assert!(attached.unwrap().is_err());
+    let (_, mut end) = a_loop.stream("a", idle());
+    end.write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("a", b"x"));
+}
+
+#[test]
+fn timers_run_in_order_and_what_is_cancelled_does_not() {
+    let a_loop = a_loop();
+    let log: Arc<Latch<u32>> = Arc::default();
+    let tell = log.clone();
+    a_loop
+        .broker
+        .defer_sync(move |turn| {
+            let start = Instant::now();
+            let mut set = |after_ms, number: u32| {
+                let tell = tell.clone();
+                let at = start + Duration::from_millis(after_ms);
+                turn.timer(at, Box::new(move |_| tell.put(number).unwrap()))
+            };
+            let cancelled = (set(15, 3), set(25, 5), set(15, 4), set(0, 1), set(5, 2)).0;
+            turn.cancel(cancelled);
+            turn.cancel(cancelled);
+        })
+        .unwrap();
+    let order: Vec<u32> = (0..4).map(|_| log.get_timeout(LIMIT).unwrap()).collect();
+    assert_eq!(order, [1, 2, 4, 5]);
+}
+
+#[test]
+fn the_end_closes_every_stream_and_waits_for_watched_ones_as_long_as_the_grace() {
+    let a_loop = a_loop();
+    let (_, end) = a_loop.stream("a", idle());
+    let (ours, _theirs) = socketpair().unwrap();
+    let protocol = a_loop.noted("watched", idle());
+    a_loop.broker.defer_sync(|turn| turn.watch(Side::new(ours), protocol)).unwrap().unwrap();
+    let began = Instant::now();
+    a_loop.broker.shutdown();
+    assert_eq!(a_loop.next(), Event::Closed("a", Cause::Shutdown));
+    assert!(began.elapsed() < SHUTDOWN_GRACE);
+    a_loop.broker.join();
+    assert_eq!(a_loop.next(), Event::Closed("watched", Cause::Shutdown));
+    assert!(SHUTDOWN_GRACE <= began.elapsed());
+    drop(end);
+}
+
+#[test]
+fn no_stream_is_added_once_the_loop_ends() {
+    let a_loop = a_loop();
+    let (ours, _theirs) = socketpair().unwrap();
+    let protocol = a_loop.noted("late", idle());
+    let began = Instant::now();
+    let attached = a_loop.broker.defer_sync(move |turn| {
+        turn.stop();
+        turn.attach(Side::new(ours), None, protocol).is_ok()
+    });
+    assert!(!attached.unwrap());
+    a_loop.broker.join();
+    assert!(began.elapsed() < SHUTDOWN_GRACE);
+}
