@@ -59,11 +59,13 @@ pub enum Own {
 pub struct Images {
     given: Vec<Image>,
     own: Own,
-    /// The own executable, once it was read; compressed, where a local gzip could.
-    read: Mutex<Vec<(bool, Arc<[u8]>)>>,
+    /// The own executable, once it was read, for targets without and with gzip; compressed for the
+    /// latter, where a local gzip could.
+    read: Mutex<[Option<Parcel>; 2]>,
 }
 
 /// An image, ready to be sent.
+#[derive(Clone)]
 pub struct Parcel {
     /// What is sent.
     pub bytes: Arc<[u8]>,
@@ -193,26 +195,29 @@ impl Images {
             return;
         }
         let mut read = self.read();
-        if read.is_empty() {
+        if read[1].is_none() {
             let Ok(file) = own_file(same_root) else { return };
             let packed = by_local_gzip(&[c"gzip".into(), c"-1".into()], &file);
-            read.extend(packed.map(|bytes| (true, bytes.into())));
+            read[1] = packed.map(|bytes| Parcel { bytes: bytes.into(), gzipped: true });
         }
     }
 
     fn own_parcel(&self, gzip: bool, same_root: bool) -> Result<Parcel, ConnectFailure> {
         let file = own_file(same_root)?;
         let mut read = self.read();
-        if let Some((gzipped, bytes)) = read.iter().find(|(gzipped, _)| *gzipped <= gzip) {
-            return Ok(Parcel { bytes: bytes.clone(), gzipped: *gzipped });
+        if let (true, Some(parcel)) = (gzip, &read[1]) {
+            return Ok(parcel.clone());
+        }
+        if let Some(parcel) = &read[0] {
+            return Ok(parcel.clone());
         }
         let bytes = fd::read_to_end(file.as_fd(), usize::MAX).map_err(unreadable)?;
-        let bytes: Arc<[u8]> = bytes.into();
-        read.push((false, bytes.clone()));
-        Ok(Parcel { bytes, gzipped: false })
+        let parcel = Parcel { bytes: bytes.into(), gzipped: false };
+        read[0] = Some(parcel.clone());
+        Ok(parcel)
     }
 
-    fn read(&self) -> MutexGuard<'_, Vec<(bool, Arc<[u8]>)>> {
+    fn read(&self) -> MutexGuard<'_, [Option<Parcel>; 2]> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -347,5 +352,137 @@ mod tests {
             panic!("a parcel")
         };
         assert!(error.to_string().contains("there are: linux-arm linux-x86;"), "{error}");
+    }
+
+    const OTHER: &str = "plan9-vax";
+
+    /// What `gzip` makes of it.
+    fn packed(bytes: &[u8]) -> &'static [u8] {
+        let file = memfd::memfd(c"test").unwrap();
+        fd::write_all(file.as_fd(), bytes).unwrap();
+        fd::rewind(file.as_fd()).unwrap();
+        by_local_gzip(&[c"gzip".into(), c"-c".into()], &file).unwrap().leak()
+    }
+
+    fn own_image() -> Image {
+        Image::file("/proc/self/exe").unwrap()
+    }
+
+    fn all_owns() -> [Own; 3] {
+        [Own::Unknown, Own::Entered, Own::Test(vec![c"--exact".into()])]
+    }
+
+    /// What is sent to targets with and without gzip, as what it is before it is compressed.
+    #[track_caller]
+    fn sends(images: &Images, target: &str, same_root: bool, expected: &[u8]) {
+        for gzip in [true, false, true] {
+            let parcel = images.parcel(target, gzip, same_root).map_err(|e| format!("{e:?}"));
+            let parcel = parcel.unwrap();
+            assert!(gzip || !parcel.gzipped);
+            let image =
+                Image { target: String::new(), bytes: Bytes::Shared(parcel.bytes), dynamic: false };
+            assert_eq!(image.is_gzipped(), parcel.gzipped);
+            let plain =
+                if parcel.gzipped { image.plain().unwrap() } else { image.bytes.as_ref().to_vec() };
+            assert!(plain == expected);
+        }
+    }
+
+    #[track_caller]
+    fn is_unusable(images: &Images, target: &str, same_root: bool, says: &str) {
+        for gzip in [true, false] {
+            match images.parcel(target, gzip, same_root).map(drop) {
+                Err(ConnectFailure::ImageUnusable(why)) => assert!(why.contains(says), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn is_none(images: &Images, target: &str, there: &str) {
+        for (gzip, same_root) in [(true, true), (true, false), (false, true), (false, false)] {
+            let failure = images.parcel(target, gzip, same_root).map(drop).unwrap_err();
+            let (target, available) = (target.to_owned(), there.to_owned());
+            assert_eq!(failure, ConnectFailure::NoImage { target, available });
+        }
+    }
+
+    #[test]
+    fn a_given_image_goes_to_its_target_whatever_this_program_is() {
+        for own in all_owns() {
+            let given = vec![
+                Image::embedded(OTHER, b"plain"),
+                Image::embedded("linux-pdp11", packed(b"compressed")),
+            ];
+            let images = Images::new(given, own);
+            for same_root in [true, false] {
+                sends(&images, OTHER, same_root, b"plain");
+                sends(&images, "linux-pdp11", same_root, b"compressed");
+            }
+            is_none(&images, "linux-m68k", "plan9-vax linux-pdp11");
+        }
+    }
+
+    #[test]
+    fn given_images_stand_in_for_the_own_executable_entirely() {
+        for own in all_owns() {
+            let images = Images::new(vec![Image::embedded(OTHER, b"x")], own);
+            is_none(&images, &own_target(), OTHER);
+        }
+    }
+
+    #[test]
+    fn a_dynamic_image_goes_only_where_the_files_are_the_same() {
+        let image = own_image();
+        let (dynamic, bytes) = (image.dynamic, image.bytes.as_ref().to_vec());
+        assert_eq!(dynamic, !cfg!(target_feature = "crt-static"));
+        for images in
+            [Images::new(vec![image], Own::Unknown), Images::new(Vec::new(), Own::Entered)]
+        {
+            sends(&images, &own_target(), true, &bytes);
+            match dynamic {
+                true => is_unusable(&images, &own_target(), false, "crt-static"),
+                false => sends(&images, &own_target(), false, &bytes),
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_image_the_way_to_one_is_told() {
+        for same_root in [true, false] {
+            let unknown = Images::new(Vec::new(), Own::Unknown);
+            is_unusable(&unknown, &own_target(), same_root, "Program::run");
+            let test = Images::new(Vec::new(), Own::Test(Vec::new()));
+            is_unusable(&test, &own_target(), same_root, "CARGO_BIN_EXE");
+        }
+        for (own, there) in all_owns().into_iter().zip(["", &own_target(), ""]) {
+            is_none(&Images::new(Vec::new(), own), OTHER, there);
+        }
+        let unknown = Images::new(Vec::new(), Own::Unknown).launch().map(drop);
+        assert!(matches!(unknown, Err(ConnectFailure::ImageUnusable(_))), "{unknown:?}");
+    }
+
+    #[test]
+    fn what_is_launched_here_is_the_given_image_or_the_own_executable() {
+        let target = own_target();
+        for bytes in [b"plain".as_slice(), packed(b"plain")] {
+            let images = Images::new(vec![Image::embedded(&target, bytes)], Own::Entered);
+            let launch = images.launch().map_err(|e| format!("{e:?}")).unwrap();
+            fd::rewind(launch.file.as_fd()).unwrap();
+            assert_eq!(fd::read_to_end(launch.file.as_fd(), 100).unwrap(), b"plain");
+            assert!(launch.test_args.is_none());
+        }
+        let args = vec![c"--exact".to_owned()];
+        let own = Images::new(Vec::new(), Own::Test(args.clone()));
+        let launch = own.launch().map_err(|e| format!("{e:?}")).unwrap();
+        assert_eq!(launch.test_args, Some(args));
+    }
+
+    #[test]
+    fn a_file_that_is_no_executable_is_refused_by_name() {
+        for path in ["/etc/passwd", "/no/such/file", "/"] {
+            let error = Image::file(path).map(drop).unwrap_err();
+            assert!(error.to_string().contains(path), "{error}");
+        }
     }
 }

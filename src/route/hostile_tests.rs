@@ -379,7 +379,6 @@ fn a_message_beyond_the_limit_is_refused_by_its_first_fragment() {
     let (answer, payload) = tree.hear();
     assert_eq!((answer.kind, answer.handle), (Kind::Dead, Handle(300)));
     assert_eq!(death_in(&payload).cause, Cause::TooLarge);
-    tree.others_are_well();
 }
 
 #[test]
@@ -389,7 +388,6 @@ fn fragments_out_of_place_are_dropped_and_a_flood_of_them_cuts_off() {
         Header { part: Part::Next, lane: Lane::Bulk, ..header(Kind::Data, Handle::FIRST_RANDOM) };
     tree.say(&next, b"no first");
     tree.settle();
-    tree.others_are_well();
     for i in 0..=BAD_HANDLES_MAX {
         tree.say(&Header { handle: Handle(1 << 30 | i), ..next }, b"no first");
     }
@@ -496,5 +494,6 @@ fn a_sender_without_grants_stops_at_its_window_and_goes_on_with_them() {
     tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
     let error = thread.join().unwrap();
     let crate::error::ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
-    assert_eq!(*death, Death::of(Cause::Disconnected).at(BAD));
+    // No route, if it was between two waits.
+    assert!(matches!(death.cause, Cause::Disconnected | Cause::NoRoute), "{death:?}");
 }

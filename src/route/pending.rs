@@ -158,3 +158,122 @@ impl Handles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::policy::{anyone, has_parent_authority, is_immediate_child, is_neighbour};
+    use crate::wire::header::Lane;
+
+    const ME: ContextId = ContextId(3);
+    const PARENT: ContextId = ContextId(2);
+    const CHILD: ContextId = ContextId(9);
+    const BELOW: ContextId = ContextId(10);
+
+    struct Nobody;
+
+    impl Deliver for Nobody {
+        fn message(&self, _: &mut Turn, _: Message) {}
+        fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+    }
+
+    fn entry(accepts: Kind, from: Option<ContextId>) -> Entry {
+        Entry { accepts, from, policy: anyone, once: from.is_some(), to: Arc::new(Nobody) }
+    }
+
+    fn message(kind: Kind, src: ContextId, auth: ContextId, handle: Handle) -> Message {
+        let (lane, dst, reply_to, data) = (Lane::Quick, ME, None, Vec::new());
+        Message { kind, lane, dst, src, auth, handle, reply_to, data }
+    }
+
+    fn by(child: Option<ContextId>) -> Arrival<'static> {
+        Arrival { me: ME, parents: &[PARENT, ContextId::MASTER], child }
+    }
+
+    fn outcome(handles: &mut Handles, message: &Message) -> Result<(), Cause> {
+        handles.receiver(message, &by(None)).map(drop)
+    }
+
+    #[test]
+    fn an_answer_is_taken_once_of_its_kind_from_who_was_asked() {
+        for kind in [Kind::Reply, Kind::Dead] {
+            let mut handles = Handles::default();
+            let handle = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+            for (kind, src) in [
+                (Kind::Reply, BELOW),
+                (Kind::Dead, PARENT),
+                (Kind::Call, CHILD),
+                (Kind::Data, CHILD),
+            ] {
+                let wrong = message(kind, src, CHILD, handle);
+                assert_eq!(outcome(&mut handles, &wrong), Err(Cause::Refused));
+            }
+            let right = message(kind, CHILD, CHILD, handle);
+            assert_eq!(outcome(&mut handles, &right), Ok(()));
+            assert_eq!(outcome(&mut handles, &right), Err(Cause::NoHandle));
+        }
+    }
+
+    #[test]
+    fn an_end_takes_the_answers_of_that_context_alone() {
+        let mut handles = Handles::default();
+        let a = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+        let b = handles.add_answer(entry(Kind::Reply, Some(BELOW))).unwrap();
+        handles.add(Handle::FIRST_RANDOM, entry(Kind::Data, None)).unwrap();
+        assert_eq!(handles.answers(), 2);
+        let (ended, told) = handles.lost(CHILD);
+        assert_eq!((ended.len(), told.len(), handles.answers()), (1, 1, 1));
+        assert!(handles.remove(a).is_none() && handles.remove(b).is_some());
+        assert!(handles.data_at(Handle::FIRST_RANDOM).is_some());
+    }
+
+    #[test]
+    fn handle_numbers_go_round_past_those_in_use() {
+        let mut handles = Handles::default();
+        let first = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+        handles.next = Handle::FIRST_RANDOM.0 - 1;
+        let last = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+        let again = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+        let numbers = (first.0, last.0, again.0);
+        assert_eq!(numbers, (256, Handle::FIRST_RANDOM.0 - 1, 257));
+    }
+
+    #[test]
+    fn nothing_is_added_where_somebody_listens_or_after_the_end() {
+        let mut handles = Handles::default();
+        handles.add(Handle::CALL, entry(Kind::Call, None)).unwrap();
+        assert_eq!(handles.add(Handle::CALL, entry(Kind::Call, None)), Err(Cause::Refused));
+        assert_eq!(handles.close().len(), 1);
+        assert_eq!(handles.add(Handle::CALL, entry(Kind::Call, None)), Err(Cause::Shutdown));
+        assert_eq!(handles.add_answer(entry(Kind::Reply, None)), Err(Cause::Shutdown));
+        assert!(handles.is_closed() && handles.close().is_empty());
+    }
+
+    /// Who may: the parent for itself; the child by its link for itself; the child for the parent;
+    /// who lives below for itself; a sibling for itself.
+    #[track_caller]
+    fn lets(policy: Policy, expected: [bool; 5]) {
+        let sibling = ContextId(77);
+        let cases = [
+            (PARENT, PARENT, None),
+            (CHILD, CHILD, Some(CHILD)),
+            (CHILD, PARENT, Some(CHILD)),
+            (BELOW, BELOW, Some(CHILD)),
+            (sibling, sibling, None),
+        ];
+        let let_in = cases.map(|(src, auth, link)| {
+            policy(&message(Kind::Control, src, auth, Handle::CALL), &by(link))
+        });
+        assert_eq!(let_in, expected);
+    }
+
+    #[test]
+    fn policies_let_in_whom_they_say() {
+        lets(anyone, [true; 5]);
+        lets(has_parent_authority, [true, false, true, false, false]);
+        lets(is_immediate_child, [false, true, false, false, false]);
+        lets(is_neighbour, [true, true, false, false, false]);
+        let own = message(Kind::Call, ME, ME, Handle::CALL);
+        assert!(has_parent_authority(&own, &by(None)) && !is_neighbour(&own, &by(None)));
+    }
+}
