@@ -159,8 +159,7 @@ impl Pending {
     }
 }
 
-/// The answer is still taken in when it comes, for the Senders' sake; it is listened for until then,
-/// as the function runs until then.
+/// The answer is still listened for, for the sake of the Senders that went along or come with it.
 impl Drop for Pending {
     fn drop(&mut self) {
         let unread = self.slot.answer.try_get();

@@ -61,7 +61,7 @@ struct Stream {
     writing: bool,
     /// Away while it is called.
     protocol: Option<Box<dyn Protocol>>,
-    /// How often it got another protocol: one that was replaced while it was called does not return.
+    /// How often it got another protocol: one that is replaced while it is called does not return.
     replaced: u32,
     closing: Option<Death>,
 }

@@ -338,7 +338,8 @@ mod tests {
                     (1, Some(link)) => {
                         let known = oracle.routes.iter().any(|(known, _)| *known == id);
                         let fine = oracle.owner(id) == Some(link) && !known;
-                        proptest::prop_assert_eq!(table.add_route(link, ContextId(id)).is_ok(), fine);
+                        let added = table.add_route(link, ContextId(id)).is_ok();
+                        proptest::prop_assert_eq!(added, fine);
                         if fine {
                             oracle.routes.push((id, link));
                         }

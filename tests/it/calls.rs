@@ -159,7 +159,8 @@ fn an_answer_that_is_too_large_fails_its_call() {
     let context = router.in_process().unwrap();
     let call = context.call_async(blob, (128 << 20) + 1);
     let error = call.get_timeout(Duration::from_secs(60)).unwrap_err();
-    assert!(error.to_string().contains("too large"), "{error}");
+    let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+    assert_eq!(death.cause, Cause::TooLarge);
 }
 
 #[test]
