@@ -34,7 +34,7 @@ target/dist/demo: $(SOURCE)
 
 test: $(IMAGE).gz $(DIST)   # every test, on an sshd and users of its own
 	@make/setup hosts
-	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) $(CARGO) test --locked
+	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) make/alone $(CARGO) test --locked
 
 lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check

@@ -11,7 +11,8 @@ use super::{Need, requires, until};
 static COMPANY: RwLock<()> = RwLock::new(());
 
 /// For a test that counts what is on the machine or in this process: no other runs meanwhile,
-/// provided that every test that starts something holds [`beside_others`].
+/// provided that every test that starts something holds [`beside_others`]. That no other run of
+/// the tests is on the machine is what `make/alone` is for.
 pub fn alone() -> RwLockWriteGuard<'static, ()> {
     COMPANY.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -33,7 +34,7 @@ pub struct Process {
     pub command: String,
 }
 
-/// Every process, zombies included.
+/// Every process, zombies included, but for those that wait for init to reap them.
 pub fn processes() -> Vec<Process> {
     let names = fs::read_dir("/proc")
         .unwrap()
@@ -48,11 +49,15 @@ fn process(pid: u32) -> Option<Process> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse().ok()
     };
+    let parent = field("PPid:")?;
+    if parent == 1 && status.lines().any(|line| line.starts_with("State:\tZ")) {
+        return None;
+    }
     let words = fs::read(folder.join("cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&words).replace('\0', " ");
     let executable = fs::read_link(folder.join("exe")).unwrap_or_default();
     let executable = executable.display().to_string();
-    Some(Process { pid, parent: field("PPid:")?, uid: field("Uid:")?, executable, command })
+    Some(Process { pid, parent, uid: field("Uid:")?, executable, command })
 }
 
 impl Process {
