@@ -32,10 +32,10 @@ fn make() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut make = Command::new("make");
     make.current_dir(root).args(["-s", "agents"]);
-    // What cargo sets for its tests is not meant for another cargo.
-    let ours = env::vars_os().map(|(name, _)| name);
-    for name in ours.filter(|name| name.to_string_lossy().starts_with("CARGO")) {
-        if name != "CARGO_HOME" {
+    // What cargo and make set for what they run is not meant for another make and its cargo.
+    for (name, _) in env::vars_os().filter(|(name, _)| name != "CARGO_HOME") {
+        if name.to_string_lossy().starts_with("CARGO") || name.to_string_lossy().starts_with("MAKE")
+        {
             make.env_remove(name);
         }
     }
