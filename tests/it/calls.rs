@@ -155,6 +155,7 @@ fn large_values_travel_both_ways() {
 
 #[test]
 fn an_answer_that_is_too_large_fails_its_call() {
+    let _company = beside_others();
     let router = mitogen_test_program().router().unwrap();
     let context = router.in_process().unwrap();
     let call = context.call_async(blob, (128 << 20) + 1);
