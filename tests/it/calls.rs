@@ -191,6 +191,7 @@ fn a_context_that_is_shut_down_fails_its_calls() {
 
 #[test]
 fn chains_of_any_depth_get_their_ids() {
+    let _company = beside_others();
     let router = mitogen_test_program().router().unwrap();
     let mut deepest = router.local().connect().unwrap();
     for _ in 0..14 {

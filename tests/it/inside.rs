@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use mitogen::error::{Cause, Death, ErrorKind};
 use mitogen::{CallContext, Context, Error, Program, Router, Sender};
 
+use crate::support::beside_others;
+
 /// Longer than anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -50,6 +52,7 @@ fn one() -> (Router, Context) {
 
 #[test]
 fn an_unregistered_function_is_refused_before_anything_is_sent() {
+    let _company = beside_others();
     let (router, context) = one();
     let numbers = router.receiver();
     let error = context.call(unregistered, numbers.to_sender()).unwrap_err();
@@ -61,6 +64,7 @@ fn an_unregistered_function_is_refused_before_anything_is_sent() {
 
 #[test]
 fn many_threads_call_at_once() {
+    let _company = beside_others();
     let (_router, context) = one();
     std::thread::scope(|scope| {
         for thread in 0..64 {
@@ -76,6 +80,7 @@ fn many_threads_call_at_once() {
 
 #[test]
 fn large_values_of_many_threads_stay_apart() {
+    let _company = beside_others();
     let (_router, context) = one();
     std::thread::scope(|scope| {
         for thread in 1..=8u8 {
@@ -94,6 +99,7 @@ fn large_values_of_many_threads_stay_apart() {
 
 #[test]
 fn an_answer_beyond_the_limit_fails_the_call() {
+    let _company = beside_others();
     let (_router, context) = one();
     let error = context.call_async(fill, (0, 129 << 20)).get_timeout(LIMIT).unwrap_err();
     assert_eq!(cause(&error), Some(Cause::TooLarge), "{error}");
@@ -102,6 +108,7 @@ fn an_answer_beyond_the_limit_fails_the_call() {
 
 #[test]
 fn arguments_beyond_the_limit_are_refused_here() {
+    let _company = beside_others();
     let (_router, context) = one();
     let error = context.call(sum, vec![0; 129 << 20]).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
@@ -110,6 +117,7 @@ fn arguments_beyond_the_limit_are_refused_here() {
 
 #[test]
 fn a_dropped_call_disturbs_no_other() {
+    let _company = beside_others();
     let (_router, context) = one();
     for i in 0..1000 {
         drop(context.call_async(add, (i, 1)));
@@ -119,6 +127,7 @@ fn a_dropped_call_disturbs_no_other() {
 
 #[test]
 fn a_call_times_out_and_the_next_is_answered() {
+    let _company = beside_others();
     let (_router, context) = one();
     let other = context.router().in_process().unwrap();
     let began = Instant::now();
@@ -131,6 +140,7 @@ fn a_call_times_out_and_the_next_is_answered() {
 
 #[test]
 fn a_shutdown_ends_every_pending_call_with_that_cause() {
+    let _company = beside_others();
     let (router, context) = one();
     let calls: Vec<_> = (0..100).map(|_| context.call_async(never, ())).collect();
     router.shutdown();
@@ -142,6 +152,7 @@ fn a_shutdown_ends_every_pending_call_with_that_cause() {
 
 #[test]
 fn every_use_after_the_shutdown_fails_with_that_cause() {
+    let _company = beside_others();
     let (router, context) = one();
     let numbers = router.receiver::<u32>();
     let out = numbers.to_sender();
@@ -165,6 +176,7 @@ fn every_use_after_the_shutdown_fails_with_that_cause() {
 
 #[test]
 fn the_end_of_one_context_is_not_anothers() {
+    let _company = beside_others();
     let (router, context) = one();
     let other = router.in_process().unwrap();
     let call = context.call_async(never, ());
@@ -180,6 +192,7 @@ fn the_end_of_one_context_is_not_anothers() {
 
 #[test]
 fn contexts_travel_both_ways() {
+    let _company = beside_others();
     let (router, context) = one();
     let other = router.in_process().unwrap();
     let (id, back) = context.call(name_of, &other).unwrap();
@@ -194,6 +207,7 @@ fn contexts_travel_both_ways() {
 
 #[test]
 fn a_context_that_never_was_answers_nothing_and_says_so() {
+    let _company = beside_others();
     let (router, context) = one();
     let error = router.context_by_id(mitogen::ContextId(77_777)).call(add, (1, 2)).unwrap_err();
     assert_eq!(cause(&error), Some(Cause::NoRoute), "{error}");

@@ -7,6 +7,8 @@ use std::time::Duration;
 use mitogen::error::{Cause, Death, ErrorKind};
 use mitogen::{CallContext, Context, Error, Program, Receiver, Result, Router, Sender};
 
+use crate::support::beside_others;
+
 mitogen::value! {
     struct Named { name: String, out: Vec<Sender<u32>> }
 }
@@ -172,6 +174,7 @@ fn all<T: mitogen::Decode + Send>(receiver: Receiver<T>) -> (Vec<T>, Option<Caus
 
 #[test]
 fn a_sender_in_a_call_that_is_refused_is_taken_back() {
+    let _company = beside_others();
     let (router, [a, b]) = tree();
     for _ in 0..50 {
         let numbers = router.receiver();
@@ -187,6 +190,7 @@ fn a_sender_in_a_call_that_is_refused_is_taken_back() {
 
 #[test]
 fn a_sender_given_down_the_tree_and_dropped_there_ends_the_stream() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let below = a.call(child_of, ()).unwrap();
     for _ in 0..50 {
@@ -199,6 +203,7 @@ fn a_sender_given_down_the_tree_and_dropped_there_ends_the_stream() {
 
 #[test]
 fn a_sender_held_by_many_contexts_ends_with_the_last() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let below: Vec<Context> = (0..5).map(|_| a.call(child_of, ()).unwrap()).collect();
     for _ in 0..20 {
@@ -213,6 +218,7 @@ fn a_sender_held_by_many_contexts_ends_with_the_last() {
 
 #[test]
 fn senders_of_several_contexts_reach_one_receiver() {
+    let _company = beside_others();
     let (router, contexts) = tree::<4>();
     let numbers = router.receiver();
     let out = numbers.to_sender();
@@ -228,6 +234,7 @@ fn senders_of_several_contexts_reach_one_receiver() {
 
 #[test]
 fn a_sender_that_comes_back_in_a_result_still_sends() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let numbers = router.receiver();
     let out = a.call(give_back, numbers.to_sender()).unwrap();
@@ -238,6 +245,7 @@ fn a_sender_that_comes_back_in_a_result_still_sends() {
 
 #[test]
 fn a_sender_in_a_result_that_nobody_takes_holds_nothing() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let (one, two) = (router.receiver(), router.receiver());
     drop(a.call_async(give_back, one.to_sender()));
@@ -248,6 +256,7 @@ fn a_sender_in_a_result_that_nobody_takes_holds_nothing() {
 
 #[test]
 fn the_end_of_a_holders_context_is_one_error_and_then_the_end() {
+    let _company = beside_others();
     let (router, [a, b]) = tree();
     let numbers = router.receiver();
     a.call_no_reply(hold_until_the_end, numbers.to_sender()).unwrap();
@@ -263,6 +272,7 @@ fn the_end_of_a_holders_context_is_one_error_and_then_the_end() {
 
 #[test]
 fn a_sender_that_is_never_dropped_holds_until_its_context_ends() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let (numbers, ready) = (router.receiver(), router.receiver());
     a.call_no_reply(keep, (numbers.to_sender(), ready.to_sender())).unwrap();
@@ -275,6 +285,7 @@ fn a_sender_that_is_never_dropped_holds_until_its_context_ends() {
 
 #[test]
 fn a_panic_ends_the_streams_among_the_arguments_with_its_message() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let numbers = router.receiver();
     a.call(panic_with, numbers.to_sender()).unwrap_err();
@@ -285,6 +296,7 @@ fn a_panic_ends_the_streams_among_the_arguments_with_its_message() {
 
 #[test]
 fn every_use_of_a_sender_fails_once_its_receiver_is_closed() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let blobs = router.receiver();
     let (mine, also_mine) = (blobs.to_sender(), blobs.to_sender());
@@ -303,6 +315,7 @@ fn every_use_of_a_sender_fails_once_its_receiver_is_closed() {
 
 #[test]
 fn a_sender_to_a_receiver_that_was_closed_before_its_first_value_fails() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let blobs = router.receiver();
     let out = blobs.to_sender();
@@ -312,6 +325,7 @@ fn a_sender_to_a_receiver_that_was_closed_before_its_first_value_fails() {
 
 #[test]
 fn clones_are_one_holder() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let numbers = router.receiver();
     let out = numbers.to_sender();
@@ -325,6 +339,7 @@ fn clones_are_one_holder() {
 
 #[test]
 fn senders_travel_deep_inside_of_values() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let receivers: Vec<Receiver<u32>> = (0..20).map(|_| router.receiver()).collect();
     let out = receivers.iter().map(Receiver::to_sender).collect();
@@ -337,6 +352,7 @@ fn senders_travel_deep_inside_of_values() {
 
 #[test]
 fn a_stream_of_senders_leads_back() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let senders = router.receiver::<Sender<u32>>();
     let call = a.call_async(reverse, senders.to_sender());
@@ -351,6 +367,7 @@ fn a_stream_of_senders_leads_back() {
 
 #[test]
 fn senders_that_a_receiver_did_not_take_hold_nothing() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let (senders, numbers) = (router.receiver(), router.receiver());
     a.call(open_one, (senders.to_sender(), numbers.to_sender())).unwrap();
@@ -360,6 +377,7 @@ fn senders_that_a_receiver_did_not_take_hold_nothing() {
 
 #[test]
 fn a_sender_of_another_tree_is_refused() {
+    let _company = beside_others();
     let (_router, [a]) = tree();
     let (other, [_]) = tree();
     let numbers = other.receiver();
@@ -372,6 +390,7 @@ fn a_sender_of_another_tree_is_refused() {
 
 #[test]
 fn a_receiver_outlives_a_first_sender_while_it_makes_more() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     for _ in 0..20 {
         let numbers = router.receiver();
@@ -384,6 +403,7 @@ fn a_receiver_outlives_a_first_sender_while_it_makes_more() {
 
 #[test]
 fn empty_values_wait_for_room_too() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let (nothing, sent) = (router.receiver(), router.receiver());
     a.call_no_reply(nothings, (300_000, nothing.to_sender(), sent.to_sender())).unwrap();
@@ -398,6 +418,7 @@ fn empty_values_wait_for_room_too() {
 
 #[test]
 fn a_timeout_leaves_the_stream_as_it_was() {
+    let _company = beside_others();
     let (router, [a]) = tree();
     let numbers = router.receiver();
     a.call_no_reply(one_and_wait, numbers.to_sender()).unwrap();
@@ -409,6 +430,7 @@ fn a_timeout_leaves_the_stream_as_it_was() {
 
 #[test]
 fn receivers_contexts_and_routers_are_dropped_in_any_order() {
+    let _company = beside_others();
     in_time(|| {
         for order in 0..6 {
             let (router, [a]) = tree();
