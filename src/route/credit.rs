@@ -224,7 +224,7 @@ pub fn was_interrupted(error: &Error) -> bool {
 mod tests {
     use super::*;
 
-    const THERE: Target = (ContextId(5), Handle(9));
+    const THERE: Target = (ContextId(5), Handle::FIRST_RANDOM);
 
     #[test]
     fn a_window_fills_and_grants_make_room() {

@@ -19,6 +19,7 @@ use crate::io::latch::Latch;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
+use crate::route::node::room_of;
 use crate::sys::pipe;
 use crate::wire::codec::{Decode, Encode, Reader};
 use crate::wire::frame::{Frame, FrameBuf};
@@ -376,6 +377,9 @@ fn a_message_beyond_the_limit_is_refused_by_its_first_fragment() {
     let reply_to = Some(Handle(300));
     let call = Header { part, lane: Lane::Bulk, reply_to, ..header(Kind::Call, Handle::CALL) };
     tree.say(&call, &[0; FRAGMENT_BYTES]);
+    // Who sends the fragments waits for room, who made the call for its answer.
+    let (room, _) = tree.hear();
+    assert_eq!((room.kind, room.handle), (Kind::Grant, Handle::CALL));
     let (answer, payload) = tree.hear();
     assert_eq!((answer.kind, answer.handle), (Kind::Dead, Handle(300)));
     assert_eq!(death_in(&payload).cause, Cause::TooLarge);
@@ -482,11 +486,12 @@ fn a_sender_without_grants_stops_at_its_window_and_goes_on_with_them() {
             }
         }
     });
-    for _ in 0..WINDOW_BYTES / 1024 {
+    let room = room_of(&[0; 1024]);
+    for _ in 0..WINDOW_BYTES / room {
         assert_eq!(tree.hear().1.len(), 1024);
     }
     assert!(*sent.lock().unwrap() <= WINDOW_BYTES);
-    tree.say(&header(Kind::Grant, handle), &encoded(&|w| w.put_varint(2048)));
+    tree.say(&header(Kind::Grant, handle), &encoded(&|w| w.put_varint(2 * room as u64)));
     tree.hear();
     tree.hear();
     tree.settle();

@@ -316,7 +316,10 @@ mod tests {
     #[test]
     fn a_flood_of_unfinished_messages_is_malformed() {
         let mut assembler = Assembler::new();
-        let mut open = |i| begin(&mut assembler, Header { handle: Handle(i), ..first(20_000) });
+        let mut open = |i| {
+            let header = Header { handle: Handle(i), ..first(20_000) };
+            assembler.push(&header, &[1; FRAGMENT_BYTES], 1 << 40)
+        };
         for i in 0..ASSEMBLIES_MAX as u32 {
             assert_eq!(open(i), Ok(Step::Partial));
         }
@@ -328,12 +331,30 @@ mod tests {
         let mut assembler = Assembler::new();
         assert_eq!(begin(&mut assembler, next()), Err(Malformed("a fragment without its first")));
         begin(&mut assembler, first(20_000)).unwrap();
-        let again = begin(&mut assembler, first(20_000));
-        assert_eq!(again, Err(Malformed("a message begun inside another")));
         let call = begin(&mut assembler, Header { kind: Kind::Call, ..next() });
         assert_eq!(call, Err(Malformed("a fragment that differs from its first")));
         let auth = begin(&mut assembler, Header { auth: ContextId(0), ..next() });
         assert_eq!(auth, Err(Malformed("a fragment that differs from its first")));
+    }
+
+    #[test]
+    fn an_unfinished_message_gives_way_to_the_next_under_its_key() {
+        let mut assembler = Assembler::new();
+        assert_eq!(begin(&mut assembler, first(20_000)), Ok(Step::Partial));
+        assert_eq!(begin(&mut assembler, first(16_385)), Ok(Step::Partial));
+        assert_eq!(assembler.open_len(), 1);
+        let step = assembler.push(&next(), &[1], BYTES_MAX);
+        assert!(matches!(step, Ok(Step::Whole(message)) if message.data.len() == 16_385));
+    }
+
+    #[test]
+    fn all_unfinished_messages_together_have_a_budget() {
+        let mut assembler = Assembler::new();
+        let mut open = |i| begin(&mut assembler, Header { handle: Handle(i), ..first(BYTES_MAX) });
+        for i in 0..ASSEMBLED_MESSAGES_MAX as u32 {
+            assert_eq!(open(i), Ok(Step::Partial));
+        }
+        assert_eq!(open(u32::MAX), Ok(Step::TooLarge { total: BYTES_MAX }));
     }
 
     #[test]
