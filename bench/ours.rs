@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
-use mitogen::{Context, HostKeys, Program, Result, Router, Sender};
+use mitogen::{Context, HostKeys, Image, Program, Result, Router, Sender, stock};
 
 use crate::floors::{self, BLOCK_BYTES, Echo, SUDO_TRUE, TRUE};
 use crate::measure::{self, Outcome, Pinned, Samples, Track};
@@ -66,10 +66,24 @@ pub fn run(master: impl FnOnce(&dyn Fn(&mut Report)) -> Outcome<()>) -> Outcome<
         .run(|router| -> Outcome<()> { master(&|report| rows(router, report)) })
 }
 
+/// A router whose contexts are stock agents, as the command's are.
+fn stock_router() -> Outcome<Router> {
+    let packed =
+        fs::read(STOCK_GZ).map_err(|error| format!("run `make agents` first ({error})"))?;
+    // Once, for the life of the process.
+    let packed = Image::embedded("linux-x86_64", Vec::leak(packed));
+    Ok(Program::new().image(packed).image(Image::file(STOCK)?).router()?)
+}
+
+/// The stock image, as `make agents` leaves it.
+const STOCK: &str = "target/agents/linux-x86_64";
+const STOCK_GZ: &str = "target/agents/linux-x86_64.gz";
+
 fn rows(router: &Router, report: &mut Report) {
-    report.try_rows("local connect", |report| local_connect(router, report));
-    report.try_rows("ssh connect", |report| ssh_connect(router, report));
-    report.try_rows("sudo connect", |report| sudo_connect(router, report));
+    report.try_rows("local connect", |report| local_connect(&stock_router()?, report));
+    report.try_rows("ssh connect", |report| ssh_connect(&stock_router()?, report));
+    report.try_rows("sudo connect", |report| sudo_connect(&stock_router()?, report));
+    report.try_rows("bytes pushed", |report| bytes_pushed(&stock_router()?, report));
     for cores in ["one core", "scheduler free"] {
         let kinds = ["round trip", "further hop", "wake-ups per", "processor time per call"];
         if let Some(kind) = kinds.into_iter().find(|kind| report.wants(kind)) {
@@ -80,7 +94,7 @@ fn rows(router: &Router, report: &mut Report) {
     report.try_rows("bulk", |report| bulk(router, report));
     report.try_rows("one 64 MiB", |report| one_value(router, report));
     report.try_rows("stock image", stock_image);
-    report.try_rows("memory of one idle", |report| idle_memory(router, report));
+    report.try_rows("memory of one idle", |report| idle_memory(&stock_router()?, report));
     report.try_rows("wake-ups of an idle", |report| idle_wakeups(router, report));
     report.try_rows("processor time per context", |report| fan_out(router, report));
 }
@@ -90,7 +104,7 @@ fn connect_and_call(taken: &mut Samples, connect: impl FnOnce() -> Result<Contex
     let mut made = None;
     taken.time_ms(|| {
         let context = connect()?;
-        context.call(empty, ())?;
+        context.call(stock::ping, ())?;
         made = Some(context);
         Ok(())
     })?;
@@ -135,6 +149,15 @@ fn sudo_connect(router: &Router, report: &mut Report) -> Outcome<()> {
         |taken| connect_and_call(taken, || router.sudo().username("root").connect()),
     )?;
     report.samples("sudo connect and first call", &floor, &ours)
+}
+
+/// What a connect through a shell writes beside the image: the line of shell, and who the agent is.
+fn bytes_pushed(router: &Router, report: &mut Report) -> Outcome<()> {
+    let (context, cost) = router.sudo().username("root").start().wait_and_tell()?;
+    context.call(stock::ping, ())?;
+    let image_bytes = fs::metadata(STOCK_GZ)?.len();
+    report.value("bytes pushed by a connect", image_bytes as f64, cost.pushed_bytes as f64)?;
+    end(vec![context])
 }
 
 /// Round trips over one, two and four hops, next to the ping-pong: time, wake-ups, processor.
@@ -261,16 +284,15 @@ fn one_value(router: &Router, report: &mut Report) -> Outcome<()> {
 }
 
 fn stock_image(report: &mut Report) -> Outcome<()> {
-    let bytes = fs::metadata("target/agents/linux-x86_64.gz")
-        .map_err(|error| format!("run `make agents` first ({error})"))?
-        .len();
+    let bytes =
+        fs::metadata(STOCK_GZ).map_err(|error| format!("run `make agents` first ({error})"))?.len();
     report.value("stock image, gzip", f64::NAN, bytes as f64 / 1024.0)
 }
 
 /// A context that has answered once; what it holds afterwards is what it holds while idle.
 fn idle_memory(router: &Router, report: &mut Report) -> Outcome<()> {
     let context = router.local().connect()?;
-    let kib = measure::pss_kib(context.call(pid, ())?)?;
+    let kib = measure::pss_kib(context.call(stock::identify, ())?.pid)?;
     report.value("memory of one idle child, PSS", f64::NAN, kib as f64)?;
     end(vec![context])
 }

@@ -45,7 +45,7 @@ const ROWS: &[(&str, &str, &str, Budget)] = &[
     ("one 64 MiB value", "MB/s", "socketpair", Share(0.5)),
     ("peak memory of a child after the bulk", "KiB", "before it", Above(4096.0)),
     ("stock image, gzip", "KiB", "", Most(64.0)),
-    ("bytes of a connect and first call", "B", "image", Above(1024.0)),
+    ("bytes pushed by a connect", "B", "image", Above(1024.0)),
     ("processor time per context of a fan-out", "ms", "true", Most(2.0)),
     ("memory of one idle child, PSS", "KiB", "", Most(256.0)),
     ("wake-ups of an idle tree", "", "nothing", Most(0.0)),

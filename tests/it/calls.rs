@@ -199,3 +199,23 @@ fn chains_of_any_depth_get_their_ids() {
     }
     assert_eq!(deepest.call(add, (20, 22)).unwrap(), 42);
 }
+
+/// Not a test of its own: what the next one runs in a process that was started as an agent.
+#[test]
+fn a_router_made_too_early() {
+    let _company = beside_others();
+    if std::env::var_os("MITOGEN_TEST_AGENT").is_some() {
+        let error = program().router().map(drop).unwrap_err();
+        assert!(error.to_string().contains("never called Program::run"), "{error}");
+    }
+}
+
+#[test]
+fn a_process_started_as_an_agent_makes_no_router_before_it_is_one() {
+    let _company = beside_others();
+    let own = std::env::current_exe().unwrap();
+    let mut child = std::process::Command::new(own);
+    child.args(["--exact", "calls::a_router_made_too_early", "--nocapture"]);
+    let output = child.env("MITOGEN_TEST_AGENT", "mitogen-agent-0").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
