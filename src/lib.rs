@@ -169,6 +169,7 @@
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
 //! | [`Image`] | an executable to start contexts from |
+//! | [`raise_descriptor_limit`] | for hundreds of contexts at a time |
 //! | [`Error`], [`Result`], [`error`] | what went wrong, and where |
 //! | [`value!`], [`Encode`], [`Decode`], [`Secret`] | what travels |
 //! | [`function`] | which functions can be called, and the traits that say so |
@@ -232,7 +233,7 @@ pub use io::broker::Broker;
 pub use io::latch::Latch;
 pub use io::side::Side;
 pub use module::image::Image;
-pub use program::Program;
+pub use program::{Program, raise_descriptor_limit};
 pub use trace::{Level, Printable, Record, log_to};
 pub use wire::codec::{Decode, Encode};
 pub use wire::message::Message;

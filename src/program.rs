@@ -13,7 +13,8 @@ use crate::connect::stage;
 use crate::error::{Error, Result};
 use crate::module::image::{Image, Images, Own};
 use crate::stock;
-use crate::sys::{environment, signal};
+use crate::sys::errno::Errno;
+use crate::sys::{environment, limit, signal};
 
 /// The functions that can be called in any context of a tree, and the images that contexts are
 /// started from. The stock functions are among them.
@@ -122,6 +123,20 @@ impl Program {
         self.own = Own::Test(args.collect());
         self
     }
+}
+
+/// Raises this process's soft limit on open descriptors to the hard one, for hundreds of contexts at
+/// a time. The command does so at its start; the library does it only here. What is started
+/// afterwards, contexts too, gets the limit that was.
+///
+/// # Errors
+/// [`ErrorKind::System`](crate::error::ErrorKind) if the system refuses.
+///
+/// # Resources
+/// A child takes about four descriptors here.
+pub fn raise_descriptor_limit() -> Result<()> {
+    let failed = |Errno(errno)| Error::system("raising the limit on descriptors", errno);
+    limit::raise_nofile().map_err(failed)
 }
 
 /// The router of `run`, whatever way it is left.

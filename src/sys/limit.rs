@@ -3,7 +3,12 @@
 // The numbers' types differ between systems.
 #![allow(clippy::unnecessary_cast)]
 
+use std::sync::OnceLock;
+
 use super::errno::{Result, check};
+
+/// What our limit was before we raised it.
+static BEFORE: OnceLock<Nofile> = OnceLock::new();
 
 /// How many descriptors a process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +27,21 @@ pub fn nofile() -> Result<Nofile> {
     Ok(Nofile { soft: limit.rlim_cur as u64, hard: limit.rlim_max as u64 })
 }
 
-/// Raises our limit as far as it goes. Returns what it was, for `Spawn::nofile`: programs that use
-/// `select` break when they inherit a large one.
-pub fn raise_nofile() -> Result<Nofile> {
-    let before = nofile()?;
-    if before.soft < before.hard {
-        set(Nofile { soft: before.hard, hard: before.hard })?;
+/// Raises our limit as far as it goes.
+pub fn raise_nofile() -> Result<()> {
+    let now = nofile()?;
+    if now.soft < now.hard {
+        set(Nofile { soft: now.hard, hard: now.hard })?;
+        // A second time there is nothing to raise, unless somebody has lowered it meanwhile.
+        let _ = BEFORE.set(now);
     }
-    Ok(before)
+    Ok(())
+}
+
+/// What our limit was before we raised it, for what we start: programs that use `select` break when
+/// they inherit a large one. `None` if it is as it was.
+pub fn before_raise() -> Option<Nofile> {
+    BEFORE.get().copied()
 }
 
 /// Sets our limit. Safe between fork and exec.

@@ -8,7 +8,7 @@ use std::ptr;
 use libc::c_char;
 
 use super::errno::Errno;
-use super::limit::Nofile;
+use super::limit::{self, Nofile};
 use super::postfork::{self, Image, Plan};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
@@ -18,8 +18,6 @@ pub use super::postfork::Step;
 /// What to execute.
 #[derive(Clone, Copy, Debug)]
 pub enum Program<'a> {
-    /// The file at this path; a relative one starts at the child's working directory.
-    Path(&'a CStr),
     /// The first file of this name in our PATH; a name with a slash is a path.
     Search(&'a CStr),
     /// This open file: an executable, not a script.
@@ -31,8 +29,6 @@ pub enum Program<'a> {
 pub enum Env<'a> {
     /// Ours.
     Inherit,
-    /// These `NAME=value`, and no others.
-    Exactly(&'a [CString]),
     /// Ours, with these `NAME=value` instead of ours of those names.
     Extra(&'a [CString]),
 }
@@ -64,7 +60,7 @@ pub struct Spawn<'a> {
     /// Whether the kernel kills it when the *thread* that starts it ends (Linux; a program that
     /// changes its user, as sudo does, undoes this).
     pub die_with_parent: bool,
-    /// Its limit on descriptors; ours by default.
+    /// Its limit on descriptors, if not ours; by default what ours was before we raised it.
     pub nofile: Option<Nofile>,
 }
 
@@ -93,7 +89,7 @@ impl<'a> Spawn<'a> {
             session: false,
             group: false,
             die_with_parent: false,
-            nofile: None,
+            nofile: limit::before_raise(),
         }
     }
 }
@@ -103,11 +99,10 @@ impl<'a> Spawn<'a> {
 pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, SpawnError> {
     let found = match spawn.program {
         Program::Search(name) => candidates(name),
-        Program::Path(_) | Program::Fd(_) => Vec::new(),
+        Program::Fd(_) => Vec::new(),
     };
     let plan = Plan {
         image: match spawn.program {
-            Program::Path(path) => Image::Paths(vec![path.as_ptr()]),
             Program::Search(_) => Image::Paths(pointers(&found).collect()),
             Program::Fd(fd) => Image::Fd(fd.as_raw_fd()),
         },
@@ -158,19 +153,16 @@ fn candidates(name: &CStr) -> Vec<CString> {
 
 /// The child's environment as `exec` wants it.
 fn environment(env: Env<'_>) -> Vec<*const c_char> {
-    let (inherit, extra) = match env {
-        Env::Inherit => (true, &[][..]),
-        Env::Exactly(these) => (false, these),
-        Env::Extra(these) => (true, these),
+    let extra = match env {
+        Env::Inherit => &[],
+        Env::Extra(these) => these,
     };
     let mut list: Vec<*const c_char> = pointers(extra).collect();
-    if inherit {
-        for ours in our_environment() {
-            // SAFETY: a terminated text of our environment.
-            let text = unsafe { CStr::from_ptr(ours) };
-            if !extra.iter().any(|other| name_of(other) == name_of(text)) {
-                list.push(ours);
-            }
+    for ours in our_environment() {
+        // SAFETY: a terminated text of our environment.
+        let text = unsafe { CStr::from_ptr(ours) };
+        if !extra.iter().any(|other| name_of(other) == name_of(text)) {
+            list.push(ours);
         }
     }
     list.push(ptr::null());

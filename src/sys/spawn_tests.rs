@@ -75,17 +75,17 @@ fn a_failure_names_its_step_and_leaves_no_child() {
     let file = fd::open_read(&path).unwrap();
     let argv = strings(&["x"]);
     let plan = |program| Spawn::new(program, &argv, [fd::stdin(), fd::stdout(), fd::stderr()]);
-    fails(plan(Program::Path(c"/no/such")), Step::Exec, Errno::NOENT);
+    fails(plan(Program::Search(c"/no/such")), Step::Exec, Errno::NOENT);
     fails(plan(Program::Search(c"no-such-program")), Step::Exec, Errno::NOENT);
     fails(plan(Program::Search(c"")), Step::Exec, Errno::NOENT);
-    fails(plan(Program::Path(&path)), Step::Exec, Errno::ACCES);
+    fails(plan(Program::Search(&path)), Step::Exec, Errno::ACCES);
     fails(plan(Program::Fd(file.as_fd())), Step::Exec, Errno::ACCES);
     let good = plan(Program::Search(c"true"));
     fails(Spawn { cwd: Some(c"/no/such"), ..good }, Step::Directory, Errno::NOENT);
     fails(Spawn { terminal: Some(file.as_fd()), ..good }, Step::Terminal, Errno(libc::ENOTTY));
     // SAFETY: no such descriptor is open, which is what is tested.
     let closed = unsafe { BorrowedFd::borrow_raw(1_000_000) };
-    fails(Spawn { stdout: closed, ..good }, Step::Stdio, Errno::BADF);
+    fails(Spawn { stdout: closed, ..good }, Step::Stdio, Errno(libc::EBADF));
 }
 
 #[test]
@@ -150,19 +150,30 @@ fn signals_have_their_defaults_and_none_is_blocked() {
 
 #[test]
 fn environment_directory_and_limits_are_as_asked_for() {
-    let say = "echo ${HOME-none} ${EXTRA-none} $(pwd) $(ulimit -n)";
+    let say = "echo ${EXTRA-none} $(pwd) $(ulimit -n)";
     let extra = strings(&["EXTRA=1", "HOME=/h"]);
     let (text, _) = sh(say, |plan| {
-        plan.env = Env::Exactly(&[]);
         plan.cwd = Some(c"/usr");
         plan.nofile = Some(limit::Nofile { soft: 77, hard: 99 });
     });
-    assert_eq!(text, "none none /usr 77\n");
+    assert_eq!(text, "none /usr 77\n");
     let argv = strings(&["sh", "-c", "echo $EXTRA $HOME ${PATH:+path}"]);
     let base = Spawn::new(Program::Search(c"sh"), &argv, [fd::stdin(); 3]);
     assert_eq!(run(Spawn { env: Env::Extra(&extra), ..base }, |_| ()).0, "1 /h path\n");
-    let before = limit::raise_nofile().unwrap();
-    assert_eq!(limit::nofile().unwrap().soft, before.hard);
+}
+
+#[test]
+fn a_raised_limit_on_descriptors_is_ours_alone() {
+    if testing::is_again() {
+        let login = limit::Nofile { soft: 77, hard: 99 };
+        limit::set(login).unwrap();
+        limit::raise_nofile().unwrap();
+        limit::raise_nofile().unwrap();
+        assert_eq!(limit::nofile().unwrap(), limit::Nofile { soft: 99, ..login });
+        assert_eq!(sh("ulimit -S -n; ulimit -H -n", |_| ()).0, "77\n99\n");
+        signal::exit_now(42);
+    }
+    testing::ends_well(concat!(module_path!(), "::a_raised_limit_on_descriptors_is_ours_alone"));
 }
 
 #[test]
@@ -246,7 +257,7 @@ fn a_parent_without_standard_descriptors_can_start_a_child() {
 #[test]
 fn a_child_whose_parent_has_gone_already_learns_it() {
     if testing::is_again() {
-        assert_eq!(signal::die_with_parent(host::parent_pid()), Ok(()));
+        assert_eq!(signal::die_with_parent(std::os::unix::process::parent_id() as i32), Ok(()));
         assert_eq!(signal::die_with_parent(host::pid()), Err(Errno::SRCH));
         signal::exit_now(42);
     }

@@ -36,6 +36,8 @@ pub enum Asked {
 
 /// Does what the arguments of this process ask for.
 pub fn dispatch(router: &Router) -> Result<ExitCode> {
+    // With the limit that there was, fewer hosts go at a time.
+    let _ = mitogen::raise_descriptor_limit();
     let asked = log_as_asked().and_then(|()| parse(std::env::args_os().skip(1).collect()));
     match asked {
         Ok(Asked::Text(text)) => Ok(text::show(text)),
