@@ -20,18 +20,12 @@ impl Errno {
     pub const INTR: Errno = Errno(libc::EINTR);
     /// The device failed, or a terminal's other end is closed.
     pub const IO: Errno = Errno(libc::EIO);
-    /// No such device, or nobody reads a named pipe.
-    pub const NXIO: Errno = Errno(libc::ENXIO);
     /// The kernel cannot execute this file's format.
     pub const NOEXEC: Errno = Errno(libc::ENOEXEC);
-    /// No such descriptor.
-    pub const BADF: Errno = Errno(libc::EBADF);
     /// No such child.
     pub const CHILD: Errno = Errno(libc::ECHILD);
     /// It would block, or a resource is short.
     pub const AGAIN: Errno = Errno(libc::EAGAIN);
-    /// Out of memory.
-    pub const NOMEM: Errno = Errno(libc::ENOMEM);
     /// Access denied.
     pub const ACCES: Errno = Errno(libc::EACCES);
     /// It exists already.
@@ -40,22 +34,14 @@ impl Errno {
     pub const NOTDIR: Errno = Errno(libc::ENOTDIR);
     /// An argument makes no sense to the kernel.
     pub const INVAL: Errno = Errno(libc::EINVAL);
-    /// This process has no descriptors left.
-    pub const MFILE: Errno = Errno(libc::EMFILE);
-    /// The file is open for writing somewhere, so it cannot be executed.
-    pub const TXTBSY: Errno = Errno(libc::ETXTBSY);
     /// Larger than the caller allows.
     pub const FBIG: Errno = Errno(libc::EFBIG);
-    /// No space is left.
-    pub const NOSPC: Errno = Errno(libc::ENOSPC);
     /// Nobody reads the other end.
     pub const PIPE: Errno = Errno(libc::EPIPE);
     /// The kernel has no such call.
     pub const NOSYS: Errno = Errno(libc::ENOSYS);
     /// The peer threw the connection away.
     pub const CONNRESET: Errno = Errno(libc::ECONNRESET);
-    /// It took too long.
-    pub const TIMEDOUT: Errno = Errno(libc::ETIMEDOUT);
 
     /// The error number of this thread's last failed call.
     pub fn last() -> Errno {

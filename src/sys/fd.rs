@@ -2,7 +2,7 @@
 //! be shared: every holder of an inherited description would see it.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_short};
 
@@ -159,15 +159,6 @@ pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
     if at < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// The size of a file in bytes.
-pub fn size_of_file(fd: BorrowedFd<'_>) -> Result<u64> {
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `stat` has room for the answer.
-    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: fstat succeeded, so it wrote all of it.
-    Ok(unsafe { stat.assume_init() }.st_size as u64)
-}
-
 /// A duplicate numbered `min` or above, closed by `exec`.
 pub fn dup_above(fd: BorrowedFd<'_>, min: i32) -> Result<OwnedFd> {
     // SAFETY: takes no pointers.
@@ -187,6 +178,7 @@ pub fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
 }
 
 /// Whether `exec` closes it.
+#[cfg(test)]
 pub fn is_cloexec(fd: BorrowedFd<'_>) -> Result<bool> {
     // SAFETY: takes no pointers.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) })?;
@@ -201,6 +193,7 @@ pub fn set_cloexec(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
 }
 
 /// Whether its description is in non-blocking mode.
+#[cfg(test)]
 pub fn is_nonblocking(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(status_flags(fd)? & libc::O_NONBLOCK != 0)
 }
@@ -242,18 +235,6 @@ pub fn stdout() -> BorrowedFd<'static> {
 pub fn stderr() -> BorrowedFd<'static> {
     // SAFETY: as for stdin.
     unsafe { BorrowedFd::borrow_raw(2) }
-}
-
-/// Takes over an inherited descriptor, if it is open, and has `exec` close it. Only for a number
-/// above 2 that our starter told us, once, at the start of the process.
-pub fn adopt(number: i32) -> Option<OwnedFd> {
-    if number < 3 || !is_open(number) {
-        return None;
-    }
-    // SAFETY: it is open, and by this function's contract nobody else in this process knows it.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    set_cloexec(fd.as_fd(), true).ok()?;
-    Some(fd)
 }
 
 /// Opens /dev/null in the place of each standard descriptor that is missing, so that no other file
@@ -326,6 +307,8 @@ fn close_between(low: i32, high: i32) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::super::pipe::{pipe, socketpair};
     use super::super::testing;
     use super::*;
@@ -369,12 +352,8 @@ mod tests {
         assert!(99 < above.as_raw_fd());
         assert!(is_cloexec(above.as_fd()).unwrap());
         assert!(is_open(above.as_raw_fd()));
-        let number = above.as_raw_fd();
         set_cloexec(above.as_fd(), false).unwrap();
         assert!(!is_cloexec(above.as_fd()).unwrap());
-        assert!(adopt(1).is_none());
-        std::mem::forget(above);
-        assert!(is_cloexec(adopt(number).unwrap().as_fd()).unwrap());
     }
 
     #[test]
@@ -399,7 +378,7 @@ mod tests {
     #[test]
     fn a_file_is_read_whole_or_refused() {
         let exe = open_self_exe().unwrap();
-        let bytes = size_of_file(exe.as_fd()).unwrap();
+        let bytes = std::fs::metadata("/proc/self/exe").unwrap().len();
         assert!(1000 < bytes);
         let mut head = [0; 4];
         assert_eq!(pread(exe.as_fd(), &mut head, 0), Ok(4));

@@ -48,12 +48,6 @@ pub fn pid() -> i32 {
     unsafe { libc::getpid() }
 }
 
-/// The number of the process that started us, or of the one that we were left to.
-pub fn parent_pid() -> i32 {
-    // SAFETY: takes nothing.
-    unsafe { libc::getppid() }
-}
-
 /// The user that we act as.
 pub fn uid() -> u32 {
     // SAFETY: takes nothing.

@@ -2,9 +2,8 @@
 //! sleep of a user's thread.
 
 use std::io;
-use std::mem;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,10 +33,6 @@ impl Interest {
     pub const NONE: Interest = Interest { read: false, write: false };
     /// Reading only.
     pub const READ: Interest = Interest { read: true, write: false };
-    /// Writing only.
-    pub const WRITE: Interest = Interest { read: false, write: true };
-    /// Both.
-    pub const BOTH: Interest = Interest { read: true, write: true };
 }
 
 /// A descriptor that is ready.
@@ -129,17 +124,6 @@ impl Poller {
         Notifier(Arc::clone(&self.inner))
     }
 
-    /// Readable when [`Poller::wait`] would return at once; for [`sleep`] only.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
-    }
-
-    /// Lets it be, for a forked child: dropping it there would break the parent's.
-    /// Notifiers must not be dropped there either.
-    pub fn forget(self) {
-        mem::forget(self);
-    }
-
     fn find(&self, key: usize) -> std::result::Result<usize, usize> {
         self.entries.binary_search_by_key(&key, |entry| entry.key)
     }
@@ -215,6 +199,8 @@ fn poll_once(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::super::fd;
     use super::super::pipe::{Wake, pipe, socketpair};
     use super::super::testing;
@@ -252,7 +238,7 @@ mod tests {
         let mut poller = Poller::new().unwrap();
         fd::set_nonblocking(write.as_fd(), true).unwrap();
         while fd::write(write.as_fd(), &[0; 4096]).is_ok() {}
-        poller.add(9, Arc::new(write), Interest::WRITE).unwrap();
+        poller.add(9, Arc::new(write), Interest { read: false, write: true }).unwrap();
         nothing(&mut poller);
         drop(read);
         assert_eq!(wait(&mut poller), [Event { key: 9, read: true, write: true }]);
@@ -262,7 +248,7 @@ mod tests {
     fn a_side_without_interest_is_silent_even_when_its_peer_closes() {
         let (a, b) = socketpair().unwrap();
         let mut poller = Poller::new().unwrap();
-        poller.add(2, Arc::new(a), Interest::BOTH).unwrap();
+        poller.add(2, Arc::new(a), Interest { read: true, write: true }).unwrap();
         assert_eq!(wait(&mut poller), [Event { key: 2, read: false, write: true }]);
         poller.change(2, Interest::NONE).unwrap();
         drop(b);
@@ -299,17 +285,6 @@ mod tests {
         poller.wait(&mut events, None).unwrap();
         assert_eq!(events, []);
         other.join().unwrap();
-    }
-
-    #[test]
-    fn the_pollers_descriptor_is_readable_when_a_wait_would_end() {
-        let mut poller = Poller::new().unwrap();
-        let (a, b) = socketpair().unwrap();
-        poller.add(2, Arc::new(a), Interest::READ).unwrap();
-        let now = Some(Instant::now());
-        assert_eq!(sleep(&[(poller.fd(), Interest::READ)], now), Ok(0));
-        fd::send_nowait(b.as_fd(), b"x").unwrap();
-        assert_eq!(sleep(&[(poller.fd(), Interest::READ)], now), Ok(1));
     }
 
     #[test]

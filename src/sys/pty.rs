@@ -77,16 +77,6 @@ pub fn make_raw(fd: BorrowedFd<'_>) {
     }
 }
 
-/// Whether this is a terminal that does not echo, as when a program reads a password.
-pub fn echo_is_off(fd: BorrowedFd<'_>) -> bool {
-    mode_of(fd).is_ok_and(|mode| mode.c_lflag & libc::ECHO == 0)
-}
-
-/// Whether this is a terminal.
-pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
-    mode_of(fd).is_ok()
-}
-
 fn mode_of(fd: BorrowedFd<'_>) -> Result<libc::termios> {
     let mut mode = MaybeUninit::uninit();
     // SAFETY: `mode` has room for the answer.
@@ -100,6 +90,15 @@ mod tests {
     use super::super::poll::{Interest, sleep};
     use super::super::testing;
     use super::*;
+
+    /// Whether this is a terminal that does not echo, as when a program reads a password.
+    fn echo_is_off(fd: BorrowedFd<'_>) -> bool {
+        mode_of(fd).is_ok_and(|mode| mode.c_lflag & libc::ECHO == 0)
+    }
+
+    fn is_terminal(fd: BorrowedFd<'_>) -> bool {
+        mode_of(fd).is_ok()
+    }
 
     #[test]
     fn a_raw_terminal_passes_bytes_unchanged_and_does_not_echo() {

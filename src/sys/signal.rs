@@ -11,12 +11,8 @@ use super::errno::{Errno, Result, check};
 pub const TERM: i32 = libc::SIGTERM;
 /// Ends a process.
 pub const KILL: i32 = libc::SIGKILL;
-/// Ctrl-C.
-pub const INT: i32 = libc::SIGINT;
 /// The terminal is gone.
 pub const HUP: i32 = libc::SIGHUP;
-/// Ctrl-backslash.
-pub const QUIT: i32 = libc::SIGQUIT;
 
 /// Writing to what nobody reads becomes an error instead of our death.
 pub fn ignore_pipe() {

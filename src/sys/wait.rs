@@ -29,11 +29,6 @@ impl Process {
         Process { pid, pidfd, end: End::NotSeen }
     }
 
-    /// Its number.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
     /// Readable once it has ended; `None` where the kernel has no such thing.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
