@@ -52,7 +52,7 @@ pub struct Assembler {
     begun: u64,
 }
 
-/// Which message a fragment belongs to: its sender finishes one before it begins the next.
+/// Which message a fragment belongs to: its sender finishes or gives up one before the next.
 type Key = (ContextId, Handle, Option<Handle>);
 
 /// One half-arrived message: `arrived < total`, and `data.len() == arrived` unless refused.
@@ -71,13 +71,14 @@ impl Assembler {
         Assembler::default()
     }
 
-    /// Takes a frame that is for us. A message of more than `bytes_max` bytes is refused.
+    /// Takes a frame that is for us. A message of more than `bytes_max` bytes is refused, and one
+    /// with which those that are open would have more than `ASSEMBLED_MESSAGES_MAX` times as many.
     ///
     /// # Errors
     ///
     /// Malformed is a later fragment without its first, one that differs from it in kind,
-    /// destination or authority, one beyond the announced length or short before it; a first
-    /// fragment where a message is open; more than `ASSEMBLIES_MAX` open messages.
+    /// destination or authority, one beyond the announced length or short before it; more than
+    /// `ASSEMBLIES_MAX` open messages.
     pub fn push(
         &mut self,
         header: &Header,
@@ -99,14 +100,9 @@ impl Assembler {
         self.open.retain(|assembly| !is_lost(assembly.header.src));
     }
 
-    /// Forgets the message that its sender gave up; tells whether there was one.
-    pub fn abandon(&mut self, src: ContextId, handle: Handle, reply_to: Option<Handle>) -> bool {
-        let found = self.find(&(src, handle, reply_to));
-        found.map(|at| self.open.remove(at)).is_ok()
-    }
-
     /// Messages that are half arrived.
-    pub fn open_len(&self) -> usize {
+    #[cfg(test)]
+    fn open_len(&self) -> usize {
         self.open.len()
     }
 
@@ -136,9 +132,9 @@ impl Assembler {
         Ok(if refused { Step::TooLarge { total } } else { Step::Partial })
     }
 
-    /// Where a message that begins now goes. One that was left unfinished gives way to the next under
-    /// its key, since a sender begins none inside another; the oldest refused one when there are too
-    /// many.
+    /// Where a message that begins now goes. One that was left unfinished gives way to the next
+    /// under its key, since a sender begins none inside another; the oldest refused one when there
+    /// are too many.
     fn room_for(&mut self, header: &Header) -> Result<usize, Malformed> {
         let found = self.find(&key(header));
         match found {
@@ -375,8 +371,6 @@ mod tests {
         begin(&mut assembler, Header { src: ContextId(6), ..first(20_000) }).unwrap();
         assembler.drop_from(|src| src == ContextId(5));
         assert_eq!(assembler.open_len(), 1);
-        assert!(assembler.abandon(ContextId(6), HEADER.handle, None));
-        assert!(!assembler.abandon(ContextId(6), HEADER.handle, None));
         assert_eq!(begin(&mut assembler, first(20_000)), Ok(Step::Partial));
     }
 

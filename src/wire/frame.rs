@@ -38,11 +38,6 @@ impl FrameBuf {
         Ok(FrameBuf { bytes: writer.finish()? })
     }
 
-    /// Appends to the payload.
-    pub fn put(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
     /// The payload so far.
     pub fn payload(&self) -> &[u8] {
         &self.bytes[HEADER_BYTES_MAX..]
@@ -82,20 +77,9 @@ impl Frame {
         Frame { bytes, start: 0 }
     }
 
-    /// A copy of a frame that was received, to be forwarded as it is.
-    pub fn forwarded(whole: &[u8]) -> Frame {
-        Frame { bytes: whole.to_vec(), start: 0 }
-    }
-
     /// Header and payload.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
-    }
-
-    /// Bytes of header and payload.
-    #[allow(clippy::len_without_is_empty, reason = "no frame is empty")]
-    pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
     }
 }
 
@@ -120,18 +104,16 @@ mod tests {
     fn a_sealed_frame_is_header_and_payload() {
         let frame = FrameBuf::encode(None, |w| w.put(b"abc")).unwrap().seal(&HEADER);
         assert_eq!(frame.as_bytes(), [&[0xa0, 4, 5, 0, 1, 0x80, 2, 3][..], b"abc"].concat());
-        assert_eq!(frame.len(), 11);
         assert_eq!(Frame::new(&HEADER, b"abc").as_bytes(), frame.as_bytes());
-        assert_eq!(Frame::forwarded(frame.as_bytes()).as_bytes(), frame.as_bytes());
     }
 
     #[test]
     fn sealing_does_not_move_the_payload() {
-        let mut buf = FrameBuf::new();
-        buf.put(&[7; 1000]);
+        let buf = FrameBuf::encode(None, |w| w.put(&[7; 1000])).unwrap();
         let before = buf.payload().as_ptr();
         let frame = buf.seal(&HEADER);
-        assert_eq!(frame.as_bytes()[frame.len() - 1000..].as_ptr(), before);
+        let frame = frame.as_bytes();
+        assert_eq!(frame[frame.len() - 1000..].as_ptr(), before);
     }
 
     #[test]
@@ -142,10 +124,8 @@ mod tests {
 
     #[test]
     fn a_payload_of_one_fragment_fits() {
-        let mut buf = FrameBuf::new();
-        buf.put(&[0; FRAGMENT_BYTES]);
-        assert!(buf.fits());
-        buf.put(&[0]);
-        assert!(!buf.fits());
+        let fits = |bytes: &[u8]| FrameBuf::encode(None, |w| w.put(bytes)).unwrap().fits();
+        assert!(fits(&[0; FRAGMENT_BYTES]));
+        assert!(!fits(&[0; FRAGMENT_BYTES + 1]));
     }
 }

@@ -46,7 +46,8 @@ impl Framer {
     }
 
     /// Whether the stream is inside a frame: an end here cuts one.
-    pub fn is_inside_frame(&self) -> bool {
+    #[cfg(test)]
+    fn is_inside_frame(&self) -> bool {
         !self.lent && !self.tail.is_empty()
     }
 
