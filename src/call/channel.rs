@@ -14,8 +14,9 @@ use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
-use crate::route::node::{Node, Outgoing, room_of};
+use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
+use crate::route::send::room_of;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
@@ -455,5 +456,42 @@ impl<T: Decode> Decode for Sender<T> {
     fn shape(s: &mut Shape) {
         s.word("sender");
         T::shape(s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::header::Lane;
+
+    #[test]
+    fn who_sends_beyond_its_window_is_heard_no_more() {
+        let router = crate::Program::new().router().unwrap();
+        let numbers = router.receiver::<Vec<u8>>();
+        let (src, handle) = (ContextId(9), *numbers.core.handle.get().unwrap());
+        numbers.core.holders().add(src);
+        let core = numbers.core.clone();
+        let message = Message {
+            kind: Kind::Data,
+            lane: Lane::Quick,
+            dst: ContextId::MASTER,
+            src,
+            auth: src,
+            handle,
+            reply_to: None,
+            data: [&[0xe8, 7][..], &[0; 1000]].concat(),
+        };
+        let room = room_of(&message.data);
+        let flood = move |turn: &mut Turn| {
+            for _ in 0..1000 {
+                core.message(turn, message.clone());
+            }
+        };
+        router.broker().defer_sync(flood).unwrap();
+        let items: Vec<_> = numbers.into_iter().collect();
+        assert_eq!(items.len(), ROOM_MAX / room + 1);
+        let error = items.last().unwrap().as_ref().unwrap_err();
+        let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+        assert_eq!((death.cause, death.context), (Cause::Protocol, Some(src)));
     }
 }

@@ -19,7 +19,7 @@ use crate::io::latch::Latch;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
-use crate::route::node::room_of;
+use crate::route::send::room_of;
 use crate::sys::pipe;
 use crate::wire::codec::{Decode, Encode, Reader};
 use crate::wire::frame::{Frame, FrameBuf};
@@ -396,6 +396,24 @@ fn fragments_out_of_place_are_dropped_and_a_flood_of_them_cuts_off() {
         tree.say(&Header { handle: Handle(1 << 30 | i), ..next }, b"no first");
     }
     tree.is_cut_off();
+}
+
+#[test]
+fn who_stands_before_a_hostile_context_is_not_cut_off_for_it() {
+    let mut tree = tree();
+    let behind = ContextId(LEASE.first);
+    let next = Header {
+        part: Part::Next,
+        lane: Lane::Bulk,
+        src: behind,
+        auth: behind,
+        ..header(Kind::Data, Handle::FIRST_RANDOM)
+    };
+    for _ in 0..=2 * BAD_HANDLES_MAX {
+        tree.say(&next, b"no first");
+    }
+    tree.settle();
+    assert!(tree.bad_ended.is_empty());
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod policy;
 pub mod pending;
 pub mod credit;
 pub mod node;
+pub mod send;
 pub mod peer;
 pub mod control;
 
