@@ -1,0 +1,155 @@
+//! Sending: from a message of any size to frames in an outbox, at the pace of its destination.
+
+use std::sync::Arc;
+
+use crate::error::{Cause, Death, Error, ErrorKind, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::outbox::Pushed;
+use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES};
+use crate::route::credit::was_interrupted;
+use crate::route::node::{Node, Outgoing, Way};
+use crate::wire::frame::{Frame, FrameBuf};
+use crate::wire::header::{Header, Kind, Lane, Part};
+use crate::wire::message::Message;
+
+impl Node {
+    /// Sends a message of any size. On a user's thread this sleeps while there is no room on the
+    /// way; on the broker's thread it never does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if no route leads there or the destination ended,
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` before anything was sent.
+    pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        let (bytes, bytes_max) =
+            (payload.payload().len() as u64, self.identity().message_bytes_max);
+        if bytes_max < bytes {
+            return Err(Error::new(ErrorKind::TooLarge { bytes, bytes_max }));
+        }
+        if out.dst == self.id() {
+            return self.send_to_self(out, payload);
+        }
+        let target = (out.dst, out.handle);
+        if !payload.fits() {
+            return self.send_fragments(out, payload.payload());
+        }
+        if out.kind == Kind::Data && !self.broker().is_current() {
+            self.credit.charge(target, room_of(payload.payload()))?;
+        }
+        let lane = self.credit.lane(target);
+        let header = self.header(out, lane, Part::Whole);
+        self.transmit(&header, payload.seal(&header).as_bytes())
+    }
+
+    pub(super) fn header(&self, out: &Outgoing, lane: Lane, part: Part) -> Header {
+        let Outgoing { kind, dst, auth, handle, reply_to } = *out;
+        Header { kind, lane, part, dst, src: self.id(), auth, handle, reply_to }
+    }
+
+    /// Hands a message for this very context to the broker, as if it had arrived.
+    fn send_to_self(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        let Outgoing { kind, dst, auth, handle, reply_to } = *out;
+        let data = payload.payload().to_vec();
+        let message =
+            Message { kind, lane: Lane::Quick, dst, src: self.id(), auth, handle, reply_to, data };
+        let node = self.clone();
+        self.broker().defer(move |turn| node.deliver(turn, None, message))
+    }
+
+    fn send_fragments(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
+        let target = (out.dst, out.handle);
+        if self.broker().is_current() {
+            return self.send_each_fragment(out, payload, |_| Ok(()));
+        }
+        while let Err(error) = self.credit.begin(target) {
+            // Nobody could send an answer again.
+            if out.kind != Kind::Reply || !was_interrupted(&error) {
+                return Err(error);
+            }
+        }
+        let sent =
+            self.send_each_fragment(out, payload, |bytes| self.charge_through(target, bytes));
+        self.credit.end(target);
+        sent
+    }
+
+    /// Takes room for a fragment. Inside a message a signal must not end the wait.
+    fn charge_through(&self, target: (ContextId, Handle), bytes: usize) -> Result<()> {
+        loop {
+            match self.credit.charge(target, bytes) {
+                Err(e) if was_interrupted(&e) => continue,
+                charged => return charged,
+            }
+        }
+    }
+
+    fn send_each_fragment(
+        &self,
+        out: &Outgoing,
+        payload: &[u8],
+        charge: impl Fn(usize) -> Result<()>,
+    ) -> Result<()> {
+        let mut part = Part::First(payload.len() as u64);
+        for chunk in payload.chunks(FRAGMENT_BYTES) {
+            match (part, out.kind) {
+                (Part::Next, _) => charge(chunk.len())?,
+                (_, Kind::Data) => charge(room_of(payload))?,
+                _ => (),
+            }
+            let header = self.header(out, Lane::Bulk, part);
+            self.transmit(&header, Frame::new(&header, chunk).as_bytes())?;
+            part = Part::Next;
+        }
+        Ok(())
+    }
+
+    /// Puts a frame of ours on the way to `dst`, after a wait for room if this thread may wait.
+    fn transmit(&self, header: &Header, frame: &[u8]) -> Result<()> {
+        let dst = header.dst;
+        let way = self.table().way_to(dst, None);
+        let way = way.ok_or_else(|| Error::from(Death::of(Cause::NoRoute).at(dst)))?;
+        if !self.broker().is_current() {
+            while let Err(e) = way.outbox.wait_for_room(None) {
+                if !was_interrupted(&e) {
+                    return Err(e);
+                }
+            }
+        }
+        self.push(&way, header, frame).map_err(|cause| Death::of(cause).at(dst).into())
+    }
+
+    /// Writes a frame or queues it.
+    ///
+    /// # Errors
+    /// Why it goes nowhere. Where that could not be told to who sent it, the link is closed: a lost
+    /// answer, fragment or route would leave somebody waiting.
+    pub fn push(&self, way: &Way, header: &Header, frame: &[u8]) -> Result<(), Cause> {
+        match way.outbox.push(frame, header.lane) {
+            Pushed::Taken => Ok(()),
+            Pushed::Closed => Err(Cause::Disconnected),
+            Pushed::Full => {
+                let asks = header.kind == Kind::Data || header.reply_to.is_some();
+                if let (false, Some(key)) = (asks && header.part != Part::Next, way.key.get()) {
+                    let key = *key;
+                    // An ended broker has closed it.
+                    let _ = self.broker().defer(move |turn| {
+                        turn.close(key, &Death::of(Cause::DoesNotRead));
+                    });
+                }
+                Err(Cause::DoesNotRead)
+            }
+            Pushed::Arm => {
+                // A stream that is not attached yet writes what is queued when it is.
+                if let Some(key) = way.key.get() {
+                    self.broker().arm(*key);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a message counts for at its receiver, until it is taken: its fragments behind the first are
+/// granted as they arrive.
+pub fn room_of(payload: &[u8]) -> usize {
+    payload.len().min(FRAGMENT_BYTES) + MESSAGE_COST_BYTES
+}
