@@ -96,7 +96,6 @@ struct State<T> {
     queue: VecDeque<T>,
     sleepers: Sleepers,
     closed: bool,
-    notify: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// The threads that sleep on one latch, in the order they came. The n-th of those that were
@@ -163,7 +162,7 @@ impl<T> Latch<T> {
     /// An empty latch.
     pub fn new() -> Latch<T> {
         let (queue, sleepers) = (VecDeque::new(), Sleepers::default());
-        Latch { state: Mutex::new(State { queue, sleepers, closed: false, notify: None }) }
+        Latch { state: Mutex::new(State { queue, sleepers, closed: false }) }
     }
 
     /// Appends an item, and wakes the thread that has slept longest.
@@ -177,13 +176,9 @@ impl<T> Latch<T> {
         }
         state.queue.push_back(item);
         let wake = state.sleepers.promise();
-        let notify = state.notify.clone();
         drop(state);
         if let Some(wake) = wake {
             wake.wake();
-        }
-        if let Some(notify) = notify {
-            notify();
         }
         Ok(())
     }
@@ -254,18 +249,8 @@ impl<T> Latch<T> {
         state.closed = true;
         let dropped = std::mem::take(&mut state.queue);
         state.sleepers.wake_all();
-        let notify = state.notify.clone();
         drop(state);
         drop(dropped);
-        if let Some(notify) = notify {
-            notify();
-        }
-    }
-
-    /// Calls `notify` after every put and close, on the thread that does it. An item may have come
-    /// before: look once after setting it.
-    pub(crate) fn set_notify(&self, notify: Option<Arc<dyn Fn() + Send + Sync>>) {
-        self.lock().notify = notify;
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -419,17 +404,5 @@ mod tests {
             let error = result.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
         }
-    }
-
-    #[test]
-    fn every_put_and_close_is_told() {
-        let latch = Latch::new();
-        let told = Arc::new(Latch::new());
-        let tell = told.clone();
-        latch.set_notify(Some(Arc::new(move || tell.put(()).unwrap())));
-        latch.put(1).unwrap();
-        latch.close();
-        assert_eq!((told.try_get().unwrap(), told.try_get().unwrap()), (Some(()), Some(())));
-        assert_eq!(told.try_get().unwrap(), None);
     }
 }

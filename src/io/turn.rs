@@ -79,11 +79,6 @@ impl Turn {
         }
     }
 
-    /// The broker whose loop this is.
-    pub fn broker(&self) -> &Broker {
-        &self.broker
-    }
-
     /// Adds a stream: what arrives on `receive` goes to `protocol`.
     ///
     /// # Errors
