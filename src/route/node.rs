@@ -13,7 +13,7 @@ use crate::route::credit::Credit;
 use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
-use crate::route::table::{LinkId, Lost, Table, Tell};
+use crate::route::table::{Lost, Table, Tell};
 use crate::sys::random;
 use crate::trace::{self, Level};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
@@ -218,10 +218,9 @@ impl Node {
         self.credit.forget((dst, handle));
     }
 
-    /// Delivers a whole message that came by `link`, or from here.
-    pub fn deliver(&self, turn: &mut Turn, link: Option<LinkId>, message: Message) {
-        let child = link.and_then(|link| self.table().child_of(link));
-        let arrival = Arrival { me: self.id(), parents: &self.identity.parents, child };
+    /// Delivers a whole message that came by a link, or from here.
+    pub fn deliver(&self, turn: &mut Turn, message: Message) {
+        let arrival = Arrival { me: self.id(), parents: &self.identity.parents };
         let receiver = self.handles().receiver(&message, &arrival);
         match receiver {
             Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, death_in(&message)),

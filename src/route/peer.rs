@@ -173,7 +173,7 @@ impl Peer {
             }
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),
             _ => {
-                self.node.deliver(turn, Some(self.link), message);
+                self.node.deliver(turn, message);
                 Ok(())
             }
         }

@@ -27,6 +27,9 @@ pub trait Deliver: Send + Sync {
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }
 
+/// Those who listen at some handles.
+pub type Listeners = Vec<Arc<dyn Deliver>>;
+
 /// Who listens at a handle.
 pub struct Entry {
     /// The kind that it takes. Answers and data may also be dead.
@@ -121,7 +124,7 @@ impl Handles {
     }
 
     /// Takes those whose wait ends with `id`, and names those that data arrives at.
-    pub fn lost(&mut self, id: ContextId) -> (Vec<Arc<dyn Deliver>>, Vec<Arc<dyn Deliver>>) {
+    pub fn lost(&mut self, id: ContextId) -> (Listeners, Listeners) {
         let (mut ended, mut told) = (Vec::new(), Vec::new());
         self.entries.retain(|(_, entry)| {
             if entry.from == Some(id) {
@@ -137,7 +140,7 @@ impl Handles {
     }
 
     /// Takes everything; nothing is added any more.
-    pub fn close(&mut self) -> Vec<Arc<dyn Deliver>> {
+    pub fn close(&mut self) -> Listeners {
         self.closed = true;
         std::mem::take(&mut self.entries).into_iter().map(|(_, entry)| entry.to).collect()
     }
@@ -162,7 +165,7 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::policy::{anyone, has_parent_authority, is_immediate_child, is_neighbour};
+    use crate::route::policy::{anyone, has_parent_authority};
     use crate::wire::header::Lane;
 
     const ME: ContextId = ContextId(3);
@@ -186,12 +189,10 @@ mod tests {
         Message { kind, lane, dst, src, auth, handle, reply_to, data }
     }
 
-    fn by(child: Option<ContextId>) -> Arrival<'static> {
-        Arrival { me: ME, parents: &[PARENT, ContextId::MASTER], child }
-    }
+    const ARRIVAL: Arrival<'static> = Arrival { me: ME, parents: &[PARENT, ContextId::MASTER] };
 
     fn outcome(handles: &mut Handles, message: &Message) -> Result<(), Cause> {
-        handles.receiver(message, &by(None)).map(drop)
+        handles.receiver(message, &ARRIVAL).map(drop)
     }
 
     #[test]
@@ -249,31 +250,19 @@ mod tests {
         assert!(handles.is_closed() && handles.close().is_empty());
     }
 
-    /// Who may: the parent for itself; the child by its link for itself; the child for the parent;
-    /// who lives below for itself; a sibling for itself.
+    /// Who may: this context and its parent for themselves; the child for itself, and for the
+    /// parent; who lives below, for itself.
     #[track_caller]
     fn lets(policy: Policy, expected: [bool; 5]) {
-        let sibling = ContextId(77);
-        let cases = [
-            (PARENT, PARENT, None),
-            (CHILD, CHILD, Some(CHILD)),
-            (CHILD, PARENT, Some(CHILD)),
-            (BELOW, BELOW, Some(CHILD)),
-            (sibling, sibling, None),
-        ];
-        let let_in = cases.map(|(src, auth, link)| {
-            policy(&message(Kind::Control, src, auth, Handle::CALL), &by(link))
-        });
+        let cases = [(ME, ME), (PARENT, PARENT), (CHILD, CHILD), (CHILD, PARENT), (BELOW, BELOW)];
+        let let_in = cases
+            .map(|(src, auth)| policy(&message(Kind::Call, src, auth, Handle::CALL), &ARRIVAL));
         assert_eq!(let_in, expected);
     }
 
     #[test]
     fn policies_let_in_whom_they_say() {
         lets(anyone, [true; 5]);
-        lets(has_parent_authority, [true, false, true, false, false]);
-        lets(is_immediate_child, [false, true, false, false, false]);
-        lets(is_neighbour, [true, true, false, false, false]);
-        let own = message(Kind::Call, ME, ME, Handle::CALL);
-        assert!(has_parent_authority(&own, &by(None)) && !is_neighbour(&own, &by(None)));
+        lets(has_parent_authority, [true, true, false, true, false]);
     }
 }

@@ -52,7 +52,7 @@ impl Node {
         let message =
             Message { kind, lane: Lane::Quick, dst, src: self.id(), auth, handle, reply_to, data };
         let node = self.clone();
-        self.broker().defer(move |turn| node.deliver(turn, None, message))
+        self.broker().defer(move |turn| node.deliver(turn, message))
     }
 
     fn send_fragments(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
