@@ -125,8 +125,8 @@ impl Program {
     }
 }
 
-/// Raises this process's soft limit on open descriptors to the hard one, for hundreds of contexts at
-/// a time. The command does so at its start; the library does it only here. What is started
+/// Raises this process's soft limit on open descriptors to the hard one, for hundreds of contexts
+/// at a time. The command does so at its start; the library does it only here. What is started
 /// afterwards, contexts too, gets the limit that was.
 ///
 /// # Errors
