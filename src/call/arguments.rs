@@ -160,7 +160,8 @@ mod tests {
             texts.concat()
         }
         assert_eq!(call(sum, [1, 2]), Ok(3));
-        assert_eq!(call(sum, &[1, 2]), Ok(3));
+        let array = &[1, 2];
+        assert_eq!(call(sum, array), Ok(3));
         assert_eq!(call(sum, &[1, 2][..]), Ok(3));
         assert_eq!(call(sum, vec![]), Ok(0));
         assert_eq!(call(join, ["a", "b"]).unwrap(), "ab");

@@ -352,7 +352,8 @@ mod tests {
         [a, b].concat()
     }
     fn two_lifetimes<'a, 'b>(_: &CallContext, a: &'a str, b: &'b str) -> String {
-        [a, b].concat()
+        let both: (&'a str, &'b str) = (a, b);
+        [both.0, both.1].concat()
     }
     fn konst<const N: u32>() -> u32 {
         N
@@ -402,13 +403,13 @@ mod tests {
         assert_eq!(call(S::associated, 1), Ok(2));
         assert_eq!(call(<S as Named>::name, ()).unwrap(), "S");
         assert_eq!(call(inner, ()), Ok(8));
-        let called = (|| {
+        let called = || {
             fn inside_a_closure() -> u32 {
                 9
             }
             call(inside_a_closure, ())
-        })();
-        assert_eq!(called, Ok(9));
+        };
+        assert_eq!(called(), Ok(9));
         let (type_name, _) = failed(call(std::fs::read_to_string::<PathBuf>, "/no/such/file"));
         assert_eq!(type_name, "std::io::error::Error");
     }

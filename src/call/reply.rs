@@ -120,7 +120,6 @@ fn failure(type_name: &str, error: &dyn Error) -> CallFailure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::call::registry::testing::{call, failed};
     use std::{fmt, io};
 

@@ -6,7 +6,7 @@ use crate::call::channel::Receiver;
 use crate::call::context::Context;
 use crate::call::holders::Holds;
 use crate::call::registry::Registry;
-use crate::error::{Cause, Death, Error, Result};
+use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::latch::Latch;
@@ -46,10 +46,19 @@ pub(crate) struct Inner {
 
 /// A context that is connected once, whoever asks.
 pub(crate) struct Prefix {
-    /// Its id, its name, the bytes pushed and the microseconds taken; or why there is none.
-    pub(crate) result: OnceLock<Result<(ContextId, Arc<str>, u64, u64)>>,
+    /// The context, or why there is none.
+    pub(crate) result: OnceLock<Result<Reached>>,
     /// Closed when there is a result.
     pub(crate) ready: Latch<()>,
+}
+
+/// A context that an address connected, and what that took.
+#[derive(Clone)]
+pub(crate) struct Reached {
+    pub(crate) id: ContextId,
+    pub(crate) name: Arc<str>,
+    pub(crate) pushed_bytes: u64,
+    pub(crate) elapsed_us: u64,
 }
 
 impl Router {
@@ -174,9 +183,4 @@ impl Drop for Inner {
             self.shutdown();
         }
     }
-}
-
-/// The failure of what is used after the end.
-pub(crate) fn shut_down() -> Error {
-    Error::closed(Cause::Shutdown)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::call::context::Context;
-use crate::call::router::{Prefix, Router};
+use crate::call::router::{Prefix, Reached, Router};
 use crate::connect::address::{Address, Hop};
 use crate::connect::child::{self, Connected};
 use crate::connect::handshake::Handshake;
@@ -210,8 +210,8 @@ impl Router {
     pub fn cost(&self, address: &Address) -> Option<Cost> {
         let key = key_of(address);
         let prefix = self.connected().iter().find(|(k, _)| *k == key)?.1.clone();
-        let (_, _, pushed_bytes, elapsed_us) = prefix.result.get()?.as_ref().ok()?;
-        Some(Cost { pushed_bytes: *pushed_bytes, elapsed_us: *elapsed_us })
+        let &Reached { pushed_bytes, elapsed_us, .. } = prefix.result.get()?.as_ref().ok()?;
+        Some(Cost { pushed_bytes, elapsed_us })
     }
 
     fn connect_prefix(
@@ -228,8 +228,9 @@ impl Router {
             if result.is_err() {
                 self.connected().retain(|(_, p)| !Arc::ptr_eq(p, &prefix));
             }
-            let result = result.map(|(context, cost)| {
-                (context.context_id(), context.name().into(), cost.pushed_bytes, cost.elapsed_us)
+            let result = result.map(|(context, Cost { pushed_bytes, elapsed_us })| {
+                let (id, name) = (context.context_id(), context.name().into());
+                Reached { id, name, pushed_bytes, elapsed_us }
             });
             // Nobody else sets it.
             let _ = prefix.result.set(result);
@@ -237,8 +238,8 @@ impl Router {
         }
         prefix.wait()?;
         let result = prefix.result.get().cloned();
-        let (id, name, ..) = result.unwrap_or_else(|| Err(Death::of(Cause::Cancelled).into()))?;
-        Ok(Context::new(self, id, &name, self.context_id()))
+        let reached = result.unwrap_or_else(|| Err(Death::of(Cause::Cancelled).into()))?;
+        Ok(Context::new(self, reached.id, &reached.name, self.context_id()))
     }
 
     /// The entry of an address, and whether the caller is the first and must connect it.
@@ -246,7 +247,7 @@ impl Router {
         let mut connected = self.connected();
         let below = self.node().family().1;
         connected.retain(|(_, prefix)| match prefix.result.get() {
-            Some(Ok((id, ..))) => below.binary_search(id).is_ok(),
+            Some(Ok(reached)) => below.binary_search(&reached.id).is_ok(),
             _ => true,
         });
         if let Some((_, prefix)) = connected.iter().find(|(k, _)| k == key) {

@@ -109,11 +109,6 @@ impl<M: Method> Connect<M> {
         self.common.directory = Some(path.into());
         self
     }
-
-    /// The recipe for this connection.
-    pub(crate) fn recipe(&self, base: &Base<'_>) -> Result<Recipe, ConnectFailure> {
-        recipe(&self.method, &self.common, base)
-    }
 }
 
 impl<M> Connect<M> {
