@@ -10,23 +10,21 @@ use crate::connect::recipe::Recipe;
 use crate::connect::stage::Target;
 use crate::connect::tail::Tail;
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Exit};
-use crate::ids::{ContextId, Handle};
+use crate::ids::ContextId;
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Turn};
 use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE};
 use crate::module::image::Images;
-use crate::route::control::put_identity;
-use crate::route::lease::Lease;
-use crate::route::node::{Identity, Node};
+use crate::route::control::configure;
+use crate::route::node::Node;
 use crate::route::peer::{End, Guardian, Peer};
 use crate::sys::poll::{self, Interest};
 use crate::sys::signal;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
-use crate::wire::frame::FrameBuf;
-use crate::wire::header::{Header, Kind, Lane, Part};
+use crate::wire::header::Lane;
 
 /// A context that was started, as its starter tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -400,27 +398,6 @@ impl State {
             let _ = self.process.kill(signal::KILL);
         }
     }
-}
-
-/// The first frame to a new agent.
-fn configure(node: &Node, id: ContextId, name: String, lease: Lease) -> crate::wire::frame::Frame {
-    let own = node.identity();
-    let mut parents = vec![own.id];
-    parents.extend(&own.parents);
-    let message_bytes_max = own.message_bytes_max;
-    let identity = Identity { id, parents, name, message_bytes_max };
-    let payload = FrameBuf::encode(None, |w| put_identity(&identity, lease, w));
-    let header = Header {
-        kind: Kind::Control,
-        lane: Lane::Quick,
-        part: Part::Whole,
-        dst: id,
-        src: own.id,
-        auth: own.id,
-        handle: Handle::CONFIGURE,
-        reply_to: None,
-    };
-    payload.unwrap_or_default().seal(&header)
 }
 
 /// The handshake's ear on one stream; of the terminal also afterwards.

@@ -12,7 +12,8 @@ use crate::route::peer::broken;
 use crate::route::pending::Deliver;
 use crate::route::table::LinkId;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
-use crate::wire::header::{Kind, Lane};
+use crate::wire::frame::{Frame, FrameBuf};
+use crate::wire::header::{Header, Kind, Lane, Part};
 use crate::wire::message::Message;
 
 /// Takes an id, once there is one, or why there is none.
@@ -195,8 +196,29 @@ fn decode<T>(
     Ok(value)
 }
 
+/// The first frame to a new agent: who it is.
+pub fn configure(node: &Node, id: ContextId, name: String, lease: Lease) -> Frame {
+    let own = node.identity();
+    let mut parents = vec![own.id];
+    parents.extend(&own.parents);
+    let message_bytes_max = own.message_bytes_max;
+    let identity = Identity { id, parents, name, message_bytes_max };
+    let payload = FrameBuf::encode(None, |w| put_identity(&identity, lease, w));
+    let header = Header {
+        kind: Kind::Control,
+        lane: Lane::Quick,
+        part: Part::Whole,
+        dst: id,
+        src: own.id,
+        auth: own.id,
+        handle: Handle::CONFIGURE,
+        reply_to: None,
+    };
+    payload.unwrap_or_default().seal(&header)
+}
+
 /// Appends what tells a child who it is.
-pub fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
+fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
     identity.id.encode(w);
     w.put_varint(identity.parents.len() as u64);
     identity.parents.iter().for_each(|id| id.encode(w));
@@ -222,8 +244,6 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::node::Identity;
-    use crate::wire::frame::FrameBuf;
 
     const LEASE: Lease = Lease { first: 100, count: 10 };
 

@@ -7,6 +7,7 @@ pub mod pending;
 pub mod credit;
 pub mod node;
 pub mod send;
+pub mod refusal;
 pub mod peer;
 pub mod control;
 

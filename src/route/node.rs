@@ -15,7 +15,6 @@ use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
 use crate::route::table::{Lost, Table, Tell};
 use crate::sys::random;
-use crate::trace::{self, Level};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Header, Kind, Lane, Part};
@@ -165,7 +164,7 @@ impl Node {
         self.tell_as(way, &self.header(out, lane, Part::Whole), payload);
     }
 
-    fn tell_as(&self, way: &Way, header: &Header, payload: Payload<'_>) {
+    pub(super) fn tell_as(&self, way: &Way, header: &Header, payload: Payload<'_>) {
         if let Ok(payload) = FrameBuf::encode(None, payload) {
             // Who does not read, or is gone, need not be told.
             let _ = self.push(way, header, payload.seal(header).as_bytes());
@@ -178,12 +177,6 @@ impl Node {
             let out = Outgoing { kind: Kind::Grant, dst, auth: self.id(), handle, reply_to: None };
             self.tell(&out, Lane::Quick, &|w| w.put_varint(bytes as u64));
         }
-    }
-
-    /// Tells a sender that there will be no room any more, and why.
-    pub fn end_room(&self, dst: ContextId, handle: Handle, death: &Death) {
-        let out = Outgoing { kind: Kind::Grant, dst, auth: self.id(), handle, reply_to: None };
-        self.tell(&out, Lane::Quick, &|w| put_end_of_room(death, w));
     }
 
     /// A grant has arrived: room, or the end of it.
@@ -226,54 +219,6 @@ impl Node {
             Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, death_in(&message)),
             Ok(to) => to.message(turn, message),
             Err(cause) => self.refuse(turn, &message, cause),
-        }
-    }
-
-    /// Answers a message that nobody takes, if its sender waits for an answer.
-    fn refuse(&self, turn: &mut Turn, message: &Message, cause: Cause) {
-        let numbers = [u64::from(message.src.0), u64::from(message.handle.0)];
-        trace::event(Level::Debug, "no one takes a message", &numbers);
-        let death = Death::of(cause).at(self.id());
-        if message.kind == Kind::Data && message.src != self.id() {
-            // Data goes to Receivers alone: one that is not there is one that was closed.
-            let closed = cause == Cause::NoHandle;
-            let why = if closed { Death::of(Cause::ReceiverClosed) } else { death.clone() };
-            self.end_room(message.src, message.handle, &why);
-        }
-        let Some(handle) = message.reply_to else { return };
-        if message.src == self.id() {
-            let to = self.handles().remove(handle);
-            if let Some(entry) = to {
-                entry.to.dead(turn, self.id(), death);
-            }
-            return;
-        }
-        let (dst, auth) = (message.src, self.id());
-        let out = Outgoing { kind: Kind::Dead, dst, auth, handle, reply_to: None };
-        self.tell(&out, Lane::Quick, &|w| death.encode(w));
-    }
-
-    /// Says, in the name of the unreachable destination, that a message did not get there.
-    pub(super) fn answer_dead(&self, header: &Header, cause: Cause) {
-        let numbers = [u64::from(header.src.0), u64::from(header.dst.0)];
-        trace::event(Level::Debug, "a message cannot be forwarded", &numbers);
-        let death = Death::of(cause).at(header.dst);
-        if let Kind::Dead | Kind::Grant = header.kind {
-            return;
-        }
-        if header.kind == Kind::Data || header.part != Part::Whole {
-            let answer = answer_to(header, Kind::Grant, header.handle);
-            self.tell_back(&answer, &|w| put_end_of_room(&death, w));
-        }
-        if let Some(handle) = header.reply_to {
-            self.tell_back(&answer_to(header, Kind::Dead, handle), &|w| death.encode(w));
-        }
-    }
-
-    fn tell_back(&self, answer: &Header, payload: Payload<'_>) {
-        let way = self.table().way_to(answer.dst, None);
-        if let Some(way) = way {
-            self.tell_as(&way, answer, payload);
         }
     }
 
@@ -339,7 +284,7 @@ impl Node {
         self.pool().gift()
     }
 
-    fn handles(&self) -> MutexGuard<'_, Handles> {
+    pub(super) fn handles(&self) -> MutexGuard<'_, Handles> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

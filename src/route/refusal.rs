@@ -1,0 +1,86 @@
+//! What a context says of a message that gets nowhere: no wait for an answer, or for room, is left
+//! without an end.
+
+use crate::error::{Cause, Death};
+use crate::ids::{ContextId, Handle};
+use crate::io::turn::Turn;
+use crate::route::node::{Node, Outgoing, Payload};
+use crate::trace::{self, Level};
+use crate::wire::codec::{Encode, Writer};
+use crate::wire::header::{Header, Kind, Lane, Part};
+use crate::wire::message::Message;
+
+impl Node {
+    /// Tells a sender that there will be no room any more, and why.
+    pub fn end_room(&self, dst: ContextId, handle: Handle, death: &Death) {
+        let out = Outgoing { kind: Kind::Grant, dst, auth: self.id(), handle, reply_to: None };
+        self.tell(&out, Lane::Quick, &|w| put_end_of_room(death, w));
+    }
+
+    /// Answers a message that nobody takes, if its sender waits for an answer.
+    pub(super) fn refuse(&self, turn: &mut Turn, message: &Message, cause: Cause) {
+        let numbers = [u64::from(message.src.0), u64::from(message.handle.0)];
+        trace::event(Level::Debug, "no one takes a message", &numbers);
+        let death = Death::of(cause).at(self.id());
+        if message.kind == Kind::Data && message.src != self.id() {
+            // Data goes to Receivers alone: one that is not there is one that was closed.
+            let closed = cause == Cause::NoHandle;
+            let why = if closed { Death::of(Cause::ReceiverClosed) } else { death.clone() };
+            self.end_room(message.src, message.handle, &why);
+        }
+        let Some(handle) = message.reply_to else { return };
+        if message.src == self.id() {
+            let to = self.handles().remove(handle);
+            if let Some(entry) = to {
+                entry.to.dead(turn, self.id(), death);
+            }
+            return;
+        }
+        let (dst, auth) = (message.src, self.id());
+        let out = Outgoing { kind: Kind::Dead, dst, auth, handle, reply_to: None };
+        self.tell(&out, Lane::Quick, &|w| death.encode(w));
+    }
+
+    /// Says, in the name of the unreachable destination, that a message did not get there.
+    pub(super) fn answer_dead(&self, header: &Header, cause: Cause) {
+        let numbers = [u64::from(header.src.0), u64::from(header.dst.0)];
+        trace::event(Level::Debug, "a message cannot be forwarded", &numbers);
+        let death = Death::of(cause).at(header.dst);
+        if let Kind::Dead | Kind::Grant = header.kind {
+            return;
+        }
+        if header.kind == Kind::Data || header.part != Part::Whole {
+            let answer = answer_to(header, Kind::Grant, header.handle);
+            self.tell_back(&answer, &|w| put_end_of_room(&death, w));
+        }
+        if let Some(handle) = header.reply_to {
+            self.tell_back(&answer_to(header, Kind::Dead, handle), &|w| death.encode(w));
+        }
+    }
+
+    fn tell_back(&self, answer: &Header, payload: Payload<'_>) {
+        let way = self.table().way_to(answer.dst, None);
+        if let Some(way) = way {
+            self.tell_as(&way, answer, payload);
+        }
+    }
+}
+
+fn put_end_of_room(death: &Death, w: &mut Writer<'_>) {
+    w.put_varint(0);
+    death.encode(w);
+}
+
+/// The header of what is said, in the name of its destination, to who sent a message.
+fn answer_to(header: &Header, kind: Kind, handle: Handle) -> Header {
+    Header {
+        kind,
+        lane: Lane::Quick,
+        part: Part::Whole,
+        dst: header.src,
+        src: header.dst,
+        auth: header.dst,
+        handle,
+        reply_to: None,
+    }
+}
