@@ -12,4 +12,8 @@ pub mod peer;
 pub mod control;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod stream_tests;

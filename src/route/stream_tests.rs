@@ -1,0 +1,148 @@
+//! What a hostile or broken neighbour can do to the others by how it says it: bytes, fragments,
+//! ends, and the pace.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use super::node::Outgoing;
+use super::send::room_of;
+use super::testing::{BAD, LEASE, ROOT, death_in, encoded, header, tree};
+use crate::error::{Cause, Death};
+use crate::ids::{ContextId, Handle};
+use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
+use crate::wire::codec::Encode;
+use crate::wire::frame::{Frame, FrameBuf};
+use crate::wire::header::{Header, Kind, Lane, Part};
+
+#[test]
+fn garbage_ends_the_link_and_every_wait_for_it_at_once() {
+    let mut tree = tree();
+    let (_, pending) = tree.pending(BAD);
+    let (_, behind) = tree.pending(ContextId(100));
+    let (_, data) = tree.receiver();
+    let add = header(Kind::Control, Handle::ADD_ROUTE);
+    tree.say(&add, &encoded(&|w| ContextId(100).encode(w)));
+    tree.bad.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    for (inbox, id) in [(pending, BAD), (data, BAD), (behind, ContextId(100))] {
+        let death = inbox.next().unwrap_err();
+        assert_eq!((death.cause, death.context), (Cause::Protocol, Some(id)));
+    }
+    tree.is_cut_off();
+}
+
+#[test]
+fn frames_may_come_one_byte_at_a_time() {
+    let mut tree = tree();
+    let (handle, inbox) = tree.receiver();
+    let bytes = Frame::new(&header(Kind::Data, handle), b"slow").as_bytes().to_vec();
+    for byte in bytes {
+        tree.bad.write_all(&[byte]).unwrap();
+        tree.others_are_well();
+    }
+    assert_eq!(inbox.data(), b"slow");
+}
+
+#[test]
+fn a_stream_that_ends_inside_a_frame_is_an_end_like_any() {
+    let mut tree = tree();
+    let (_, pending) = tree.pending(BAD);
+    let bytes = Frame::new(&header(Kind::Data, Handle(1 << 30)), b"cut").as_bytes().to_vec();
+    tree.bad.write_all(&bytes[..bytes.len() - 1]).unwrap();
+    tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(pending.next().unwrap_err(), Death::of(Cause::Disconnected).at(BAD));
+    tree.others_are_well();
+}
+
+#[test]
+fn a_message_beyond_the_limit_is_refused_by_its_first_fragment() {
+    let mut tree = tree();
+    let part = Part::First(1 << 40);
+    let reply_to = Some(Handle(300));
+    let call = Header { part, lane: Lane::Bulk, reply_to, ..header(Kind::Call, Handle::CALL) };
+    tree.say(&call, &[0; FRAGMENT_BYTES]);
+    // Who sends the fragments waits for room, who made the call for its answer.
+    let (room, _) = tree.hear();
+    assert_eq!((room.kind, room.handle), (Kind::Grant, Handle::CALL));
+    let (answer, payload) = tree.hear();
+    assert_eq!((answer.kind, answer.handle), (Kind::Dead, Handle(300)));
+    assert_eq!(death_in(&payload).cause, Cause::TooLarge);
+}
+
+#[test]
+fn fragments_out_of_place_are_dropped_and_a_flood_of_them_cuts_off() {
+    let mut tree = tree();
+    let next =
+        Header { part: Part::Next, lane: Lane::Bulk, ..header(Kind::Data, Handle::FIRST_RANDOM) };
+    tree.say(&next, b"no first");
+    tree.settle();
+    for i in 0..=BAD_HANDLES_MAX {
+        tree.say(&Header { handle: Handle(1 << 30 | i), ..next }, b"no first");
+    }
+    tree.is_cut_off();
+}
+
+#[test]
+fn an_unfinished_message_is_nobodys_and_goes_with_its_link() {
+    let mut tree = tree();
+    let (handle, inbox) = tree.receiver();
+    let part = Part::First(3 * FRAGMENT_BYTES as u64);
+    let first = Header { part, lane: Lane::Bulk, ..header(Kind::Data, handle) };
+    tree.say(&first, &[1; FRAGMENT_BYTES]);
+    tree.say(&Header { part: Part::Next, ..first }, &[2; FRAGMENT_BYTES]);
+    tree.settle();
+    assert!(inbox.is_empty());
+    tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
+    assert_eq!(inbox.next().unwrap_err().cause, Cause::Disconnected);
+}
+
+#[test]
+fn a_sender_without_grants_stops_at_its_window_and_goes_on_with_them() {
+    let mut tree = tree();
+    let root = tree.root.clone();
+    let (kind, auth, handle, reply_to) = (Kind::Data, ROOT, Handle(1 << 30), None);
+    let out = Outgoing { kind, dst: BAD, auth, handle, reply_to };
+    let sent = Arc::new(Mutex::new(0));
+    let count = sent.clone();
+    let thread = std::thread::spawn(move || {
+        loop {
+            let payload = FrameBuf::encode(None, |w| w.put(&[0; 1024])).unwrap();
+            match root.send(&out, payload) {
+                Ok(()) => *count.lock().unwrap() += 1024,
+                Err(error) => return error,
+            }
+        }
+    });
+    let room = room_of(&[0; 1024]);
+    for _ in 0..WINDOW_BYTES / room {
+        assert_eq!(tree.hear().1.len(), 1024);
+    }
+    assert!(*sent.lock().unwrap() <= WINDOW_BYTES);
+    tree.say(&header(Kind::Grant, handle), &encoded(&|w| w.put_varint(2 * room as u64)));
+    tree.hear();
+    tree.hear();
+    tree.settle();
+    assert!(tree.arrived.is_empty());
+    tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
+    let error = thread.join().unwrap();
+    let crate::error::ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+    // No route, if it was between two waits.
+    assert!(matches!(death.cause, Cause::Disconnected | Cause::NoRoute), "{death:?}");
+}
+
+#[test]
+fn who_stands_before_a_hostile_context_is_not_cut_off_for_it() {
+    let mut tree = tree();
+    let behind = ContextId(LEASE.first);
+    let next = Header {
+        part: Part::Next,
+        lane: Lane::Bulk,
+        src: behind,
+        auth: behind,
+        ..header(Kind::Data, Handle::FIRST_RANDOM)
+    };
+    for _ in 0..=2 * BAD_HANDLES_MAX {
+        tree.say(&next, b"no first");
+    }
+    tree.settle();
+    assert!(tree.bad_ended.is_empty());
+}
