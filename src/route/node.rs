@@ -289,25 +289,6 @@ impl Node {
     }
 }
 
-fn put_end_of_room(death: &Death, w: &mut Writer<'_>) {
-    w.put_varint(0);
-    death.encode(w);
-}
-
-/// The header of what is said, in the name of its destination, to who sent a message.
-fn answer_to(header: &Header, kind: Kind, handle: Handle) -> Header {
-    Header {
-        kind,
-        lane: Lane::Quick,
-        part: Part::Whole,
-        dst: header.src,
-        src: header.dst,
-        auth: header.dst,
-        handle,
-        reply_to: None,
-    }
-}
-
 /// What a dead message says; an unreadable one is a broken protocol.
 fn death_in(message: &Message) -> Death {
     Death::decode(&mut Reader::new(&message.data, None)).unwrap_or(Death::of(Cause::Protocol))

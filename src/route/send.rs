@@ -8,6 +8,7 @@ use crate::io::outbox::Pushed;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES};
 use crate::route::credit::was_interrupted;
 use crate::route::node::{Node, Outgoing, Way};
+use crate::wire::fragment;
 use crate::wire::frame::{Frame, FrameBuf};
 use crate::wire::header::{Header, Kind, Lane, Part};
 use crate::wire::message::Message;
@@ -88,8 +89,7 @@ impl Node {
         payload: &[u8],
         charge: impl Fn(usize) -> Result<()>,
     ) -> Result<()> {
-        let mut part = Part::First(payload.len() as u64);
-        for chunk in payload.chunks(FRAGMENT_BYTES) {
+        for (part, chunk) in fragment::split(payload) {
             match (part, out.kind) {
                 (Part::Next, _) => charge(chunk.len())?,
                 (_, Kind::Data) => charge(room_of(payload))?,
@@ -97,7 +97,6 @@ impl Node {
             }
             let header = self.header(out, Lane::Bulk, part);
             self.transmit(&header, Frame::new(&header, chunk).as_bytes())?;
-            part = Part::Next;
         }
         Ok(())
     }
