@@ -34,6 +34,8 @@ pub const MESSAGE_COST_BYTES: usize = 64;
 /// Reads from a descriptor whose process has ended: more than any socket, pipe or terminal holds,
 /// in case somebody else still writes to it.
 pub const DRAIN_READS_MAX: usize = 32;
+/// Contexts that may hold Senders to one Receiver.
+pub const HOLDERS_MAX: usize = ROUTES_PER_CHILD_MAX;
 /// Ids that one child may have leased in all: some for each route that it may announce.
 pub const LEASED_IDS_MAX: u64 = 2 * ROUTES_PER_CHILD_MAX as u64;
 /// Bytes of half-arrived messages from one link, in units of the largest message.

@@ -166,9 +166,9 @@ impl Context {
         let node = self.router.node();
         node.broker().forbid_own_thread()?;
         let ended = Ended::watch(node, self.id)?;
-        let (dst, auth) = (self.id, self.auth);
-        let out =
-            Outgoing { kind: Kind::Control, dst, auth, handle: Handle::SHUTDOWN, reply_to: None };
+        // No answer comes but one: that no way leads there any more.
+        let (dst, auth, reply_to) = (self.id, self.auth, Some(ended.handle()));
+        let out = Outgoing { kind: Kind::Control, dst, auth, handle: Handle::SHUTDOWN, reply_to };
         if let Err(error) = node.send(&out, FrameBuf::new()) {
             trace::event(Level::Debug, "nothing to shut down", &[u64::from(self.id.0)]);
             drop(error);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
+use crate::limits::HOLDERS_MAX;
 use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
@@ -46,7 +47,8 @@ impl Holders {
 
     /// `giver` has given one to `taker`; it must hold one itself.
     pub(crate) fn give(&mut self, giver: ContextId, taker: ContextId) {
-        if self.held.binary_search_by_key(&giver, |(id, _)| *id).is_err() {
+        let holds = self.held.binary_search_by_key(&giver, |(id, _)| *id).is_ok();
+        if !holds || HOLDERS_MAX <= self.held.len() {
             return;
         }
         self.add(taker);
@@ -193,12 +195,23 @@ impl Deliver for Holds {
             return;
         };
         let Some(receiver) = node.data_at(handle) else { return };
+        let given = matches!(gift, Gift::Given);
         gift.tell(&*receiver, message.src, taker);
-        // Whoever was talked to, we are told the end of.
-        node.grant(taker, handle, 0);
+        if given && taker != node.id() && !probe(&node, taker, handle) {
+            let death = Death::of(Cause::NoRoute).at(taker);
+            receiver.taken_back(message.src, taker, Some(death));
+        }
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+}
+
+/// Says something to a new holder that it ignores: who was talked to, we are told the end of; and if
+/// it has ended already, that comes back to the Receiver's handle. Returns whether a way leads there.
+fn probe(node: &Node, taker: ContextId, handle: Handle) -> bool {
+    let (auth, reply_to) = (node.id(), Some(handle));
+    let out = Outgoing { kind: Kind::Control, dst: taker, auth, handle: Handle::HOLD, reply_to };
+    node.tell(&out, Lane::Quick, &|_| ())
 }
 
 #[cfg(test)]

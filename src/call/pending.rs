@@ -233,8 +233,15 @@ impl Ended {
         Ok(Ended { node: node.clone(), handle, slot })
     }
 
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle
+    }
+
     pub(crate) fn wait(&self, timeout: Duration) -> Result<()> {
-        self.slot.get_timeout(timeout).map(drop)
+        match self.slot.get_timeout(timeout)? {
+            death if death.cause == Cause::Refused => Err(death.into()),
+            _ => Ok(()),
+        }
     }
 }
 

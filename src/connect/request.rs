@@ -47,7 +47,8 @@ impl Deliver for Service {
         let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
         let mut r = Reader::new(&message.data, None);
         let Ok(recipe) = Recipe::decode(&mut r) else {
-            return node.tell(&out, Lane::Quick, &|w| w.put_u8(2));
+            node.tell(&out, Lane::Quick, &|w| w.put_u8(2));
+            return;
         };
         let answer = node.clone();
         let done = move |_: &mut Turn, outcome: Result<Connected, ConnectError>| {

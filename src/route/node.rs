@@ -153,11 +153,13 @@ impl Node {
     }
 
     /// Sends a small message of the protocol to a neighbour or beyond. Never sleeps.
-    pub fn tell(&self, out: &Outgoing, lane: Lane, payload: Payload<'_>) {
+    /// Returns whether a way leads there.
+    pub fn tell(&self, out: &Outgoing, lane: Lane, payload: Payload<'_>) -> bool {
         let way = self.table().way_to(out.dst, None);
-        if let Some(way) = way {
-            self.tell_by(&way, out, lane, payload);
+        if let Some(way) = &way {
+            self.tell_by(way, out, lane, payload);
         }
+        way.is_some()
     }
 
     fn tell_by(&self, way: &Way, out: &Outgoing, lane: Lane, payload: Payload<'_>) {
