@@ -39,6 +39,7 @@ test: $(IMAGE).gz $(DIST)   # every test, on an sshd and users of its own
 lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	@$(CARGO) clippy --quiet --locked --no-default-features -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps
 
 # The bench is its own image, and only a static one may go over ssh.
