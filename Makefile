@@ -5,7 +5,7 @@ IMAGE  := target/agents/linux-$(CPU)
 DIST   := target/dist/mitogen
 CARGO  ?= cargo
 # Everything that a build can depend on: a target older than one of these is made again.
-SOURCE := $(shell find src make -type f) Cargo.toml Cargo.lock Makefile
+SOURCE := $(shell find src .ci/make -type f) Cargo.toml Cargo.lock Makefile
 
 .DELETE_ON_ERROR:
 .PHONY: all agents test lint bench versus demo size setup clean help
@@ -17,24 +17,24 @@ agents: $(IMAGE).gz     # the stock image for this machine's CPU, plain and comp
 	@$(MAKE) -s size
 
 $(IMAGE): $(SOURCE)
-	@make/setup build
-	@echo "building $@ with $$(make/static which)"
-	@make/static agent $@
+	@.ci/make/setup build
+	@echo "building $@ with $$(.ci/make/static which)"
+	@.ci/make/static agent $@
 
 $(IMAGE).gz: $(IMAGE)
 	@gzip -9nc $(IMAGE) >$@
 
 $(DIST): $(SOURCE) $(IMAGE).gz
 	@echo "building $@"
-	@MITOGEN_IMAGES=$(CURDIR)/target/agents make/static command $@
+	@MITOGEN_IMAGES=$(CURDIR)/target/agents .ci/make/static command $@
 
 target/dist/demo: $(SOURCE)
 	@echo "building $@"
-	@make/static demo $@
+	@.ci/make/static demo $@
 
 test: $(IMAGE).gz $(DIST)   # every test, on an sshd and users of its own
-	@make/setup hosts
-	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) make/alone $(CARGO) test --locked
+	@.ci/make/setup hosts
+	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone $(CARGO) test --locked
 
 lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check
@@ -60,7 +60,7 @@ size: $(IMAGE).gz       # bytes of what is pushed to a target
 	@for f in $(IMAGE) $(IMAGE).gz; do printf '%9d %s\n' $$(wc -c <$$f) $$f; done
 
 setup:                  # installs what is missing, as root on Debian
-	@make/setup
+	@.ci/make/setup
 
 clean:
 	@rm -rf target

@@ -22,7 +22,7 @@ pub const ASSEMBLY_STEP_BYTES: usize = 1024 * 1024;
 /// to a handle before it begins the next, so more is a flood.
 pub const ASSEMBLIES_MAX: usize = 1024;
 /// Bytes that travel to one (context, handle) before the first grant.
-pub const WINDOW_BYTES: usize = 64 * 1024;
+pub const WINDOW_BYTES: usize = 4 * (FRAGMENT_BYTES + MESSAGE_COST_BYTES);
 /// Bytes that one outbox holds before a user's thread waits.
 pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
 /// Bytes that one outbox holds before a frame is answered dead: "does not read".

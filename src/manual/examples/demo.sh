@@ -7,7 +7,7 @@
 # not, it does the local part and says what it left out. Removes all that it made, always.
 set -u
 PATH=$PATH:/usr/sbin:/sbin
-setup=$(dirname "$0")/../../../make/setup
+setup=$(dirname "$0")/../../../.ci/make/setup
 folder='' user='' server='' rules=''
 
 # Prints a process and what descends from it.

@@ -12,7 +12,7 @@ static COMPANY: RwLock<()> = RwLock::new(());
 
 /// For a test that counts what is on the machine or in this process: no other runs meanwhile,
 /// provided that every test that starts something holds [`beside_others`]. That no other run of
-/// the tests is on the machine is what `make/alone` is for.
+/// the tests is on the machine is what `.ci/make/alone` is for.
 pub fn alone() -> RwLockWriteGuard<'static, ()> {
     COMPANY.write().unwrap_or_else(PoisonError::into_inner)
 }
