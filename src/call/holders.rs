@@ -206,8 +206,9 @@ impl Deliver for Holds {
     fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
 }
 
-/// Says something to a new holder that it ignores: who was talked to, we are told the end of; and if
-/// it has ended already, that comes back to the Receiver's handle. Returns whether a way leads there.
+/// Says something to a new holder that it ignores: who was talked to, we are told the end of; and
+/// if it has ended already, that comes back to the Receiver's handle. Returns whether a way leads
+/// there.
 fn probe(node: &Node, taker: ContextId, handle: Handle) -> bool {
     let (auth, reply_to) = (node.id(), Some(handle));
     let out = Outgoing { kind: Kind::Control, dst: taker, auth, handle: Handle::HOLD, reply_to };
