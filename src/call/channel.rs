@@ -330,8 +330,7 @@ impl<T: Decode> Reply for Sender<T> {
 
 /// One context's share in a Sender: what its clones have in common.
 pub(crate) struct SenderCore {
-    node: Arc<Node>,
-    router: Mutex<Option<Router>>,
+    router: Router,
     owner: ContextId,
     handle: Handle,
     auth: ContextId,
@@ -344,8 +343,7 @@ impl SenderCore {
             router.node().open_room(owner, handle);
         }
         Arc::new(SenderCore {
-            node: router.node().clone(),
-            router: Mutex::new(Some(router.clone())),
+            router: router.clone(),
             owner,
             handle,
             auth,
@@ -360,17 +358,16 @@ impl SenderCore {
     }
 
     fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
-        self.node.broker().forbid_own_thread()?;
-        let router = self.router.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let router = router.ok_or_else(|| Error::closed(Cause::SenderClosed))?;
-        if self.owner == self.node.id() && self.node.data_at(self.handle).is_none() {
+        let node = self.router.node();
+        node.broker().forbid_own_thread()?;
+        if self.owner == node.id() && node.data_at(self.handle).is_none() {
             return Err(self.without_receiver());
         }
-        let scope = Scope::to(&router, self.owner);
+        let scope = Scope::to(&self.router, self.owner);
         let payload = FrameBuf::encode(Some(&scope), encode);
         let given = scope.given();
         let sent = match payload {
-            Ok(payload) => self.node.send(&self.outgoing(Kind::Data), payload),
+            Ok(payload) => node.send(&self.outgoing(Kind::Data), payload),
             Err(Malformed(why)) => Err(Error::usage(why)),
         };
         if sent.is_err() {
@@ -381,7 +378,7 @@ impl SenderCore {
 
     /// Why nobody listens here.
     fn without_receiver(&self) -> Error {
-        let down = self.node.is_closed();
+        let down = self.router.node().is_closed();
         Error::closed(if down { Cause::Shutdown } else { Cause::ReceiverClosed })
     }
 
@@ -394,17 +391,17 @@ impl SenderCore {
 impl Drop for SenderCore {
     fn drop(&mut self) {
         let death = self.failed.take().unwrap_or(Death::of(Cause::SenderClosed));
-        let out = self.outgoing(Kind::Dead);
-        if self.owner == self.node.id() {
+        let (out, node) = (self.outgoing(Kind::Dead), self.router.node());
+        if self.owner == node.id() {
             if let Ok(payload) = FrameBuf::encode(None, |w| death.encode(w)) {
                 // After the end there is nobody to tell.
-                let _ = self.node.send(&out, payload);
+                let _ = node.send(&out, payload);
             }
             return;
         }
-        let lane = self.node.lane(self.owner, self.handle);
-        self.node.tell(&out, lane, &|w| death.encode(w));
-        self.node.forget_room(self.owner, self.handle);
+        let lane = node.lane(self.owner, self.handle);
+        node.tell(&out, lane, &|w| death.encode(w));
+        node.forget_room(self.owner, self.handle);
     }
 }
 
@@ -430,11 +427,11 @@ impl<T: Decode> Encode for Sender<T> {
         let Some(scope) = w.scope::<Scope>() else {
             return w.fail("a Sender travels only in calls and channels");
         };
-        if !Arc::ptr_eq(scope.router.node(), &self.core.node) {
+        if !scope.router.same_tree(&self.core.router) {
             return w.fail("a Sender of another tree cannot be sent through this one");
         }
         let (owner, handle) = (self.core.owner, self.core.handle);
-        holders::tell(&self.core.node, owner, handle, scope.peer, Gift::Given);
+        holders::tell(self.core.router.node(), owner, handle, scope.peer, Gift::Given);
         scope.give(owner, handle);
         owner.encode(w);
         handle.encode(w);

@@ -72,22 +72,19 @@ fn execute(
     env: Env<'_>,
 ) -> Result<Started, ConnectFailure> {
     let (ours, theirs) = pipe::socketpair().map_err(refused)?;
-    let (terminal, errors, is_terminal) = match recipe.terminal {
+    let (terminal, errors) = match recipe.terminal {
         true => {
             let pair = pty::open_pty().map_err(refused)?;
             pty::make_raw(pair.follower.as_fd());
-            (pair.leader, pair.follower, true)
+            (pair.leader, pair.follower)
         }
-        false => {
-            let (read, write) = pipe::pipe().map_err(refused)?;
-            (read, write, false)
-        }
+        false => pipe::pipe().map_err(refused)?,
     };
     let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
     let is_image = matches!(program, Program::Fd(_));
     let process = spawn(&Spawn {
         env,
-        terminal: is_terminal.then_some(errors.as_fd()),
+        terminal: recipe.terminal.then_some(errors.as_fd()),
         session: true,
         die_with_parent: true,
         ..Spawn::new(program, argv, stdio)
