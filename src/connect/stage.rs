@@ -154,7 +154,10 @@ impl Push<'_> {
     pub fn line(&self) -> Vec<u8> {
         let nowhere = Mark::Nowhere.say(self.nonce);
         let count = decimal(self.sent_bytes);
-        let sink: &[u8] = if self.gzipped { b"|gzip -dc >&3" } else { b" >&3" };
+        // The image is open for writing in one process only, which the shell waits for: whatever
+        // else had it open (a copy that mksh keeps, a `head` that ksh does not wait for) would make
+        // it busy, and a busy file cannot be executed.
+        let sink: &[u8] = if self.gzipped { b"|gzip -dc >\"$x\"" } else { b" >\"$x\"" };
         let mut line = Vec::with_capacity(LINE_BYTES_MAX);
         let mut add = |part: &[u8]| line.extend_from_slice(part);
         add(b"set -f;n=.mgn-");
@@ -169,18 +172,18 @@ impl Push<'_> {
         add(b"{ rm -f \"$p/a\";rmdir \"$p\";} 2>/dev/null;e=\"$e $d: ${m##*: };\";done;");
         add(b"[ $k ]||{ ");
         add(&nowhere);
-        add(b" $e;exit 1;};r=$p;x=$p/a;exec 3>\"$x\" 4<\"$x\";");
+        add(b" $e;exit 1;};r=$p;x=$p/a;exec 4<\"$x\";");
         add(b"if [ -x /proc/self/fd/4 ];then rm -f \"$x\";rmdir \"$p\";trap - 0;r=;");
         add(b"x=/proc/self/fd/4;fi;");
-        add(b"if command -v head >/dev/null;then head -c ");
+        add(b"c='head -c ");
         add(&count);
-        add(b";else dd bs=1 count=");
+        add(b"';command -v head >/dev/null||c='dd bs=1 count=");
         add(&count);
-        add(b" 2>/dev/null;fi");
+        add(b"';$c 2>/dev/null");
         add(sink);
         add(b"||{ ");
         add(&nowhere);
-        add(b" $d: the image does not fit;exit 1;};exec 3>&-;exec \"$x\" ");
+        add(b" $d: the image does not fit;exit 1;};exec \"$x\" ");
         add(&agent_arg(self.answer_nonce));
         add(b" ");
         add(&quote(title_head(self.title)));

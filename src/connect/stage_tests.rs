@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -180,6 +181,28 @@ fn the_first_command_passes_every_login_shell() {
         let child = target.command(&words).spawn().unwrap();
         let line = target.push(&image, false, None).line();
         let output = talk(child, &[&line, &image]);
+        eprintln!("{shell}");
+        assert_arrived(&target, &output, &image);
+        target.assert_clean();
+    }
+}
+
+#[test]
+fn what_reads_the_image_does_not_keep_it_busy() {
+    for shell in SHELLS.into_iter().filter(|shell| have(shell)) {
+        let target = Target::new();
+        let bin = target.directory("bin");
+        let slow = "#!/bin/sh\n/usr/bin/head \"$@\"\n(exec <&- >&- 2>&-; sleep 0.3) &\n";
+        fs::write(bin.join("head"), slow).unwrap();
+        fs::set_permissions(bin.join("head"), fs::Permissions::from_mode(0o755)).unwrap();
+        let image = image();
+        let sent = gzip(&image);
+        let line = target.push(&sent, true, None).line();
+        let script = String::from_utf8(first_script(target.nonce)).unwrap();
+        let words: Vec<&str> = shell.split(' ').chain(["-c", &script]).collect();
+        let path = format!("{}:/usr/bin:/bin", bin.display());
+        let child = target.command(&words).env("PATH", path).spawn().unwrap();
+        let output = talk(child, &[&line, &sent]);
         eprintln!("{shell}");
         assert_arrived(&target, &output, &image);
         target.assert_clean();
