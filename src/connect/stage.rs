@@ -2,6 +2,7 @@
 //! and the agent answer. All of it is plain POSIX shell, and leaves nothing behind.
 
 use crate::limits::{LINE_BYTES_MAX, TITLE_BYTES_MAX};
+use crate::module::target;
 
 /// A process is an agent if and only if its argv\[1\] is this, a dash, and a nonce.
 ///
@@ -52,43 +53,12 @@ pub struct Push<'a> {
     pub directory: Option<&'a [u8]>,
 }
 
-/// What `uname -s` says, and our name for it.
-const SYSTEMS: [(&str, &str); 6] = [
-    ("Darwin", "macos"),
-    ("DragonFly", "dragonfly"),
-    ("FreeBSD", "freebsd"),
-    ("Linux", "linux"),
-    ("NetBSD", "netbsd"),
-    ("OpenBSD", "openbsd"),
-];
-
-/// What `uname -m` says, and our name for it.
-const PROCESSORS: [(&str, &str); 17] = [
-    ("aarch64", "aarch64"),
-    ("amd64", "x86_64"),
-    ("arm64", "aarch64"),
-    ("armv6l", "arm"),
-    ("armv7", "arm"),
-    ("armv7l", "arm"),
-    ("armv8l", "arm"),
-    ("i386", "x86"),
-    ("i486", "x86"),
-    ("i586", "x86"),
-    ("i686", "x86"),
-    ("i86pc", "x86_64"),
-    ("loongarch64", "loongarch64"),
-    ("ppc64le", "powerpc64le"),
-    ("riscv64", "riscv64"),
-    ("s390x", "s390x"),
-    ("x86_64", "x86_64"),
-];
-
 impl Target {
     /// Reads what follows the shell's mark.
     pub fn parse(answer: &[u8]) -> Option<Target> {
         let mut words = answer.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let os = look_up(&SYSTEMS, words.next()?)?;
-        let cpu = look_up(&PROCESSORS, words.next()?)?;
+        let os = target::system(words.next()?)?;
+        let cpu = target::processor(words.next()?)?;
         Some(Target { os, cpu, gzip: words.next().is_some() })
     }
 
@@ -96,10 +66,6 @@ impl Target {
     pub fn name(&self) -> String {
         [self.os, "-", self.cpu].concat()
     }
-}
-
-fn look_up(table: &[(&str, &'static str)], word: &[u8]) -> Option<&'static str> {
-    table.iter().find(|(theirs, _)| theirs.as_bytes() == word).map(|(_, ours)| *ours)
 }
 
 impl Mark {
@@ -345,11 +311,6 @@ mod tests {
         for says in ["", "Linux", "x86_64 Linux", "Linux pdp11", "junk junk", "linux x86_64"] {
             assert_eq!(Target::parse(says.as_bytes()), None, "{says}");
         }
-    }
-
-    #[test]
-    fn the_tables_are_sorted() {
-        assert!(SYSTEMS.is_sorted() && PROCESSORS.is_sorted());
     }
 
     #[test]

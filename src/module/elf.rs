@@ -1,5 +1,7 @@
 //! What an ELF file says of itself: for which CPU it is, and whether it can run alone. Pure.
 
+use crate::module::target;
+
 /// The facts that decide where an image may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elf {
@@ -8,18 +10,6 @@ pub struct Elf {
     /// Whether it needs an interpreter: the target's dynamic linker, and so its libraries.
     pub dynamic: bool,
 }
-
-/// `e_machine`, and our name for it. The class tells apart what shares a number.
-const MACHINES: [(u16, u8, &str); 8] = [
-    (3, 1, "x86"),
-    (40, 1, "arm"),
-    (62, 2, "x86_64"),
-    (183, 2, "aarch64"),
-    (243, 2, "riscv64"),
-    (21, 2, "powerpc64le"),
-    (22, 2, "s390x"),
-    (258, 2, "loongarch64"),
-];
 
 const PT_INTERP: u32 = 3;
 
@@ -36,8 +26,7 @@ pub fn parse(file: &[u8]) -> Option<Elf> {
         let add = |n: u64, b: &u8| n << 8 | u64::from(*b);
         Some(if order == 1 { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) })
     };
-    let machine = number(18, 2)? as u16;
-    let cpu = MACHINES.iter().find(|(m, c, _)| (*m, *c) == (machine, class))?.2;
+    let cpu = target::machine(number(18, 2)? as u16, class)?;
     let (offset, size, count) = match wide {
         true => (number(32, 8)?, number(54, 2)?, number(56, 2)?),
         false => (number(28, 4)?, number(42, 2)?, number(44, 2)?),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ConnectFailure, Error, Result};
 use crate::module::elf::{self, Elf};
+use crate::module::target;
 use crate::sys::errno::{self, Errno};
 use crate::sys::spawn::{Program, Spawn, spawn};
 use crate::sys::{fd, memfd};
@@ -130,7 +131,7 @@ impl Images {
             }
             return image.parcel(gzip);
         }
-        if !self.given.is_empty() || target != own_target() {
+        if !self.given.is_empty() || target != target::own() {
             return Err(self.none_for(target));
         }
         match &self.own {
@@ -149,13 +150,13 @@ impl Images {
     /// # Errors
     /// Why there is no image, or why this system refuses to make it a file.
     pub fn launch(&self) -> Result<Launch, ConnectFailure> {
-        let target = own_target();
-        if let Some(image) = self.given(&target, false) {
+        let here = target::own();
+        if let Some(image) = self.given(&here, false) {
             return image.launch();
         }
         let test_args = match &self.own {
             Own::Unknown if self.given.is_empty() => return Err(no_own()),
-            Own::Unknown => return Err(self.none_for(&target)),
+            Own::Unknown => return Err(self.none_for(&here)),
             Own::Entered => None,
             Own::Test(args) => Some(args.clone()),
         };
@@ -183,7 +184,7 @@ impl Images {
             available.push_str(&image.target);
         }
         if self.given.is_empty() && matches!(self.own, Own::Entered) {
-            available = own_target();
+            available = target::own();
         }
         ConnectFailure::NoImage { target: target.to_owned(), available }
     }
@@ -290,11 +291,6 @@ fn by_local_gzip(argv: &[CString], input: &OwnedFd) -> Option<Vec<u8>> {
     }
     fd::rewind(output.as_fd()).ok()?;
     fd::read_to_end(output.as_fd(), usize::MAX).ok()
-}
-
-/// What this process runs on, as `<os>-<cpu>`.
-fn own_target() -> String {
-    [std::env::consts::OS, "-", std::env::consts::ARCH].concat()
 }
 
 fn unreadable(Errno(errno): errno::Errno) -> ConnectFailure {
@@ -427,7 +423,7 @@ mod tests {
     fn given_images_stand_in_for_the_own_executable_entirely() {
         for own in all_owns() {
             let images = Images::new(vec![Image::embedded(OTHER, b"x")], own);
-            is_none(&images, &own_target(), OTHER);
+            is_none(&images, &target::own(), OTHER);
         }
     }
 
@@ -439,10 +435,10 @@ mod tests {
         for images in
             [Images::new(vec![image], Own::Unknown), Images::new(Vec::new(), Own::Entered)]
         {
-            sends(&images, &own_target(), true, &bytes);
+            sends(&images, &target::own(), true, &bytes);
             match dynamic {
-                true => is_unusable(&images, &own_target(), false, "crt-static"),
-                false => sends(&images, &own_target(), false, &bytes),
+                true => is_unusable(&images, &target::own(), false, "crt-static"),
+                false => sends(&images, &target::own(), false, &bytes),
             }
         }
     }
@@ -451,11 +447,11 @@ mod tests {
     fn without_an_image_the_way_to_one_is_told() {
         for same_root in [true, false] {
             let unknown = Images::new(Vec::new(), Own::Unknown);
-            is_unusable(&unknown, &own_target(), same_root, "Program::run");
+            is_unusable(&unknown, &target::own(), same_root, "Program::run");
             let test = Images::new(Vec::new(), Own::Test(Vec::new()));
-            is_unusable(&test, &own_target(), same_root, "CARGO_BIN_EXE");
+            is_unusable(&test, &target::own(), same_root, "CARGO_BIN_EXE");
         }
-        for (own, there) in all_owns().into_iter().zip(["", &own_target(), ""]) {
+        for (own, there) in all_owns().into_iter().zip(["", &target::own(), ""]) {
             is_none(&Images::new(Vec::new(), own), OTHER, there);
         }
         let unknown = Images::new(Vec::new(), Own::Unknown).launch().map(drop);
@@ -464,7 +460,7 @@ mod tests {
 
     #[test]
     fn what_is_launched_here_is_the_given_image_or_the_own_executable() {
-        let target = own_target();
+        let target = target::own();
         for bytes in [b"plain".as_slice(), packed(b"plain")] {
             let images = Images::new(vec![Image::embedded(&target, bytes)], Own::Entered);
             let launch = images.launch().map_err(|e| format!("{e:?}")).unwrap();
