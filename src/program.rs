@@ -70,15 +70,22 @@ impl Program {
         mut self,
         main: impl FnOnce(&Router) -> Result<T, E>,
     ) -> Result<T, E> {
+        self = self.serve_if_agent();
+        self.own = Own::Entered;
+        signal::ignore_pipe();
+        let router = Shutdown(self.build()?);
+        main(&router.0)
+    }
+
+    /// Becomes an agent if this process was started as one; else returns. For an executable that is
+    /// an image and nothing else: the parts of [`Program::run`] that make a tree are not linked.
+    pub fn serve_if_agent(self) -> Program {
         if let Some(nonce) = agent_nonce() {
             let mut args = std::env::args_os().skip(2);
             agent::be_seen(args.next().as_deref(), args.next().as_deref());
             agent::serve(self.registry, nonce, Own::Entered);
         }
-        self.own = Own::Entered;
-        signal::ignore_pipe();
-        let router = Shutdown(self.build()?);
-        main(&router.0)
+        self
     }
 
     /// A router of this program's functions, for tests and libraries. Contexts need an

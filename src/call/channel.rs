@@ -334,7 +334,7 @@ pub(crate) struct SenderCore {
     owner: ContextId,
     handle: Handle,
     auth: ContextId,
-    failed: OnceLock<Death>,
+    failed: Mutex<Option<Death>>,
 }
 
 impl SenderCore {
@@ -347,14 +347,15 @@ impl SenderCore {
             owner,
             handle,
             auth,
-            failed: OnceLock::new(),
+            failed: Mutex::new(None),
         })
     }
 
     /// The Receiver's end is to carry this reason.
     pub(crate) fn fail(&self, death: Death) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         // The first reason is the one that counts.
-        let _ = self.failed.set(death);
+        failed.get_or_insert(death);
     }
 
     fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
@@ -390,7 +391,8 @@ impl SenderCore {
 /// Tells the Receiver, behind all that was sent. Never sleeps.
 impl Drop for SenderCore {
     fn drop(&mut self) {
-        let death = self.failed.take().unwrap_or(Death::of(Cause::SenderClosed));
+        let death = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
         let (out, node) = (self.outgoing(Kind::Dead), self.router.node());
         if self.owner == node.id() {
             if let Ok(payload) = FrameBuf::encode(None, |w| death.encode(w)) {

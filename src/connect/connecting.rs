@@ -236,7 +236,7 @@ impl Router {
             let _ = prefix.result.set(result);
             prefix.ready.close();
         }
-        prefix.wait()?;
+        prefix.ready.wait_closed(None)?;
         let result = prefix.result.get().cloned();
         let reached = result.unwrap_or_else(|| Err(Death::of(Cause::Cancelled).into()))?;
         Ok(Context::new(self, reached.id, &reached.name, self.context_id()))
@@ -266,13 +266,4 @@ fn key_of(address: &Address) -> String {
         hop.values().hash(&mut hasher);
     }
     [&address.to_string(), "#", &hasher.finish().to_string()].concat()
-}
-
-impl Prefix {
-    fn wait(&self) -> Result<()> {
-        match self.ready.get() {
-            Err(error) if !matches!(error.kind(), ErrorKind::Closed(_)) => Err(error),
-            _ => Ok(()),
-        }
-    }
 }

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Cause, Error, Result};
 use crate::io::latch::{Latch, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
@@ -72,11 +72,15 @@ impl Broker {
     /// # Errors
     /// [`ErrorKind::Closed`] once the broker is shut down; `task` is dropped.
     pub(crate) fn defer(&self, task: impl FnOnce(&mut Turn) + Send + 'static) -> Result<()> {
+        self.enqueue(Box::new(task))
+    }
+
+    fn enqueue(&self, task: Task) -> Result<()> {
         let mut queue = lock(&self.shared.queue);
         if queue.closed {
             return Err(Error::closed(Cause::Shutdown));
         }
-        queue.tasks.push(Box::new(task));
+        queue.tasks.push(task);
         let first = queue.tasks.len() == 1;
         drop(queue);
         if first {
@@ -116,11 +120,7 @@ impl Broker {
         if self.is_current() {
             return;
         }
-        while let Err(e) = self.shared.ended.get() {
-            if matches!(e.kind(), ErrorKind::Closed(_)) {
-                break;
-            }
-        }
+        while self.shared.ended.wait_closed(None).is_err() {}
         if let Some(thread) = lock(&self.shared.thread).take() {
             thread.join();
         }
@@ -128,13 +128,11 @@ impl Broker {
 
     /// Waits until the broker has ended, for at most this long. Returns whether it has.
     pub fn join_timeout(&self, timeout: Duration) -> bool {
-        match self.shared.ended.get_timeout(timeout) {
-            Err(e) if matches!(e.kind(), ErrorKind::Closed(_)) => {
-                self.join();
-                true
-            }
-            _ => false,
+        let ended = self.shared.ended.wait_closed(Instant::now().checked_add(timeout)).is_ok();
+        if ended {
+            self.join();
         }
+        ended
     }
 
     /// Whether the calling thread is this broker's.
@@ -190,6 +188,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use std::sync::mpsc;
 
     fn is_shut_down<T>(result: Result<T>) -> bool {

@@ -65,45 +65,62 @@ pub struct Latch<T> {
 }
 
 /// One item to come; that it does not is known when this is dropped.
-pub(crate) struct Promise<T>(Option<Arc<Latch<T>>>);
+pub(crate) struct Promise<T>(Arc<Promised<T>>);
 
-/// A promise, and the latch where it is kept; the latch closes if it is not.
-pub(crate) fn promise<T>() -> (Promise<T>, Arc<Latch<T>>) {
-    let latch = Arc::new(Latch::new());
-    (Promise(Some(latch.clone())), latch)
+/// Where a promise is kept.
+pub(crate) struct Promised<T> {
+    item: Mutex<Option<T>>,
+    /// Closed when the item is there, or will not come.
+    done: Latch<()>,
+}
+
+/// A promise, and where it is kept.
+pub(crate) fn promise<T>() -> (Promise<T>, Arc<Promised<T>>) {
+    let promised = Arc::new(Promised { item: Mutex::new(None), done: Latch::new() });
+    (Promise(promised.clone()), promised)
 }
 
 impl<T> Promise<T> {
     /// Hands over what was promised.
-    pub(crate) fn keep(mut self, item: T) {
-        if let Some(latch) = self.0.take() {
-            // The waiter may have been interrupted and gone.
-            let _ = latch.put(item);
-        }
+    pub(crate) fn keep(self, item: T) {
+        *self.0.item() = Some(item);
     }
 }
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        if let Some(latch) = self.0.take() {
-            latch.close();
-        }
+        self.0.done.close();
+    }
+}
+
+impl<T> Promised<T> {
+    /// The item; sleeps until there is one. For one caller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if the promise was not kept; [`ErrorKind::System`] as [`Latch::get`].
+    pub(crate) fn get(&self) -> Result<T> {
+        self.done.wait_closed(None)?;
+        self.item().take().ok_or_else(|| Error::closed(Cause::ReceiverClosed))
+    }
+
+    fn item(&self) -> MutexGuard<'_, Option<T>> {
+        self.item.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct State<T> {
-    /// Invariant: as many as `sleepers.promised`, or more while nobody sleeps unpromised.
+    /// Invariant: at least as many as `sleepers.promised`; more only while nobody sleeps unpromised.
     queue: VecDeque<T>,
     sleepers: Sleepers,
     closed: bool,
 }
 
-/// The threads that sleep on one latch, in the order they came. The n-th of those that were
-/// promised an item gets the n-th of the queue. It knows nothing of the items' type, so that a
-/// latch of one more type costs few bytes.
+/// The threads that sleep on one latch, in the order they came. Who was promised an item takes the
+/// first that is there when it goes. It knows nothing of the items' type, so that a latch of one
+/// more type costs few bytes.
 #[derive(Default)]
 struct Sleepers {
-    list: VecDeque<(u64, Arc<Wake>)>,
+    list: Vec<(u64, Arc<Wake>)>,
     /// How many, from the first on, were promised an item.
     promised: usize,
     tickets: u64,
@@ -113,7 +130,7 @@ impl Sleepers {
     fn enter(&mut self) -> Result<(u64, Arc<Wake>)> {
         let wake = sleeper()?;
         self.tickets += 1;
-        self.list.push_back((self.tickets, wake.clone()));
+        self.list.push((self.tickets, wake.clone()));
         Ok((self.tickets, wake))
     }
 
@@ -136,7 +153,7 @@ impl Sleepers {
         }
         self.list.remove(at);
         self.promised -= usize::from(promised);
-        if promised { Left::With(at) } else { Left::Empty }
+        if promised { Left::WithItem } else { Left::Empty }
     }
 
     fn wake_all(&self) {
@@ -149,7 +166,7 @@ impl Sleepers {
 enum Left {
     Stays,
     Empty,
-    With(usize),
+    WithItem,
 }
 
 impl<T> Default for Latch<T> {
@@ -232,6 +249,14 @@ impl<T> Latch<T> {
         }
     }
 
+    /// Sleeps until it is closed, for those that carry nothing; errors as of [`Latch::get_until`].
+    pub(crate) fn wait_closed(&self, deadline: Option<Instant>) -> Result<()> {
+        match self.get_until(deadline) {
+            Err(error) if !matches!(error.kind(), ErrorKind::Closed(_)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a `get` would sleep. Another thread may make the answer stale at once.
     pub fn is_empty(&self) -> bool {
         let state = self.lock();
@@ -267,7 +292,7 @@ impl<T> Latch<T> {
         }
         match left {
             Left::Stays => None,
-            Left::With(place) => state.queue.remove(place).map(Ok),
+            Left::WithItem => state.queue.pop_front().map(Ok),
             Left::Empty => failed.map(Err),
         }
     }
@@ -276,7 +301,7 @@ impl<T> Latch<T> {
 impl<T> State<T> {
     /// An item that nobody was promised.
     fn surplus(&mut self) -> Option<T> {
-        self.queue.remove(self.sleepers.promised)
+        if self.sleepers.promised < self.queue.len() { self.queue.pop_front() } else { None }
     }
 }
 
@@ -339,8 +364,9 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..4000).collect::<Vec<_>>());
     }
+
     #[test]
-    fn the_thread_that_has_slept_longest_is_served_first() {
+    fn who_comes_later_leaves_an_item_for_each_thread_that_slept() {
         let latch = Arc::new(Latch::<u32>::new());
         let sleepers: Vec<_> = (0..8)
             .map(|i| {
@@ -353,12 +379,12 @@ mod tests {
             })
             .collect();
         (0..8).for_each(|i| latch.put(i).unwrap());
-        // What was promised to sleepers is not for who comes later.
         latch.put(8).unwrap();
-        assert_eq!(latch.get().unwrap(), 8);
+        let mut got = vec![latch.get().unwrap()];
         assert_eq!(latch.try_get().unwrap(), None);
-        let got: Vec<u32> = sleepers.into_iter().map(|s| s.join().unwrap()).collect();
-        assert_eq!(got, (0..8).collect::<Vec<_>>());
+        got.extend(sleepers.into_iter().map(|s| s.join().unwrap()));
+        got.sort_unstable();
+        assert_eq!(got, (0..=8).collect::<Vec<_>>());
     }
 
     #[test]

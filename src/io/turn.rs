@@ -90,24 +90,27 @@ impl Turn {
         outbox: Option<Arc<Outbox>>,
         protocol: Box<dyn Protocol>,
     ) -> Result<Key> {
+        let key = self.attach_silent(receive, outbox)?;
+        self.replace(key, protocol);
+        Ok(key)
+    }
+
+    /// As [`Turn::attach`], for a protocol that must know the key: [`Turn::replace`] installs it.
+    pub fn attach_silent(&mut self, receive: Side, outbox: Option<Arc<Outbox>>) -> Result<Key> {
         if self.stopping.is_some() {
             return Err(Error::closed(Cause::Shutdown));
         }
-        self.add(receive, outbox, protocol, false)
+        self.add(receive, outbox, false)
     }
 
     /// Watches a descriptor that is never read: `protocol` is told when it is ready.
     pub fn watch(&mut self, fd: Side, protocol: Box<dyn Protocol>) -> Result<Key> {
-        self.add(fd, None, protocol, true)
+        let key = self.add(fd, None, true)?;
+        self.replace(key, protocol);
+        Ok(key)
     }
 
-    fn add(
-        &mut self,
-        receive: Side,
-        outbox: Option<Arc<Outbox>>,
-        protocol: Box<dyn Protocol>,
-        watched: bool,
-    ) -> Result<Key> {
+    fn add(&mut self, receive: Side, outbox: Option<Arc<Outbox>>, watched: bool) -> Result<Key> {
         let key = Key(self.keys);
         let transmit = outbox.as_ref().and_then(|o| o.side());
         let raw = receive.as_fd().as_raw_fd();
@@ -129,7 +132,7 @@ impl Turn {
             watched,
             reading: true,
             writing: false,
-            protocol: Some(protocol),
+            protocol: None,
             replaced: 0,
             closing: None,
         });

@@ -1,7 +1,7 @@
 //! One context's place in the tree: sends, forwards, verifies and delivers. Any thread sends; what
 //! arrives is handled by the holder of the turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -37,8 +37,8 @@ pub struct Identity {
 pub struct Way {
     /// What is to be written to it.
     pub outbox: Arc<Outbox>,
-    /// Its stream, once attached.
-    pub key: OnceLock<Key>,
+    /// Its stream.
+    pub key: Key,
 }
 
 /// The routing state of one context.

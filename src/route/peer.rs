@@ -1,6 +1,6 @@
 //! The framed protocol of one link: frames in, verified, then delivered or forwarded as they are.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
@@ -57,18 +57,10 @@ impl Peer {
         guardian: Box<dyn Guardian>,
     ) -> Result<Key> {
         let outbox = Arc::new(Outbox::new(transmit));
-        let (way, peer) = Peer::link(node, end, outbox.clone(), guardian);
-        let link = peer.link;
-        let key = turn.attach(receive, Some(outbox), Box::new(peer));
-        match key {
-            Ok(key) => {
-                // Nobody else sets it; what was pushed before found none to arm.
-                let _ = way.key.set(key);
-                turn.arm(key);
-            }
-            Err(_) => drop(node.table().remove_link(link)),
-        }
-        key
+        let key = turn.attach_silent(receive, Some(outbox.clone()))?;
+        let peer = Peer::adopt(node, key, end, outbox, guardian);
+        turn.replace(key, Box::new(peer));
+        Ok(key)
     }
 
     /// Turns a stream that is attached already into a link. The caller installs the protocol.
@@ -79,24 +71,12 @@ impl Peer {
         outbox: Arc<Outbox>,
         guardian: Box<dyn Guardian>,
     ) -> Peer {
-        let (way, peer) = Peer::link(node, end, outbox, guardian);
-        // Nobody else sets it.
-        let _ = way.key.set(key);
-        peer
-    }
-
-    fn link(
-        node: &Arc<Node>,
-        end: End,
-        outbox: Arc<Outbox>,
-        guardian: Box<dyn Guardian>,
-    ) -> (Arc<Way>, Peer) {
-        let way = Arc::new(Way { outbox, key: OnceLock::new() });
+        let way = Arc::new(Way { outbox, key });
         let link = match end {
-            End::Parent => node.table().add_parent(way.clone()),
-            End::Child(id, lease) => node.table().add_child(id, lease, way.clone()),
+            End::Parent => node.table().add_parent(way),
+            End::Child(id, lease) => node.table().add_child(id, lease, way),
         };
-        let peer = Peer {
+        Peer {
             node: node.clone(),
             link,
             framer: Framer::new(),
@@ -104,8 +84,7 @@ impl Peer {
             guardian,
             ungranted: Vec::new(),
             refused: 0,
-        };
-        (way, peer)
+        }
     }
 
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Death> {

@@ -127,8 +127,8 @@ impl Node {
             Pushed::Closed => Err(Cause::Disconnected),
             Pushed::Full => {
                 let asks = header.kind == Kind::Data || header.reply_to.is_some();
-                if let (false, Some(key)) = (asks && header.part != Part::Next, way.key.get()) {
-                    let key = *key;
+                if !asks || header.part == Part::Next {
+                    let key = way.key;
                     // An ended broker has closed it.
                     let _ = self.broker().defer(move |turn| {
                         turn.close(key, &Death::of(Cause::DoesNotRead));
@@ -138,9 +138,7 @@ impl Node {
             }
             Pushed::Arm => {
                 // A stream that is not attached yet writes what is queued when it is.
-                if let Some(key) = way.key.get() {
-                    self.broker().arm(*key);
-                }
+                self.broker().arm(way.key);
                 Ok(())
             }
         }

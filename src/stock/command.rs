@@ -5,8 +5,8 @@ use std::ffi::{CString, OsString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::call::channel::Sender;
 use crate::call::context::CallContext;
@@ -59,7 +59,7 @@ crate::value! {
 
 /// Whether this process is an agent, whose group is its own.
 static IS_AGENT: AtomicBool = AtomicBool::new(false);
-static GUARD: OnceLock<Option<Guard>> = OnceLock::new();
+static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
 
 /// Has what is started from now on die with this process, by whatever it dies.
 pub(crate) fn guard_processes() {
@@ -75,7 +75,10 @@ pub(crate) fn guard_processes() {
 pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Result<Ended, Unheard> {
     if IS_AGENT.load(Ordering::Relaxed) {
         // Without a guard a SIGKILL of the context would leave the command's children; no more.
-        GUARD.get_or_init(|| Guard::start().ok());
+        let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_none() {
+            *guard = Guard::start().ok();
+        }
     }
     let argv = command.argv.iter().map(|word| CString::new(word.as_bytes()));
     let Ok(argv) = argv.collect::<Result<Vec<_>, _>>() else {

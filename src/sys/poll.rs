@@ -140,7 +140,8 @@ impl Drop for Poller {
 
 /// Tells `inner` the interest that `entry` shall have from now on.
 fn apply(inner: &polling::Poller, entry: &mut Entry, interest: Interest) -> Result<()> {
-    let event = polling::Event::new(entry.key, interest.read, interest.write);
+    // It refuses the key usize::MAX with a text: code that we need not carry if it cannot happen.
+    let event = polling::Event::new(entry.key & (usize::MAX >> 1), interest.read, interest.write);
     let fd = &*entry.fd;
     match (entry.interest != Interest::NONE, interest != Interest::NONE) {
         (false, false) => Ok(()),

@@ -38,12 +38,11 @@ fn program() -> mitogen::Program {
 }
 
 #[cfg(not(feature = "command"))]
-fn main() -> mitogen::Result<()> {
-    mitogen::Program::new().run(|_| {
-        use std::io::Write;
-        const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
-        // Without a standard error there is nobody to tell.
-        let _ = std::io::stderr().write_all(WHY);
-        std::process::exit(2)
-    })
+fn main() {
+    use std::io::Write;
+    const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
+    let _ = mitogen::Program::new().serve_if_agent();
+    // Without a standard error there is nobody to tell.
+    let _ = std::io::stderr().write_all(WHY);
+    std::process::exit(2)
 }
