@@ -31,7 +31,7 @@ use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::{fd, host, pipe, signal, thread, title};
 use crate::wire::PROTOCOL;
-use crate::wire::codec::Reader;
+use crate::wire::codec::{Malformed, Reader};
 use crate::wire::framer::Framer;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
@@ -57,39 +57,35 @@ pub(crate) fn be_seen(name: Option<&OsStr>, directory: Option<&OsStr>) {
 
 /// Serves as an agent; the process ends with it.
 pub(crate) fn serve(registry: Registry, nonce: u64, own: Own) -> ! {
-    let status = match become_agent(registry, nonce, own) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    };
-    end_process(status)
-}
-
-fn become_agent(registry: Registry, nonce: u64, own: Own) -> Result<()> {
-    let (receive, transmit) = take_over_stdio().map_err(|Errno(e)| Error::system("stdio", e))?;
+    let (receive, transmit) = or_end(take_over_stdio());
     settle();
     stock::guard_processes();
-    let hello = stage::answer_line(nonce, PROTOCOL);
-    fd::write_all(transmit.as_fd(), &hello).map_err(|Errno(e)| Error::system("write", e))?;
-    let (identity, lease) = read_identity(receive.as_fd())?;
+    or_end(fd::write_all(transmit.as_fd(), &stage::answer_line(nonce, PROTOCOL)));
+    let (identity, lease) = or_end(read_identity(receive.as_fd()));
     let mut pool = Pool::default();
     pool.add(lease);
     let images = Arc::new(Images::new(Vec::new(), own));
-    let node = Node::new(identity, pool, Broker::start()?);
-    let (router, calls) = begin(&node, Arc::new(registry), images)?;
-    node.listen(
+    let node = Node::new(identity, pool, or_end(Broker::start()));
+    let (router, calls) = or_end(begin(&node, Arc::new(registry), images));
+    let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });
+    or_end(node.listen(
         Handle::SHUTDOWN,
         Kind::Control,
         policy::has_parent_authority,
-        Arc::new(Shutdown { node: node.clone(), calls: calls.clone() }),
-    )?;
+        shutdown,
+    ));
     let link = node.clone();
-    let attached = node.broker().defer_sync(move |turn| {
+    or_end(node.broker().defer(move |turn| {
         let (receive, transmit) = (Side::new(receive), Side::new(transmit));
-        Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)).map(drop)
-    })?;
-    attached?;
+        or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)));
+    }));
     calls.serve(&router);
-    Ok(())
+    end_process(0)
+}
+
+/// What an agent cannot be without. The parent learns of its end, and no more.
+fn or_end<T, E>(needed: Result<T, E>) -> T {
+    needed.unwrap_or_else(|_| end_process(1))
 }
 
 /// The handles that every context serves, but for its end.
@@ -132,23 +128,18 @@ fn settle() {
 }
 
 /// Reads the one frame that comes before all others, and not a byte more.
-fn read_identity(fd: BorrowedFd<'_>) -> Result<(Identity, Lease)> {
+fn read_identity(fd: BorrowedFd<'_>) -> Result<(Identity, Lease), Malformed> {
     let mut framer = Framer::new();
     loop {
         let mut byte = [0];
-        match fd::read(fd, &mut byte) {
-            Ok(0) => return Err(Error::closed(Cause::Disconnected)),
-            Ok(_) => (),
-            Err(Errno(errno)) => return Err(Error::system("read", errno)),
-        }
-        let broken = |_| Error::closed(Cause::Protocol);
+        let Ok(1) = fd::read(fd, &mut byte) else { return Err(Malformed("no identity")) };
         let mut frames = framer.feed(&byte);
         if let Some(frame) = frames.next() {
-            let frame = frame.map_err(broken)?;
+            let frame = frame?;
             if (frame.header.kind, frame.header.handle) != (Kind::Control, Handle::CONFIGURE) {
-                return Err(Error::closed(Cause::Protocol));
+                return Err(Malformed("no identity"));
             }
-            return control::take_identity(&mut Reader::new(frame.payload, None)).map_err(broken);
+            return control::take_identity(&mut Reader::new(frame.payload, None));
         }
     }
 }
