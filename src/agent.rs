@@ -29,6 +29,7 @@ use crate::route::pending::Deliver;
 use crate::route::policy;
 use crate::stock;
 use crate::sys::errno::Errno;
+use crate::sys::guard::Guard;
 use crate::sys::{fd, host, pipe, signal, thread, title};
 use crate::wire::PROTOCOL;
 use crate::wire::codec::{Malformed, Reader};
@@ -68,12 +69,7 @@ pub(crate) fn serve(registry: Registry, nonce: u64, own: Own) -> ! {
     let node = Node::new(identity, pool, or_end(Broker::start()));
     let (router, calls) = or_end(begin(&node, Arc::new(registry), images));
     let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });
-    or_end(node.listen(
-        Handle::SHUTDOWN,
-        Kind::Control,
-        policy::has_parent_authority,
-        shutdown,
-    ));
+    or_end(node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, shutdown));
     let link = node.clone();
     or_end(node.broker().defer(move |turn| {
         let (receive, transmit) = (Side::new(receive), Side::new(transmit));
@@ -105,6 +101,8 @@ fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
     let receive = fd::dup_above(fd::stdin(), FIRST_FD)?;
     let transmit = fd::dup_above(fd::stdout(), FIRST_FD)?;
     fd::dup_onto(fd::open_null()?.as_fd(), 0)?;
+    // Programs break on standard descriptors that do not block. Whoever left it so is not us.
+    fd::set_nonblocking(fd::stderr(), false)?;
     fd::dup_onto(fd::stderr(), 1)?;
     use std::os::fd::AsRawFd;
     fd::close_from(FIRST_FD, &[receive.as_raw_fd(), transmit.as_raw_fd()]);
@@ -114,13 +112,12 @@ fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// Makes this process a good guest, independent of what it was started by.
 fn settle() {
     signal::default_mask();
-    signal::ignore_pipe();
-    signal::ignore(signal::TERM);
-    signal::ignore(signal::HUP);
+    signal::restore_ignored();
+    for signal in [signal::PIPE, signal::TERM, signal::HUP] {
+        signal::absorb(signal);
+    }
     // Who leads a group already, as a login's shell does, needs no other.
     let _ = signal::start_session();
-    // Where there is no such thing, orphans go to init.
-    let _ = signal::become_subreaper();
     if !host::cwd_is_readable() {
         // Then it stays unreadable.
         let _ = host::chdir(c"/");
@@ -132,7 +129,7 @@ fn read_identity(fd: BorrowedFd<'_>) -> Result<(Identity, Lease), Malformed> {
     let mut framer = Framer::new();
     loop {
         let mut byte = [0];
-        let Ok(1) = fd::read(fd, &mut byte) else { return Err(Malformed("no identity")) };
+        let Ok(1) = fd::read_blocking(fd, &mut byte) else { return Err(Malformed("no identity")) };
         let mut frames = framer.feed(&byte);
         if let Some(frame) = frames.next() {
             let frame = frame?;
@@ -167,8 +164,12 @@ fn die() -> ! {
 
 /// Ends this process; what it started ends with it.
 fn end_process(status: i32) -> ! {
-    if signal::reap_orphans() {
-        die();
+    if signal::leads_group() && signal::had_children() {
+        match Guard::start() {
+            // Our end sets it off.
+            Ok(guard) => std::mem::forget(guard),
+            Err(_) => die(),
+        }
     }
     signal::exit_now(status)
 }
@@ -196,7 +197,7 @@ impl Deliver for Shutdown {
 
 /// Ends the process when nothing is left to wait for, or in time.
 fn look(node: Arc<Node>, calls: Arc<Calls>, turn: &mut Turn, deadline: Instant) {
-    let busy = calls.is_busy() || !node.family().0.is_empty() || signal::reap_orphans();
+    let busy = calls.is_busy() || !node.family().0.is_empty() || signal::reap_children();
     if !busy || deadline <= Instant::now() {
         end_process(0);
     }

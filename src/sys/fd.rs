@@ -110,17 +110,34 @@ pub fn write_nowait(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
 
 /// Whether `fd` is ready, or closed on the other side, at this moment.
 fn is_ready(fd: BorrowedFd<'_>, events: c_short) -> Result<bool> {
-    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
-    // SAFETY: one entry, ours to write.
-    retry(|| check(unsafe { libc::poll(&mut entry, 1, 0) })).map(|ready| 0 < ready)
+    poll(fd, events, 0)
 }
 
-/// Writes all of `bytes`, blocking as long as it takes.
+fn poll(fd: BorrowedFd<'_>, events: c_short, timeout_ms: c_int) -> Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, ours to write.
+    retry(|| check(unsafe { libc::poll(&mut entry, 1, timeout_ms) })).map(|ready| 0 < ready)
+}
+
+/// Reads up to `buffer.len()` bytes; 0 at the end. Blocks, even where whoever gave us `fd` has left
+/// it in non-blocking mode.
+pub fn read_blocking(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match read(fd, buffer) {
+            Err(errno) if errno.is_again() => poll(fd, libc::POLLIN, -1)?,
+            result => return result,
+        };
+    }
+}
+
+/// Writes all of `bytes`, blocking as long as it takes, in whatever mode `fd` is.
 pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        match write(fd, bytes)? {
-            0 => return Err(Errno::IO),
-            n => bytes = &bytes[n..],
+        match write(fd, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(n) => bytes = &bytes[n..],
+            Err(errno) if errno.is_again() => _ = poll(fd, libc::POLLOUT, -1)?,
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
@@ -297,11 +314,31 @@ fn close_between(low: i32, high: i32) {
     if unsafe { libc::syscall(libc::SYS_close_range, low, high, 0) } == 0 {
         return;
     }
-    // An older kernel: one by one, as far as they can reach.
+    // SAFETY: takes no pointers; by the contract of `close_from` nobody owns this.
+    each_open(low, high, |number| _ = unsafe { libc::close(number) });
+}
+
+/// Calls `act` with the number of each open descriptor from `low` to `high`, many looked at by one
+/// call: limits of a million are common. Safe between fork and exec.
+pub fn each_open(low: i32, high: i32, mut act: impl FnMut(i32)) {
+    const AT_ONCE: usize = 256;
     let limit = super::limit::nofile().map_or(1024, |limit| limit.soft);
-    for number in low..=high.min(i32::try_from(limit).unwrap_or(1 << 20)) {
-        // SAFETY: takes no pointers; by the contract of `close_from` nobody owns this.
-        unsafe { libc::close(number) };
+    let end = high.saturating_add(1).min(i32::try_from(limit).unwrap_or(1 << 20));
+    let mut entries = [libc::pollfd { fd: -1, events: 0, revents: 0 }; AT_ONCE];
+    // More than the limit are refused.
+    let at_once = AT_ONCE.min(end.max(1) as usize);
+    for first in (low..end).step_by(at_once) {
+        let count = at_once.min((end - first) as usize);
+        for (entry, number) in entries.iter_mut().zip(first..) {
+            *entry = libc::pollfd { fd: number, events: 0, revents: 0 };
+        }
+        // SAFETY: so many entries, ours to write.
+        let looked = unsafe { libc::poll(entries.as_mut_ptr(), count as libc::nfds_t, 0) };
+        for entry in &entries[..count] {
+            if looked < 0 || entry.revents & libc::POLLNVAL == 0 {
+                act(entry.fd);
+            }
+        }
     }
 }
 

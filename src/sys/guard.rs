@@ -12,7 +12,7 @@ use libc::c_int;
 
 use super::errno::{Errno, Result, check, retry};
 use super::thread::SignalsBlocked;
-use super::{pipe, signal};
+use super::{fd, pipe, signal};
 
 /// A guard on duty. Dropping this dismisses it; the end of our process sets it off.
 #[derive(Debug)]
@@ -83,10 +83,8 @@ fn close_all_but_stdin() {
     if unsafe { libc::syscall(libc::SYS_close_range, 1, u32::MAX, 0) } == 0 {
         return;
     }
-    for number in 1..4096 {
-        // SAFETY: takes no pointers.
-        unsafe { libc::close(number) };
-    }
+    // SAFETY: takes no pointers; the descriptors of this process are its own.
+    fd::each_open(1, i32::MAX, |number| _ = unsafe { libc::close(number) });
 }
 
 #[cfg(test)]
@@ -94,7 +92,7 @@ mod tests {
     use std::ffi::CString;
 
     use super::super::spawn::{Program, Spawn, spawn};
-    use super::super::{fd, testing};
+    use super::super::testing;
     use super::*;
 
     #[test]
@@ -106,7 +104,7 @@ mod tests {
             let argv = argv.map(|text| text.unwrap());
             let stdio = [fd::stdin(), fd::stdout(), fd::stderr()];
             spawn(&Spawn::new(Program::Search(c"sh"), &argv, stdio)).unwrap();
-            assert!(signal::reap_orphans());
+            assert!(signal::reap_children());
             fd::write_all(fd::stderr(), b"x").unwrap();
             loop {
                 std::thread::park();
@@ -122,7 +120,7 @@ mod tests {
             assert_eq!(Guard::start().unwrap_err(), Errno::PERM);
             signal::start_session().unwrap();
             let guard = Guard::start().unwrap();
-            assert!(!signal::reap_orphans());
+            assert!(!signal::reap_children());
             let pid = guard.pid;
             drop(guard);
             // SAFETY: takes numbers.

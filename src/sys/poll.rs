@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use polling::PollMode;
 
 use super::errno::{Errno, Result, check};
+use super::signal;
 
 /// Events taken from the system at once.
 // The minimum is not zero.
@@ -163,7 +164,8 @@ fn errno(error: io::Error) -> Errno {
 
 /// Sleeps until one of at most [`SLEEP_FDS_MAX`] descriptors is ready, closed or broken, or the
 /// deadline (`None`: never) has passed. Returns a bit for each that is ready, the first the lowest;
-/// 0 means that the time is up. A signal ends it with INTR, so that Ctrl-C reaches a user's thread.
+/// 0 means that the time is up. A signal ends it with INTR, so that Ctrl-C reaches a user's thread;
+/// but not one that is absorbed.
 pub fn sleep(fds: &[(BorrowedFd<'_>, Interest)], deadline: Option<Instant>) -> Result<u32> {
     let mut entries = [libc::pollfd { fd: -1, events: 0, revents: 0 }; SLEEP_FDS_MAX];
     let entries = entries.get_mut(..fds.len()).ok_or(Errno::INVAL)?;
@@ -172,7 +174,14 @@ pub fn sleep(fds: &[(BorrowedFd<'_>, Interest)], deadline: Option<Instant>) -> R
         entry.events = if interest.read { libc::POLLIN } else { 0 };
         entry.events |= if interest.write { libc::POLLOUT } else { 0 };
     }
-    poll_once(entries, deadline.map(|end| end.saturating_duration_since(Instant::now())))?;
+    let mut absorbed = signal::absorbed();
+    let left = || deadline.map(|end| end.saturating_duration_since(Instant::now()));
+    while let Err(errno) = poll_once(entries, left()) {
+        if errno != Errno::INTR || signal::absorbed() == absorbed {
+            return Err(errno);
+        }
+        absorbed = signal::absorbed();
+    }
     let bits = entries.iter().enumerate();
     Ok(bits.fold(0, |bits, (i, entry)| bits | (u32::from(entry.revents != 0) << i)))
 }

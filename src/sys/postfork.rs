@@ -141,11 +141,10 @@ fn close_the_rest_on_exec() {
     {
         return;
     }
-    // An older kernel: as far as careless programs get.
-    for number in 3..1024 {
+    super::fd::each_open(3, i32::MAX, |number| {
         // SAFETY: takes no pointers.
         unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
+    });
 }
 
 fn execute(plan: &Plan, image: c_int) -> Result<Infallible> {

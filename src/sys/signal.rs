@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::c_int;
 
@@ -13,16 +14,43 @@ pub const TERM: i32 = libc::SIGTERM;
 pub const KILL: i32 = libc::SIGKILL;
 /// The terminal is gone.
 pub const HUP: i32 = libc::SIGHUP;
+/// Nobody reads what was written.
+pub const PIPE: i32 = libc::SIGPIPE;
+
+/// How often a signal was absorbed.
+static ABSORBED: AtomicU32 = AtomicU32::new(0);
 
 /// Writing to what nobody reads becomes an error instead of our death.
 pub fn ignore_pipe() {
-    ignore(libc::SIGPIPE);
+    // SAFETY: ignoring runs no code.
+    unsafe { libc::signal(PIPE, libc::SIG_IGN) };
 }
 
-/// Ignores a signal; started programs still get its default.
-pub fn ignore(signal: i32) {
+/// Has a signal do nothing here. Unlike an ignored one it has its default effect in whatever is
+/// started, by whomever.
+pub fn absorb(signal: i32) {
+    extern "C" fn count(_: c_int) {
+        ABSORBED.fetch_add(1, Ordering::Relaxed);
+    }
+    let handler: extern "C" fn(c_int) = count;
+    // SAFETY: a structure of numbers and sets, for which zero is a value: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler may run at any moment: all that it does is an atomic addition.
+    unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
+}
+
+/// How often a signal was absorbed: a call that one has interrupted is to be made again.
+pub fn absorbed() -> u32 {
+    ABSORBED.load(Ordering::Relaxed)
+}
+
+/// Has the kernel reap our children, so that no wait learns how they ended.
+#[cfg(test)]
+pub fn ignore_children() {
     // SAFETY: ignoring runs no code.
-    unsafe { libc::signal(signal, libc::SIG_IGN) };
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// Gives a signal its default effect.
@@ -38,6 +66,19 @@ pub fn default_mask() {
     unsafe { libc::sigemptyset(none.as_mut_ptr()) };
     // SAFETY: the set is initialised; the old one is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+}
+
+/// Gives every signal that whoever started us ignored its default effect: `exec` passes that on.
+pub fn restore_ignored() {
+    for signal in 1..=64 {
+        // SAFETY: a structure of numbers and sets, for which zero is a value.
+        let mut now: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: changes nothing, and has room for the answer.
+        let known = unsafe { libc::sigaction(signal, ptr::null(), &mut now) } == 0;
+        if known && now.sa_sigaction == libc::SIG_IGN {
+            restore(signal);
+        }
+    }
 }
 
 /// All signals to their defaults, none blocked. For a child before `exec`: async-signal-safe.
@@ -59,15 +100,6 @@ pub fn die_with_parent(parent: i32) -> Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
     // SAFETY: takes nothing.
     if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(Errno::SRCH) }
-}
-
-/// Makes us the parent of whatever below us loses its own; only Linux can.
-pub fn become_subreaper() -> Result<()> {
-    #[cfg(target_os = "linux")]
-    // SAFETY: takes numbers.
-    return check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(|_| ());
-    #[cfg(not(target_os = "linux"))]
-    Err(Errno::NOSYS)
 }
 
 /// Signals every process of our process group, us included.
@@ -93,7 +125,7 @@ pub fn leads_group() -> bool {
 
 /// Takes every child that has ended, whoever started it; whether children remain. Only for an agent
 /// that is about to end: it takes the exit status from [`super::wait::Process`] and from user code.
-pub fn reap_orphans() -> bool {
+pub fn reap_children() -> bool {
     loop {
         // SAFETY: the status is not asked for.
         match check(unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) }) {
@@ -102,6 +134,15 @@ pub fn reap_orphans() -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// Whether this process may have had children: one lives, or one was waited for.
+pub fn had_children() -> bool {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: there is room for the answer.
+    let known = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) } == 0;
+    !known || 0 < usage.ru_maxrss || reap_children()
 }
 
 /// Ends this process at once: no destructors, no exit handlers, no flushing.
