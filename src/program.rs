@@ -1,5 +1,8 @@
 //! A program: its functions, and the two roles that it can wake up in.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;

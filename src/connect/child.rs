@@ -1,6 +1,8 @@
 //! A child and its process: started by a recipe, brought up by the handshake, watched until it is
 //! reaped. All of it runs on the broker's thread.
 
+mod watch;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,6 @@ use crate::module::image::Images;
 use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Guardian, Peer};
-use crate::sys::poll::{self, Interest};
 use crate::sys::signal;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
@@ -153,22 +154,22 @@ impl Child {
         terminal: Side,
         typewriter: Option<Arc<Outbox>>,
     ) {
-        let pidfd = self.lock().process.dup_pidfd();
-        let watch = pidfd.map(|fd| turn.watch(Side::new(fd), Box::new(Watch(self.clone()))));
+        let watch = self.watch(turn);
         let speech = |origin| Box::new(Speech { child: self.clone(), origin });
         let terminal = turn.attach(terminal, typewriter, speech(Origin::Terminal));
         let main = turn.attach(main, Some(outbox), speech(Origin::Stdout));
-        let failed = main.is_err() || terminal.is_err() || !matches!(watch, Some(Ok(_)));
+        let failed = main.is_err() || terminal.is_err() || watch.is_err();
         {
             let mut state = self.lock();
             state.main = main.ok();
             state.terminal = terminal.ok();
-            state.watch = watch.and_then(Result::ok);
+            state.watch = watch.ok();
         }
         if failed {
             self.fail(turn, |handshake| {
                 handshake.failed(ConnectFailure::Protocol("no room to watch the child"), None)
             });
+            self.lock().kill_and_reap();
         }
     }
 
@@ -382,10 +383,9 @@ impl State {
     /// Kills the process, and takes its exit if that comes at once; nobody will look later.
     fn kill_and_reap(&mut self) {
         self.kill();
-        if let (None, Some(fd)) = (self.exit, self.process.pidfd()) {
+        if self.exit.is_none() {
             // Another user's process cannot be killed; then it is not waited for.
-            let _ = poll::sleep(&[(fd, Interest::READ)], Instant::now().checked_add(KILL_TIME));
-            self.exit = self.process.try_wait().ok().flatten();
+            self.exit = self.process.wait_timeout(KILL_TIME).ok().flatten();
         }
     }
 
@@ -449,26 +449,6 @@ impl State {
             self.said.end_line(true, b"");
             bytes = rest;
         }
-    }
-}
-
-/// Hears of the end of the process.
-struct Watch(Child);
-
-impl Protocol for Watch {
-    fn input(&mut self, turn: &mut Turn, key: Key, _: &[u8]) -> Result<(), Death> {
-        let exit = self.0.lock().process.try_wait();
-        if let Ok(None) = exit {
-            return Ok(());
-        }
-        self.0.lock().watch = None;
-        self.0.exited(turn, exit.ok().flatten());
-        turn.close(key, &Death::of(Cause::Exited));
-        Ok(())
-    }
-
-    fn closed(&mut self, _: &mut Turn, _: &Death) {
-        self.0.lock().kill_and_reap();
     }
 }
 

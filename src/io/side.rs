@@ -38,8 +38,12 @@ pub enum Read {
 impl Side {
     /// Takes over a descriptor. Its flags stay as they are: others may share its description.
     pub fn new(fd: OwnedFd) -> Side {
-        let kind = FdKind::of(fd.as_fd());
-        Side { fd: Arc::new(fd), kind }
+        Side::sharing(Arc::new(fd))
+    }
+
+    /// The same of a descriptor that has another owner, too.
+    pub fn sharing(fd: Arc<OwnedFd>) -> Side {
+        Side { kind: FdKind::of(fd.as_fd()), fd }
     }
 
     /// The descriptor, shared with whoever watches it.

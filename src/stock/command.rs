@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::call::channel::Sender;
 use crate::call::context::CallContext;
 use crate::error::{Error, ErrorKind, Exit};
 use crate::io::latch;
-use crate::limits::FRAGMENT_BYTES;
+use crate::limits::{FRAGMENT_BYTES, LOOK_AGAIN_MAX};
 use crate::sys::errno::Errno;
 use crate::sys::fd::{self, FdKind};
 use crate::sys::guard::Guard;
@@ -20,7 +21,7 @@ use crate::sys::pipe;
 use crate::sys::poll::Interest;
 use crate::sys::signal;
 use crate::sys::spawn::{Program, Spawn, SpawnError, spawn};
-use crate::sys::wait::Process;
+use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
 
 /// Bytes that a pipe holds at most, unless its owner is privileged: Linux's limit.
 const PIPE_BYTES_MAX: usize = 1024 * 1024;
@@ -123,7 +124,6 @@ impl fmt::Debug for Unheard {
 
 struct Running {
     process: Process,
-    ended: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 }
@@ -136,14 +136,14 @@ fn start(argv: &[CString]) -> Result<Running, Errno> {
     let process =
         spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), argv, stdio) });
     let process = process.map_err(|SpawnError { errno, .. }| errno)?;
-    let ended = process.dup_pidfd();
-    Ok(Running { process, ended, stdout: Some(stdout), stderr: Some(stderr) })
+    Ok(Running { process, stdout: Some(stdout), stderr: Some(stderr) })
 }
 
 impl Running {
     /// Sends what comes until the process has ended and what it had printed by then was sent.
     fn pump(&mut self, out: &Sender<Output>) -> Result<(), Unheard> {
         let wake = latch::sleeper().map_err(|_| Unheard)?;
+        let mut pause = LOOK_AGAIN_FIRST;
         loop {
             // What was printed before the end is in the pipes when the end is seen.
             let ended = self.process.try_wait().map_err(|_| Unheard)?.is_some();
@@ -151,13 +151,17 @@ impl Running {
                 return self.drain(out);
             }
             if self.send_ready(out)? {
+                pause = LOOK_AGAIN_FIRST;
                 continue;
             }
-            let fds = [&self.ended, &self.stdout, &self.stderr];
-            let fds = fds.into_iter().flatten().map(|fd| (fd.as_fd(), Interest::READ));
+            let ended = self.process.pidfd();
+            let again = if ended.is_none() { Instant::now().checked_add(pause) } else { None };
+            pause = (2 * pause).min(LOOK_AGAIN_MAX);
+            let pipes = [&self.stdout, &self.stderr].into_iter().flatten().map(AsFd::as_fd);
+            let fds = ended.into_iter().chain(pipes).map(|fd| (fd, Interest::READ));
             let fds: Vec<(BorrowedFd<'_>, Interest)> = fds.collect();
-            match latch::sleep(&wake, &fds, None) {
-                Err(error) if !is_interrupted(&error) => return Err(Unheard),
+            match latch::sleep(&wake, &fds, again) {
+                Err(error) if !is_stale(&error) => return Err(Unheard),
                 _ => (),
             }
         }
@@ -197,6 +201,11 @@ impl Running {
     }
 }
 
-fn is_interrupted(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::System { errno, .. } if Errno(*errno) == Errno::INTR)
+/// Whether a sleep has ended only for us to look again.
+fn is_stale(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Timeout => true,
+        ErrorKind::System { errno, .. } => Errno(*errno) == Errno::INTR,
+        _ => false,
+    }
 }

@@ -23,6 +23,16 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     own_both(ends)
 }
 
+/// A descriptor that is never readable: a datagram socket without a name.
+pub fn never_ready() -> Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let number = check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0) })?;
+    // SAFETY: the system has just made this descriptor for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    fd::set_cloexec(socket.as_fd(), true)?;
+    Ok(socket)
+}
+
 /// Two connected stream sockets that block, as programs expect of their stdin and stdout.
 pub fn socketpair() -> Result<(OwnedFd, OwnedFd)> {
     #[cfg(not(target_vendor = "apple"))]

@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::errno::Errno;
 use super::spawn::{Env, Program, Spawn, SpawnError, Step, spawn};
@@ -58,7 +59,7 @@ fn a_child_lives_until_it_is_killed_and_is_not_signalled_after() {
     let mut child = spawn(&Spawn { group: true, ..plan }).unwrap();
     assert_eq!(child.try_wait(), Ok(None));
     child.kill_group(signal::TERM).unwrap();
-    let pidfd = child.dup_pidfd().unwrap();
+    let pidfd = child.share_pidfd().unwrap();
     let ended = [(pidfd.as_fd(), poll::Interest::READ)];
     assert_eq!(poll::sleep(&ended, None), Ok(1));
     assert_eq!(child.try_wait(), Ok(Some(Exit::Signal(signal::TERM))));
@@ -96,6 +97,35 @@ fn the_child_has_three_descriptors_whatever_the_parent_left_open() {
     fd::set_cloexec(high.as_fd(), false).unwrap();
     // `ls` itself has the folder open as 3.
     assert_eq!(sh("exec ls /proc/self/fd", |_| ()).0, "0\n1\n2\n3\n");
+}
+
+#[test]
+fn an_old_kernel_starts_closes_and_waits_all_the_same() {
+    if testing::is_again() {
+        testing::forget_new_calls();
+        let leak = fd::open_null().unwrap();
+        let high = [300, 511, 512, 1000].map(|min| fd::dup_above(leak.as_fd(), min).unwrap());
+        for fd in &high {
+            fd::set_cloexec(fd.as_fd(), false).unwrap();
+        }
+        assert_eq!(sh("exec ls /proc/self/fd", |_| ()).0, "0\n1\n2\n3\n");
+        let argv = strings(&["sh", "-c", "sleep 0.05; exit 3"]);
+        let stdio = [fd::stdin(), fd::stdout(), fd::stderr()];
+        let mut child = spawn(&Spawn::new(Program::Search(c"sh"), &argv, stdio)).unwrap();
+        assert!(child.pidfd().is_none());
+        assert_eq!(child.wait_timeout(Duration::from_millis(1)), Ok(None));
+        assert_eq!(child.wait_timeout(Duration::from_secs(9)), Ok(Some(Exit::Code(3))));
+        let numbers = high.map(|fd| fd.into_raw_fd());
+        fd::close_from(301, &[512]);
+        assert_eq!(numbers.map(fd::is_open), [true, false, true, false]);
+        // No more may be looked at by one call than the limit says.
+        limit::set(limit::Nofile { soft: 310, hard: 310 }).unwrap();
+        fd::close_from(3, &[]);
+        assert_eq!(numbers.map(fd::is_open), [false, false, true, false]);
+        signal::exit_now(42);
+    }
+    let test = concat!(module_path!(), "::an_old_kernel_starts_closes_and_waits_all_the_same");
+    testing::ends_well(test);
 }
 
 #[test]

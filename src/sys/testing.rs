@@ -41,6 +41,39 @@ pub fn dies_at_once_with(test: &str) {
     victim.wait().unwrap();
 }
 
+/// Makes the kernel one that has neither pidfds nor `close_range`, for this process and all that it
+/// starts.
+#[cfg(target_os = "linux")]
+pub fn forget_new_calls() {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W};
+
+    const NUMBER: u32 = 0;
+    const FIRST_ARGUMENT: u32 = 16;
+    let step = |code, k, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let is = |call: i64, jt, jf| step(BPF_JMP | BPF_JEQ | BPF_K, call as u32, jt, jf);
+    let answer = |errno: i32| step(BPF_RET | BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0);
+    let mut filter = [
+        step(BPF_LD | BPF_W | BPF_ABS, NUMBER, 0, 0),
+        is(libc::SYS_pidfd_open, 6, 0),
+        is(libc::SYS_close_range, 5, 0),
+        is(libc::SYS_clone3, 4, 0),
+        is(libc::SYS_clone, 0, 2),
+        step(BPF_LD | BPF_W | BPF_ABS, FIRST_ARGUMENT, 0, 0),
+        step(BPF_JMP | BPF_JSET | BPF_K, libc::CLONE_PIDFD as u32, 2, 0),
+        step(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+        answer(libc::ENOSYS),
+        answer(libc::EINVAL),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let mode = libc::SECCOMP_SET_MODE_FILTER;
+    let flags = libc::SECCOMP_FILTER_FLAG_TSYNC;
+    // SAFETY: a program of so many steps, which is copied; it is for every thread.
+    let rc = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// Waits for what must come soon. Another test that forks may hold a copy of our descriptors for a
 /// moment, so the end of a stream may be late.
 #[track_caller]

@@ -1,17 +1,24 @@
 //! A process that we started: how it ended, and signals to it. Never touches other children.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libc::c_int;
 
 use super::errno::{Errno, Result, check, retry};
+use super::poll::{self, Interest};
 use crate::error::Exit;
+use crate::limits::LOOK_AGAIN_MAX;
+
+/// How soon a process is looked at again, where nothing tells of its end; then it doubles.
+pub const LOOK_AGAIN_FIRST: Duration = Duration::from_millis(1);
 
 /// A child. Dropping this neither ends nor reaps it.
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Arc<OwnedFd>>,
     end: End,
 }
 
@@ -26,17 +33,17 @@ enum End {
 
 impl Process {
     pub(super) fn new(pid: i32, pidfd: Option<OwnedFd>) -> Process {
-        Process { pid, pidfd, end: End::NotSeen }
+        Process { pid, pidfd: pidfd.map(Arc::new), end: End::NotSeen }
     }
 
     /// Readable once it has ended; `None` where the kernel has no such thing.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
+        self.pidfd.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Another descriptor of the same kind, for a poller.
-    pub fn dup_pidfd(&self) -> Option<OwnedFd> {
-        super::fd::dup_above(self.pidfd()?, 3).ok()
+    /// The same descriptor, for a poller.
+    pub fn share_pidfd(&self) -> Option<Arc<OwnedFd>> {
+        self.pidfd.clone()
     }
 
     /// How it ended, or `None` while it lives. Remembers what it has seen.
@@ -51,6 +58,26 @@ impl Process {
             if let Some(exit) = self.wait_with(0)? {
                 return Ok(exit);
             }
+        }
+    }
+
+    /// Waits until it has ended, for at most this long; `None` if it has not.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Exit>> {
+        let end = Instant::now() + timeout;
+        let mut pause = LOOK_AGAIN_FIRST;
+        loop {
+            let exit = self.try_wait()?;
+            let now = Instant::now();
+            if exit.is_some() || end <= now {
+                return Ok(exit);
+            }
+            let again = if self.pidfd.is_some() { end } else { end.min(now + pause) };
+            let ended = self.pidfd().map(|fd| (fd, Interest::READ));
+            poll::sleep(ended.as_slice(), Some(again)).or_else(|errno| match errno {
+                Errno::INTR => Ok(0),
+                errno => Err(errno),
+            })?;
+            pause = (2 * pause).min(LOOK_AGAIN_MAX);
         }
     }
 
