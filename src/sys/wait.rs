@@ -36,7 +36,8 @@ impl Process {
         Process { pid, pidfd: pidfd.map(Arc::new), end: End::NotSeen }
     }
 
-    /// Readable once it has ended; `None` where the kernel has no such thing.
+    /// Readable once it has ended; `None` where the kernel has no such thing, and once its end was
+    /// seen.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(|fd| fd.as_fd())
     }
@@ -94,10 +95,12 @@ impl Process {
             Ok(_) => {
                 let exit = exit_of(status);
                 self.end = End::Seen(exit);
+                self.pidfd = None;
                 Ok(Some(exit))
             }
             Err(errno) => {
                 self.end = End::Stolen;
+                self.pidfd = None;
                 Err(errno)
             }
         }

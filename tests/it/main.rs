@@ -11,6 +11,8 @@ mod command;
 mod command_hosts;
 mod connect_failures;
 mod deaths;
+mod guest;
+mod startup_deaths;
 mod ssh;
 mod sudo;
 mod inside;
