@@ -2,7 +2,6 @@
 //! with the context; its output waits in its pipes while the receiver has no room.
 
 use std::ffi::{CString, OsString};
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,58 +66,31 @@ pub(crate) fn guard_processes() {
     IS_AGENT.store(true, Ordering::Relaxed);
 }
 
-/// Runs a command to its end and sends what it prints. Fails if it cannot be started.
+/// Runs a command to its end and sends what it prints. If the receiver ends first, or the output
+/// cannot be waited for, the command is killed.
 ///
 /// What it leaves in the background keeps running, but is not listened to, until the context ends.
-///
-/// # Errors
-/// [`Unheard`] if the receiver ended first; then the command is killed.
-pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Result<Ended, Unheard> {
+pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Ended {
     if IS_AGENT.load(Ordering::Relaxed) {
-        // Without a guard a SIGKILL of the context would leave the command's children; no more.
         let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a guard a SIGKILL of the context would leave the command's children; no more.
         if guard.is_none() {
             *guard = Guard::start().ok();
         }
     }
-    let argv = command.argv.iter().map(|word| CString::new(word.as_bytes()));
-    let Ok(argv) = argv.collect::<Result<Vec<_>, _>>() else {
-        return Ok(Ended::NotStarted(Errno::INVAL.0));
-    };
-    let started = cx.router().broker().defer_sync(move |_| start(&argv));
-    let mut running = match started.map_err(|_| Unheard)? {
+    let started = cx.router().broker().defer_sync(move |_| start(&command));
+    let mut running = match started.unwrap_or(Err(Errno::CANCELED)) {
         Ok(running) => running,
-        Err(Errno(errno)) => return Ok(Ended::NotStarted(errno)),
+        Err(Errno(errno)) => return Ended::NotStarted(errno),
     };
-    let heard = running.pump(&out);
-    if heard.is_err() {
+    if running.pump(&out).is_none() {
         // Gone already is as good.
         let _ = running.process.kill(signal::KILL);
     }
-    let exit = running.process.wait();
-    heard?;
-    Ok(match exit {
+    match running.process.wait() {
         Ok(Exit::Code(code)) => Ended::Exited(code),
         Ok(Exit::Signal(signal)) => Ended::Killed(signal),
-        Err(_) => return Err(Unheard),
-    })
-}
-
-/// Nobody receives what a command prints any more.
-pub struct Unheard;
-
-impl std::error::Error for Unheard {}
-
-// Texts alone: an error with numbers in it would bring the formatting machinery to every agent.
-impl fmt::Display for Unheard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody receives the output of the command any more")
-    }
-}
-
-impl fmt::Debug for Unheard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        Err(Errno(errno)) => Ended::NotStarted(errno),
     }
 }
 
@@ -128,25 +100,28 @@ struct Running {
     stderr: Option<OwnedFd>,
 }
 
-fn start(argv: &[CString]) -> Result<Running, Errno> {
+fn start(command: &Command) -> Result<Running, Errno> {
+    let argv = command.argv.iter().map(|word| CString::new(word.as_bytes()));
+    let argv: Vec<CString> = argv.collect::<Result<_, _>>().map_err(|_| Errno::INVAL)?;
     let name = argv.first().ok_or(Errno::INVAL)?;
     let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe::pipe()?, pipe::pipe()?);
     let null = fd::open_null()?;
     let stdio = [null.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
     let process =
-        spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), argv, stdio) });
+        spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), &argv, stdio) });
     let process = process.map_err(|SpawnError { errno, .. }| errno)?;
     Ok(Running { process, stdout: Some(stdout), stderr: Some(stderr) })
 }
 
 impl Running {
-    /// Sends what comes until the process has ended and what it had printed by then was sent.
-    fn pump(&mut self, out: &Sender<Output>) -> Result<(), Unheard> {
-        let wake = latch::sleeper().map_err(|_| Unheard)?;
+    /// Sends what comes until the process has ended and what it had printed by then was sent. None
+    /// if that cannot be done.
+    fn pump(&mut self, out: &Sender<Output>) -> Option<()> {
+        let wake = latch::sleeper().ok()?;
         let mut pause = LOOK_AGAIN_FIRST;
         loop {
             // What was printed before the end is in the pipes when the end is seen.
-            let ended = self.process.try_wait().map_err(|_| Unheard)?.is_some();
+            let ended = self.process.try_wait().ok()?.is_some();
             if ended {
                 return self.drain(out);
             }
@@ -161,24 +136,25 @@ impl Running {
             let fds = ended.into_iter().chain(pipes).map(|fd| (fd, Interest::READ));
             let fds: Vec<(BorrowedFd<'_>, Interest)> = fds.collect();
             match latch::sleep(&wake, &fds, again) {
-                Err(error) if !is_stale(&error) => return Err(Unheard),
+                Err(error) if !is_stale(&error) => return None,
                 _ => (),
             }
         }
     }
 
     /// Sends what the pipes hold, whoever else goes on writing to them.
-    fn drain(&mut self, out: &Sender<Output>) -> Result<(), Unheard> {
+    fn drain(&mut self, out: &Sender<Output>) -> Option<()> {
         for _ in 0..PIPE_BYTES_MAX / CHUNK_BYTES {
             if !self.send_ready(out)? {
                 break;
             }
         }
-        Ok(())
+        Some(())
     }
 
-    /// Sends a piece of each pipe that has one. Returns whether there may be more.
-    fn send_ready(&mut self, out: &Sender<Output>) -> Result<bool, Unheard> {
+    /// Sends a piece of each pipe that has one. Returns whether there may be more; None if nobody
+    /// receives it.
+    fn send_ready(&mut self, out: &Sender<Output>) -> Option<bool> {
         let mut more = false;
         for (pipe, wrap) in [
             (&mut self.stdout, Output::Stdout as fn(Vec<u8>) -> Output),
@@ -190,14 +166,14 @@ impl Running {
                 Ok(0) => *pipe = None,
                 Ok(count) => {
                     bytes.truncate(count);
-                    out.send(wrap(bytes)).map_err(|_| Unheard)?;
+                    out.send(wrap(bytes)).ok()?;
                     more = true;
                 }
                 Err(e) if e.is_again() => (),
                 Err(_) => *pipe = None,
             }
         }
-        Ok(more)
+        Some(more)
     }
 }
 

@@ -4,7 +4,7 @@
 mod command;
 mod identity;
 
-pub use command::{Command, Ended, Output, Unheard, run};
+pub use command::{Command, Ended, Output, run};
 pub use identity::{Identity, identify, ping};
 
 pub(crate) use command::guard_processes;
