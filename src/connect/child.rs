@@ -69,7 +69,7 @@ struct Child(Arc<Mutex<State>>);
 struct State {
     process: Process,
     exit: Option<Exit>,
-    attempt: Option<Attempt>,
+    attempt: Option<Box<Attempt>>,
     /// The last that it said on its standard error.
     said: Tail,
     /// The stream of its standard input and output: first the handshake's, then the link.
@@ -128,7 +128,7 @@ impl Attempt {
         let child = Child(Arc::new(Mutex::new(State {
             process,
             exit: None,
-            attempt: Some(attempt),
+            attempt: Some(Box::new(attempt)),
             said: Tail::default(),
             main: None,
             terminal: None,
@@ -301,22 +301,28 @@ impl Child {
 
     /// The attempt is over: tells why, and ends the process.
     fn fail(&self, turn: &mut Turn, why: impl FnOnce(&mut Handshake) -> ConnectError) {
+        if let Some(mut attempt) = self.give_up(turn) {
+            let error = why(&mut attempt.handshake);
+            (attempt.done)(turn, Err(error));
+        }
+    }
+
+    fn give_up(&self, turn: &mut Turn) -> Option<Box<Attempt>> {
         let mut state = self.lock();
-        let Some(mut attempt) = state.attempt.take() else { return };
+        let mut attempt = state.attempt.take()?;
         if attempt.outbox.queued() == 0 {
             attempt.handshake.pushed();
         }
-        let error = why(&mut attempt.handshake);
         let keys = [state.main.take(), state.terminal.take()];
         state.kill();
         drop(state);
-        for timer in attempt.timers {
+        for timer in attempt.timers.drain(..) {
             turn.cancel(timer);
         }
         for key in keys.into_iter().flatten() {
             turn.close(key, &Death::of(Cause::Cancelled));
         }
-        (attempt.done)(turn, Err(error));
+        Some(attempt)
     }
 
     /// The process has ended: what it said last is read, then its streams are closed.
