@@ -128,9 +128,9 @@ impl Handshake {
     pub fn image(&mut self, sent_bytes: u64, gzipped: bool) -> Vec<u8> {
         self.phase = Phase::Push;
         self.awaits = Awaits::Agent;
-        let Recipe { title, directory, answer_nonce, .. } = &self.recipe;
+        let Recipe { title, directory, answer_nonce, wrapper, .. } = &self.recipe;
         let (nonce, answer_nonce, directory) = (self.nonce, *answer_nonce, directory.as_deref());
-        Push { nonce, answer_nonce, sent_bytes, gzipped, title, directory }.line()
+        Push { nonce, answer_nonce, sent_bytes, gzipped, title, directory, wrapper }.line()
     }
 
     /// The image is wholly written.

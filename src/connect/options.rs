@@ -184,6 +184,7 @@ pub(crate) fn recipe(
         same_root: false,
         timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
+        wrapper: Vec::new(),
     };
     method.complete(base, &mut recipe)?;
     Ok(recipe)

@@ -31,6 +31,8 @@ pub struct Recipe {
     pub same_root: bool,
     /// The directory of the target that the caller chose for the image; tried before all others.
     pub directory: Option<Vec<u8>>,
+    /// A command and its arguments that execute the agent, whose own are added; may be empty.
+    pub wrapper: Vec<Vec<u8>>,
 }
 
 /// What is executed to bring the child up.
@@ -170,6 +172,7 @@ impl Encode for Recipe {
         self.timeout_ms.encode(w);
         w.put_u8(u8::from(self.same_root));
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
+        put_all(&self.wrapper, w, |word, w| w.put_bytes(word));
     }
 }
 
@@ -191,6 +194,7 @@ impl Decode for Recipe {
             timeout_ms: u64::decode(r)?,
             same_root: take_flag(r)?,
             directory: take_option(r, take_vec)?,
+            wrapper: take_all(r, take_vec)?,
         })
     }
 
@@ -281,6 +285,7 @@ mod tests {
             timeout_ms: 30_000,
             same_root: false,
             directory: Some(b"/opt".to_vec()),
+            wrapper: vec![b"nice".to_vec()],
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Push<'a> {
     pub title: &'a str,
     /// The directory to try before all others.
     pub directory: Option<&'a [u8]>,
+    /// What executes the agent: a command and its arguments, to which the agent's are added.
+    pub wrapper: &'a [Vec<u8>],
 }
 
 impl Target {
@@ -149,7 +151,12 @@ impl Push<'_> {
         add(sink);
         add(b"||{ ");
         add(&nowhere);
-        add(b" $d: the image does not fit;exit 1;};exec \"$x\" ");
+        add(b" $d: the image does not fit;exit 1;};exec ");
+        for word in self.wrapper {
+            add(&quote(word));
+            add(b" ");
+        }
+        add(b"\"$x\" ");
         add(&agent_arg(self.answer_nonce));
         add(b" ");
         add(&quote(title_head(self.title)));
@@ -239,6 +246,7 @@ mod tests {
         gzipped: true,
         title: "it's me",
         directory: Some(b"/it's here"),
+        wrapper: &[],
     };
 
     #[test]
@@ -270,6 +278,13 @@ mod tests {
         assert!(line.len() < 4000, "{}", line.len());
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
         assert!(PUSH.line().len() < 1200, "{}", PUSH.line().len());
+    }
+
+    #[test]
+    fn a_wrapper_stands_before_the_agent_as_it_was_given() {
+        let wrapper = ["env", "A=it's $x", "-"].map(|word| word.as_bytes().to_vec());
+        let line = String::from_utf8(Push { wrapper: &wrapper, ..PUSH }.line()).unwrap();
+        assert!(line.contains("exec 'env' 'A=it'\\''s $x' '-' \"$x\" mitogen-agent-"), "{line}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Target {
             gzipped,
             title: "it's \"$HOME\" \\",
             directory: directory.map(|path| path.as_os_str().as_encoded_bytes()),
+            wrapper: &[],
         }
     }
 
