@@ -20,7 +20,7 @@ use crate::io::latch::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::SHUTDOWN_GRACE;
-use crate::module::image::{Images, Own};
+use crate::module::images::{Images, Make, Own};
 use crate::route::control;
 use crate::route::lease::{Lease, Pool};
 use crate::route::node::{Identity, Node};
@@ -56,8 +56,8 @@ pub(crate) fn be_seen(name: Option<&OsStr>, directory: Option<&OsStr>) {
     }
 }
 
-/// Serves as an agent; the process ends with it.
-pub(crate) fn serve(registry: Registry, nonce: u64, own: Own) -> ! {
+/// Serves as an agent; the process ends with it. Without `make`, images are sent as they are.
+pub(crate) fn serve(registry: Registry, nonce: u64, own: Own, make: Option<Make>) -> ! {
     let (receive, transmit) = or_end(take_over_stdio());
     settle();
     stock::guard_processes();
@@ -65,7 +65,7 @@ pub(crate) fn serve(registry: Registry, nonce: u64, own: Own) -> ! {
     let (identity, lease) = or_end(read_identity(receive.as_fd()));
     let mut pool = Pool::default();
     pool.add(lease);
-    let images = Arc::new(Images::new(Vec::new(), own));
+    let images = Arc::new(Images::of_agent(own, make));
     let node = Node::new(identity, pool, or_end(Broker::start()));
     let (router, calls) = or_end(begin(&node, Arc::new(registry), images));
     let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });

@@ -33,6 +33,8 @@ impl Handle {
     pub const CONFIGURE: Handle = Handle(7);
     /// A context that holds a Sender tells the Receiver's context that another holds one, too.
     pub const HOLD: Handle = Handle(8);
+    /// A child asks for a piece of an image.
+    pub const GET_IMAGE: Handle = Handle(9);
     /// Handles below this one are given out by this library's protocol alone.
     pub const FIRST_DYNAMIC: Handle = Handle(256);
     /// Receivers' handles are random and at least this, so that they cannot be guessed and never

@@ -84,3 +84,17 @@ pub const TITLE_BYTES_MAX: usize = 128;
 pub const UNAME_BYTES_MAX: usize = 200;
 /// Bytes of a directory that is chosen for the image; it travels in the same line as the title.
 pub const DIRECTORY_BYTES_MAX: usize = 1024;
+/// Bytes of an image that one message carries, with the few that say of which image: one frame.
+pub const IMAGE_PIECE_BYTES: u64 = FRAGMENT_BYTES as u64 - 16;
+/// Pieces of one image that are on their way from a parent at a time.
+pub const IMAGE_PIECES_MAX: u64 = 16;
+/// Bytes of an image that a parent sends, and of the executable that it is made of.
+pub const IMAGE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Bytes of an image's name, as children ask for it.
+pub const IMAGE_NAME_BYTES_MAX: usize = 64;
+/// Images that one context has made or asked for; of what there is not, as much is remembered.
+pub const IMAGES_HELD_MAX: usize = 64;
+/// Images that are being made, or are on their way, at a time.
+pub const IMAGES_COMING_MAX: usize = 16;
+/// Those who wait for one image: connects of this context, and children.
+pub const IMAGE_TAKERS_MAX: usize = PENDING_CALLS_MAX;

@@ -14,7 +14,9 @@ use crate::call::router::Router;
 use crate::connect::launch::TEST_VARIABLE;
 use crate::connect::stage;
 use crate::error::{Error, Result};
-use crate::module::image::{Image, Images, Own};
+use crate::module::image::Image;
+use crate::module::images::{Images, Make, Own};
+use crate::module::pack;
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::{environment, limit, signal};
@@ -56,9 +58,16 @@ impl Program {
     }
 
     /// Adds an image. Once there is one, contexts are started from these alone, and no longer from
-    /// this program's own executable. One target may have two, one of them compressed.
+    /// this program's own executable, unless that is [among them](Image::own). One target may have
+    /// two, one of them compressed.
     pub fn image(mut self, image: Image) -> Program {
         self.images.push(image);
+        self
+    }
+
+    /// Adds several images, as [`Image::directory`] finds them.
+    pub fn images(mut self, images: impl IntoIterator<Item = Image>) -> Program {
+        self.images.extend(images);
         self
     }
 
@@ -73,7 +82,7 @@ impl Program {
         mut self,
         main: impl FnOnce(&Router) -> Result<T, E>,
     ) -> Result<T, E> {
-        self = self.serve_if_agent();
+        self = self.serve(Some(pack::make));
         self.own = Own::Entered;
         signal::ignore_pipe();
         let router = Shutdown(self.build()?);
@@ -83,10 +92,14 @@ impl Program {
     /// Becomes an agent if this process was started as one; else returns. For an executable that is
     /// an image and nothing else: the parts of [`Program::run`] that make a tree are not linked.
     pub fn serve_if_agent(self) -> Program {
+        self.serve(None)
+    }
+
+    fn serve(self, make: Option<Make>) -> Program {
         if let Some(nonce) = agent_nonce() {
             let mut args = std::env::args_os().skip(2);
             agent::be_seen(args.next().as_deref(), args.next().as_deref());
-            agent::serve(self.registry, nonce, Own::Entered);
+            agent::serve(self.registry, nonce, Own::Entered, make);
         }
         self
     }
@@ -109,7 +122,7 @@ impl Program {
     }
 
     fn build(self) -> Result<Router> {
-        let images = Arc::new(Images::new(self.images, self.own));
+        let images = Arc::new(Images::new(self.images, self.own, pack::make));
         Router::master(Arc::new(self.registry), images)
     }
 
@@ -122,7 +135,7 @@ impl Program {
         if let Some(nonce) = stage::parse_agent_arg(value.as_bytes()) {
             let args = std::env::args_os().skip(1);
             let args = args.filter_map(|arg| CString::new(arg.as_bytes()).ok());
-            agent::serve(self.registry, nonce, Own::Test(args.collect()));
+            agent::serve(self.registry, nonce, Own::Test(args.collect()), Some(pack::make));
         }
     }
 

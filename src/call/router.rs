@@ -11,7 +11,8 @@ use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::latch::Latch;
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::module::image::Images;
+use crate::module::images::Images;
+use crate::module::respond;
 use crate::route::lease::Pool;
 use crate::route::node::{Identity, Node};
 use crate::route::policy;
@@ -82,6 +83,7 @@ impl Router {
     ) -> Result<Router> {
         let holds = Arc::new(Holds(Arc::downgrade(&node)));
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
+        respond::listen(&node, &images)?;
         let connected = Mutex::default();
         Ok(Router { inner: Arc::new(Inner { node, registry, images, connected }) })
     }

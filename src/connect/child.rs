@@ -18,10 +18,12 @@ use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Turn};
 use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE};
-use crate::module::image::Images;
+use crate::module::content::Parcel;
+use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Guardian, Peer};
+use crate::sys::errno::Errno;
 use crate::sys::signal;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
@@ -250,20 +252,33 @@ impl Child {
     }
 
     fn push_image(&self, turn: &mut Turn, target: &Target) {
-        let parcel = {
+        let (images, node, same_root) = {
             let state = self.lock();
             let Some(attempt) = &state.attempt else { return };
-            attempt.images.parcel(&target.name(), target.gzip, attempt.same_root)
+            (attempt.images.clone(), attempt.node.clone(), attempt.same_root)
         };
-        let parcel = match parcel {
-            Ok(parcel) => parcel,
-            Err(failure) => return self.fail(turn, |handshake| handshake.failed(failure, None)),
+        let want = Want { target: target.name(), gzip: target.gzip };
+        let child = self.clone();
+        let taker = Box::new(move |turn: &mut Turn, parcel: Outcome| {
+            let pushed = parcel.and_then(|parcel| child.push_parcel(turn, &parcel));
+            if let Err(failure) = pushed {
+                child.fail(turn, |handshake| handshake.failed(failure, None));
+            }
+        });
+        images.want(&node, turn, want, same_root, taker);
+    }
+
+    /// Writes the second line and the image, unless the attempt is over.
+    fn push_parcel(&self, turn: &mut Turn, parcel: &Parcel) -> Result<(), ConnectFailure> {
+        let Parcel { content, gzipped } = parcel;
+        let mut bytes = match &mut self.lock().attempt {
+            Some(attempt) => attempt.handshake.image(content.len(), *gzipped),
+            None => return Ok(()),
         };
-        let line = match &mut self.lock().attempt {
-            Some(attempt) => attempt.handshake.image(parcel.bytes.len() as u64, parcel.gzipped),
-            None => return,
-        };
-        self.write(turn, [&line[..], &parcel.bytes].concat());
+        let all = content.append_to(&mut bytes, 0, content.len());
+        all.map_err(|Errno(errno)| ConnectFailure::Spawn(errno))?;
+        self.write(turn, bytes);
+        Ok(())
     }
 
     /// The agent has spoken: tells it who it is, and makes its stream a link.

@@ -11,7 +11,7 @@ use crate::connect::child::{self, Connected};
 use crate::connect::handshake::Handshake;
 use crate::connect::options::sealed::Describe;
 use crate::connect::options::{Base, Common, Connect, Method, recipe};
-use crate::connect::recipe::{Recipe, Start};
+use crate::connect::recipe::Recipe;
 use crate::connect::request::{self, Outcome, Refusal};
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, ErrorKind, Phase, Result};
 use crate::io::latch::Latch;
@@ -151,9 +151,6 @@ fn ask(router: &Router, via: &Context, recipe: &Recipe, outcome: &Arc<Outcome>) 
 
 fn begin_here(router: &Router, recipe: Recipe, outcome: Arc<Outcome>) -> Result<()> {
     let (node, images) = (router.node().clone(), router.images().clone());
-    if let (Start::Shell { .. }, same_root) = (&recipe.start, recipe.same_root) {
-        images.prepare(same_root);
-    }
     let unheard = Unheard { recipe: recipe.clone(), outcome: Some(outcome) };
     router.broker().defer(move |turn| {
         let done = move |_: &mut _, result: Result<Connected, ConnectError>| unheard.tell(result);

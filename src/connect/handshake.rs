@@ -135,7 +135,7 @@ impl Handshake {
 
     /// The image is wholly written.
     pub fn pushed(&mut self) {
-        if self.phase == Phase::Push {
+        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image) {
             self.phase = Phase::Start;
         }
     }

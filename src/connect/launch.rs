@@ -8,7 +8,7 @@ use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage;
 use crate::error::ConnectFailure;
 use crate::io::side::Side;
-use crate::module::image::{Images, Launch};
+use crate::module::images::{Images, Launch};
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{Env, Program, Spawn, spawn};
 use crate::sys::wait::Process;

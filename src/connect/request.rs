@@ -8,7 +8,7 @@ use crate::error::{ConnectError, ConnectFailure, Death, Phase, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
-use crate::module::image::Images;
+use crate::module::images::Images;
 use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
 use crate::route::policy;

@@ -2,4 +2,14 @@
 
 pub mod target;
 pub mod elf;
+pub mod content;
+pub mod pack;
 pub mod image;
+pub mod images;
+pub mod forward;
+pub mod respond;
+
+#[cfg(test)]
+mod images_tests;
+#[cfg(test)]
+mod fetch_tests;

@@ -12,7 +12,7 @@ pub mod peer;
 pub mod control;
 
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

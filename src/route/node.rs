@@ -277,6 +277,11 @@ impl Node {
         (table.children().into_iter().map(|(id, _)| id).collect(), table.below())
     }
 
+    /// Whether it is a direct child.
+    pub fn is_child(&self, id: ContextId) -> bool {
+        self.table().is_child(id)
+    }
+
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -139,6 +139,11 @@ impl<W: Clone> Table<W> {
         self.links.iter().filter_map(|(_, l)| Some((l.child?, l.way.clone()))).collect()
     }
 
+    /// Whether it is a direct child.
+    pub fn is_child(&self, id: ContextId) -> bool {
+        self.links.iter().any(|(_, link)| link.child == Some(id))
+    }
+
     /// Every context known to live below.
     pub fn below(&self) -> Vec<ContextId> {
         self.routes.iter().map(|(id, _)| *id).collect()

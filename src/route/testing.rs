@@ -107,7 +107,7 @@ pub struct Tree {
     pub root: Arc<Node>,
     pub good: Arc<Node>,
     pub bad: UnixStream,
-    pub(super) bad_ended: Arc<Latch<Death>>,
+    pub bad_ended: Arc<Latch<Death>>,
     good_ended: Arc<Latch<Death>>,
     framer: Framer,
     pub arrived: Vec<(Header, Vec<u8>)>,

@@ -169,6 +169,13 @@ pub fn pread(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize
     })
 }
 
+/// How many bytes a file has. Its position is at the end then.
+pub fn file_bytes(fd: BorrowedFd<'_>) -> Result<u64> {
+    // SAFETY: takes no pointers.
+    let end = unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) };
+    u64::try_from(end).map_err(|_| Errno::last())
+}
+
 /// Goes back to the beginning of a file.
 pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: takes no pointers.

@@ -1,0 +1,87 @@
+//! Makes of an image what a target needs: small, and compressed where that can be undone there.
+//! The work is the local gzip's; the stock agent does not carry this.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::error::{ConnectFailure, Exit};
+use crate::module::content::{Content, Parcel};
+use crate::module::images::unreadable;
+use crate::sys::errno::Errno;
+use crate::sys::spawn::{Program, Spawn, spawn};
+use crate::sys::{fd, memfd};
+
+/// The first bytes of gzip's output.
+pub const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Makes of an image, which is gzip's output if `gzipped`, what is plain unless `gzip`. Without a
+/// local gzip what is plain stays so.
+///
+/// # Errors
+/// Why it cannot be made plain, or what the system refuses.
+pub fn make(image: &Content, gzipped: bool, gzip: bool) -> Result<Parcel, ConnectFailure> {
+    if gzipped == gzip {
+        return Ok(Parcel { content: image.clone(), gzipped });
+    }
+    let option = if gzip { c"-1c" } else { c"-dc" };
+    match by_local_gzip(option, image) {
+        Ok(bytes) => Ok(Parcel { content: Content::Heap(Arc::new(bytes)), gzipped: gzip }),
+        Err(_) if gzip => Ok(Parcel { content: image.clone(), gzipped: false }),
+        Err(Errno::NOENT) => Err(ConnectFailure::ImageUnusable(
+            "the image is compressed and there is no gzip here".to_owned(),
+        )),
+        Err(errno) => Err(unreadable(errno)),
+    }
+}
+
+/// What a local gzip makes of it; NOENT if there is none, IO if it fails.
+fn by_local_gzip(option: &CStr, image: &Content) -> Result<Vec<u8>, Errno> {
+    let input = image.to_file()?;
+    fd::rewind(input.as_fd())?;
+    let output = memfd::memfd(c"mitogen-image")?;
+    let null = fd::open_null()?;
+    let argv = [c"gzip".to_owned(), option.to_owned()];
+    let stdio = [input.as_fd(), output.as_fd(), null.as_fd()];
+    let process = spawn(&Spawn::new(Program::Search(c"gzip"), &argv, stdio));
+    let exit = process.map_err(|error| error.errno)?.wait();
+    if exit != Ok(Exit::Code(0)) {
+        return Err(Errno::IO);
+    }
+    all_of(&output)
+}
+
+fn all_of(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    fd::rewind(file.as_fd())?;
+    fd::read_to_end(file.as_fd(), usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(parcel: &Parcel) -> Vec<u8> {
+        parcel.content.to_vec().unwrap()
+    }
+
+    #[test]
+    fn an_image_is_packed_and_unpacked_as_wanted() {
+        let plain = Content::Heap(Arc::new(b"agent".repeat(1000)));
+        let packed = make(&plain, false, true).unwrap();
+        assert!(packed.gzipped && content(&packed).starts_with(&GZIP));
+        assert!(packed.content.len() < 1000);
+        let again = make(&packed.content, true, false).unwrap();
+        assert!(!again.gzipped);
+        assert_eq!(content(&again), plain.to_vec().unwrap());
+        for gzipped in [false, true] {
+            let same = make(&plain, gzipped, gzipped).unwrap();
+            assert_eq!((content(&same), same.gzipped), (plain.to_vec().unwrap(), gzipped));
+        }
+    }
+
+    #[test]
+    fn what_gzip_did_not_make_cannot_be_unpacked() {
+        let failure = make(&Content::Static(b"\x1f\x8bnonsense"), true, false).map(drop);
+        assert_eq!(failure, Err(unreadable(Errno::IO)));
+    }
+}
