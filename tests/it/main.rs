@@ -17,3 +17,4 @@ mod ssh;
 mod sudo;
 mod inside;
 mod streams;
+mod images;
