@@ -1,11 +1,15 @@
 //! An agent is a good guest: it has what it needs and no more, is where its login is, and hands
 //! none of its own ways to what it starts.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,6 +75,16 @@ fn run_by_library(context: &Context, line: &str) -> String {
     String::from_utf8(said).unwrap()
 }
 
+#[track_caller]
+fn assert_stdio_blocks(pid: u32) {
+    for number in 0..3 {
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+        assert_eq!(flags & 0o4000, 0, "{number} does not block");
+    }
+}
+
 /// What is the same in every agent, but for the descriptors of its connection: two of one socket or
 /// two pipes.
 #[track_caller]
@@ -85,12 +99,7 @@ fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     assert!(census.descriptors.len() <= 12, "{census:#?}");
     assert_eq!(census.descriptor(0), "/dev/null", "{census:#?}");
     assert_eq!(census.descriptor(1), census.descriptor(2), "{census:#?}");
-    for number in 0..3 {
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
-        let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
-        assert_eq!(flags & 0o4000, 0, "{number} does not block");
-    }
+    assert_stdio_blocks(pid);
     // The harness of a test waits on a thread of its own.
     let threads = 2 + usize::from(!census.threads.iter().any(|name| name.starts_with("mitogen:")));
     assert_eq!(census.threads.len(), threads, "{census:#?}");
@@ -196,6 +205,12 @@ fn master() {
     std::process::exit(42);
 }
 
+/// What closes these standard descriptors, one a bit, in a shell.
+fn closed(missing: u32) -> String {
+    let close = |number: u32| format!("{number}<&- ");
+    (0..3).filter(|number| missing & (1 << number) != 0).map(close).collect()
+}
+
 /// A master that a shell has executed after it ran these lines.
 fn start_master(prepare: &str, address: &str) -> Child {
     let line = format!(
@@ -211,12 +226,7 @@ fn a_master_may_start_without_standard_descriptors_and_with_others_open() {
     leaves_nothing(&[], || {
         let mut masters = Vec::new();
         for missing in 0..8 {
-            let close = |number: u32| match missing & (1 << number) {
-                0 => String::new(),
-                _ => format!("{number}<&- "),
-            };
-            let close: String = (0..3).map(close).collect();
-            let prepare = format!("exec 7</dev/null 9</etc/passwd 200<. {close}");
+            let prepare = format!("exec 7</dev/null 9</etc/passwd 200<. {}", closed(missing));
             masters.push((missing, start_master(&prepare, "local/local")));
         }
         for (missing, mut master) in masters {
@@ -335,5 +345,73 @@ fn what_a_function_left_behind_goes_to_the_system_and_ends_with_the_agent() {
         child.shutdown().unwrap();
         let gone = until(SECOND, || group_members(agent).is_empty().then_some(()));
         assert!(gone.is_some() && begun.elapsed() < SECOND, "{:?}", group_members(agent));
+    });
+}
+
+/// Whether an agent serves: the broker's thread is there.
+fn comes_up(pid: u32) -> bool {
+    until(SECOND, || (census(pid).threads.len() == 2).then_some(())).is_some()
+}
+
+#[track_caller]
+fn assert_ends(mut child: Child) -> Option<i32> {
+    let ended = until(SECOND, || child.try_wait().unwrap());
+    let _ = child.kill();
+    child.wait().unwrap();
+    ended.expect("it goes on").code()
+}
+
+#[test]
+fn an_agent_serves_on_descriptors_that_do_not_block() {
+    leaves_nothing(&[], || {
+        let recording = Recording::make(&router());
+        let ((ours, theirs), (_, errors)) =
+            (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        for end in [&theirs, &errors] {
+            end.set_nonblocking(true).unwrap();
+        }
+        let mut command = recording.agent();
+        command.arg(OsStr::from_bytes(b"mitogen:\xff\xfe")).stderr(OwnedFd::from(errors));
+        command.stdin(OwnedFd::from(theirs.try_clone().unwrap())).stdout(OwnedFd::from(theirs));
+        let child = command.spawn().unwrap();
+        drop(command);
+        hear(&mut BufReader::new(&ours), "MGN1-");
+        for half in recording.frame.chunks(recording.frame.len().div_ceil(2)) {
+            // It has nothing to read for a while.
+            thread::sleep(Duration::from_millis(50));
+            (&ours).write_all(half).unwrap();
+        }
+        assert!(comes_up(child.id()));
+        assert_stdio_blocks(child.id());
+        drop(ours);
+        assert_ends(child);
+    });
+}
+
+#[test]
+fn an_agent_without_standard_descriptors_serves_or_ends() {
+    leaves_nothing(&[], || {
+        let recording = Recording::make(&router());
+        for missing in 0..8 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let agent = recording.agent();
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec \"$0\" \"$@\" {}", closed(missing))]);
+            command.arg(agent.get_program()).args(agent.get_args());
+            command.stdin(OwnedFd::from(theirs.try_clone().unwrap()));
+            let child = command.stdout(OwnedFd::from(theirs)).spawn().unwrap();
+            drop(command);
+            // Nobody may be there to take it.
+            let _ = (&ours).write_all(&recording.frame);
+            if missing & 1 == 0 {
+                assert!(comes_up(child.id()), "{missing:03b}");
+                assert_stdio_blocks(child.id());
+            } else {
+                assert_eq!(assert_ends(child), Some(1), "{missing:03b}");
+                continue;
+            }
+            drop(ours);
+            assert_ends(child);
+        }
     });
 }

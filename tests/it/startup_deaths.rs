@@ -1,16 +1,13 @@
 //! An agent whose parent is gone, at whatever step of its start, is gone within a second, and has
 //! not spent that second computing. The steps are a real parent's, said again by hand.
 
-use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::Shutdown;
+use std::io::{BufReader, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use mitogen::Program;
 
@@ -76,15 +73,6 @@ fn part(bytes: &[u8], hundredths: usize) -> &[u8] {
     }
 }
 
-/// Reads lines until one has this mark in it.
-fn hear(stream: &mut impl BufRead, mark: &str) {
-    let mut line = Vec::new();
-    while !String::from_utf8_lossy(&line).contains(mark) {
-        line.clear();
-        assert_ne!(stream.read_until(b'\n', &mut line).unwrap(), 0, "no {mark}");
-    }
-}
-
 /// Brings a child up as far as `step`.
 fn bring_up(recording: &Recording, direct: bool, step: Step, stream: &UnixStream) {
     let (mut say, mut ears) = (stream, BufReader::new(stream));
@@ -108,8 +96,7 @@ fn bring_up(recording: &Recording, direct: bool, step: Step, stream: &UnixStream
 
 const PARENT: &str = "MITOGEN_TEST_PARENT";
 
-/// Not a test: holds a stream that it was given as its standard input, until it is killed or closes
-/// it because its standard error ends.
+/// Not a test: holds the stream that it was given as its standard input until it is killed.
 #[test]
 fn parent() {
     if std::env::var_os(PARENT).is_some() {

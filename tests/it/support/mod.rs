@@ -19,7 +19,7 @@ pub use leftovers::{Process, alone, assert_nothing_is_left, beside_others};
 pub use leftovers::{files_of_ours, leaves_nothing, own_descriptors, own_threads};
 pub use leftovers::{processes, processes_of_ours};
 pub use needs::{Need, requires};
-pub use recording::Recording;
+pub use recording::{Recording, hear};
 pub use sshd::Sshd;
 pub use sudoers::Sudoers;
 pub use user::TestUser;

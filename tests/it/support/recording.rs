@@ -2,6 +2,7 @@
 //! or up to some point.
 
 use std::fs;
+use std::io::BufRead;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -69,7 +70,17 @@ impl Recording {
     /// Starts the agent itself.
     pub fn agent(&self) -> Command {
         let mut command = Command::new(self.folder.path().join("mgn-image"));
-        command.arg0("mitogen").args(["mitogen-agent-0123456789abcdef", "mitogen:recorded"]);
+        command.arg0("mitogen").arg("mitogen-agent-0123456789abcdef");
         command
+    }
+}
+
+/// Reads lines until one has this mark in it.
+#[track_caller]
+pub fn hear(stream: &mut impl BufRead, mark: &str) {
+    let mut line = Vec::new();
+    while !String::from_utf8_lossy(&line).contains(mark) {
+        line.clear();
+        assert_ne!(stream.read_until(b'\n', &mut line).unwrap(), 0, "no {mark}");
     }
 }
