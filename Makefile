@@ -2,37 +2,43 @@
 
 CPU    := $(shell uname -m)
 IMAGE  := target/agents/linux-$(CPU)
+LIST   := target/static/images.rs
 DIST   := target/dist/mitogen
 CARGO  ?= cargo
 # Everything that a build can depend on: a target older than one of these is made again.
 SOURCE := $(shell find src .ci/make -type f) Cargo.toml Cargo.lock Makefile
 
 .DELETE_ON_ERROR:
-.PHONY: all agents test lint bench versus demo size setup clean help
+.SECONDARY:
+.PHONY: all agents test lint check-portable bench versus demo size setup clean help
 
 all: $(DIST)            # the command, one static file that carries the stock images
 	@echo "$(DIST): $$(wc -c <$(DIST)) bytes, static"
 
-agents: $(IMAGE).gz     # the stock image for this machine's CPU, plain and compressed
-	@$(MAKE) -s size
+agents: $(LIST)         # the stock images of all CPUs, plain and compressed
+	@.ci/make/size brief
 
-$(IMAGE): $(SOURCE)
+target/agents/linux-%: $(SOURCE)
 	@.ci/make/setup build
-	@echo "building $@ with $$(.ci/make/static which)"
-	@.ci/make/static agent $@
+	@echo "building $@ with $$(.ci/make/static which $*)"
+	@.ci/make/static agent $* $@
 
-$(IMAGE).gz: $(IMAGE)
-	@gzip -9nc $(IMAGE) >$@
+target/agents/linux-%.gz: target/agents/linux-%
+	@gzip -9nc $< >$@
 
-$(DIST): $(SOURCE) $(IMAGE).gz
+# Which images there are, as Rust; the others are named with what keeps them from being made.
+$(LIST): $(SOURCE) $(IMAGE).gz
+	@.ci/make/agents $@
+
+$(DIST): $(SOURCE) $(LIST)
 	@echo "building $@"
-	@MITOGEN_IMAGES=$(CURDIR)/target/agents .ci/make/static command $@
+	@MITOGEN_IMAGES=$(CURDIR)/$(LIST) .ci/make/static command $@
 
 target/dist/demo: $(SOURCE)
 	@echo "building $@"
 	@.ci/make/static demo $@
 
-test: $(IMAGE).gz $(DIST)   # every test, on an sshd and users of its own
+test: $(LIST) $(DIST)   # every test, on an sshd and users of its own
 	@.ci/make/setup hosts
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone $(CARGO) test --locked
 
@@ -46,6 +52,9 @@ lint:                   # format, clippy, documentation
 BENCH := RUSTFLAGS=-Ctarget-feature=+crt-static $(CARGO) bench --quiet --locked \
 	--target $(CPU)-unknown-linux-gnu --bench budgets --
 
+check-portable:         # the library and the command compile for FreeBSD and macOS, too
+	@.ci/make/portable
+
 bench: $(IMAGE).gz      # our rows beside their floors; also to target/bench.jsonl
 	@$(BENCH) $(ROWS)
 
@@ -56,8 +65,8 @@ demo:                   # a tree of local, ssh and sudo on this machine; leaves 
 	@$(MAKE) -s $(IMAGE).gz target/dist/demo
 	@sh src/manual/examples/demo.sh target/dist/demo
 
-size: $(IMAGE).gz       # bytes of what is pushed to a target
-	@for f in $(IMAGE) $(IMAGE).gz; do printf '%9d %s\n' $$(wc -c <$$f) $$f; done
+size: $(LIST)           # bytes of each image, and what they are; CPUS="aarch64 ..." for these only
+	@.ci/make/size $(or $(CPUS),$(CPU))
 
 setup:                  # installs what is missing, as root on Debian
 	@.ci/make/setup
@@ -66,4 +75,4 @@ clean:
 	@rm -rf target
 
 help:
-	@sed -n 's/^\([a-z]*\):[^#]*#  *\(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*#  *\(.*\)/  make \1\t\2/p' Makefile

@@ -1,9 +1,13 @@
 //! Executables in memory: a file that is in no directory.
 
 use std::ffi::CStr;
-use std::os::fd::{FromRawFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
 
-use super::errno::{Errno, Result, check};
+#[cfg(target_os = "linux")]
+use super::errno::check;
+use super::errno::{Errno, Result};
 
 /// An empty file in memory that can be executed once it is written. The name shows in
 /// `/proc/<pid>/exe` only. ACCES where the administrator forbids it, NOSYS before Linux 3.17.

@@ -26,13 +26,13 @@ fn main() -> std::process::ExitCode {
 #[cfg(feature = "command")]
 fn program() -> mitogen::Program {
     let program = mitogen::Program::new();
-    #[cfg(all(feature = "images", target_arch = "x86_64"))]
+    #[cfg(feature = "images")]
     let program = {
         use mitogen::Image;
-        const PLAIN: &[u8] = include_bytes!(concat!(env!("MITOGEN_IMAGES"), "/linux-x86_64"));
-        const PACKED: &[u8] = include_bytes!(concat!(env!("MITOGEN_IMAGES"), "/linux-x86_64.gz"));
-        let packed = Image::embedded("linux-x86_64", PACKED);
-        program.image(packed).image(Image::embedded("linux-x86_64", PLAIN))
+        // All compressed; that of this CPU plain, too, so that `local` needs no gzip.
+        const ALL: &[(&str, &[u8])] = &include!(env!("MITOGEN_IMAGES"));
+        let images = ALL.iter().map(|(name, bytes)| Image::embedded(name, bytes));
+        images.fold(program, mitogen::Program::image)
     };
     program
 }
