@@ -23,7 +23,6 @@ use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Guardian, Peer};
-use crate::sys::errno::Errno;
 use crate::sys::signal;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
@@ -270,14 +269,11 @@ impl Child {
 
     /// Writes the second line and the image, unless the attempt is over.
     fn push_parcel(&self, turn: &mut Turn, parcel: &Parcel) -> Result<(), ConnectFailure> {
-        let Parcel { content, gzipped } = parcel;
-        let mut bytes = match &mut self.lock().attempt {
-            Some(attempt) => attempt.handshake.image(content.len(), *gzipped),
+        let bytes = match &mut self.lock().attempt {
+            Some(attempt) => attempt.handshake.image(parcel.content.len(), parcel.gzipped),
             None => return Ok(()),
         };
-        let all = content.append_to(&mut bytes, 0, content.len());
-        all.map_err(|Errno(errno)| ConnectFailure::Spawn(errno))?;
-        self.write(turn, bytes);
+        self.write(turn, parcel.behind(bytes)?);
         Ok(())
     }
 

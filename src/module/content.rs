@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::error::ConnectFailure;
 use crate::sys::errno::Errno;
 use crate::sys::{fd, memfd};
 
@@ -25,6 +26,17 @@ pub struct Parcel {
     pub content: Content,
     /// Whether that is gzip's output.
     pub gzipped: bool,
+}
+
+impl Parcel {
+    /// All of it, behind these bytes.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn behind(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>, ConnectFailure> {
+        let all = self.content.append_to(&mut bytes, 0, self.content.len());
+        all.map(|()| bytes).map_err(|Errno(errno)| ConnectFailure::Spawn(errno))
+    }
 }
 
 impl Content {

@@ -56,8 +56,8 @@ impl Image {
     /// `<os>-<cpu>.gz` for what gzip made of them. Other files are passed over.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if it cannot be read, has no image, or one that
-    /// is not what it is named.
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if it cannot be read, has no image, or one
+    /// that is not what it is named.
     pub fn directory(path: impl AsRef<Path>) -> Result<Vec<Image>> {
         let path = path.as_ref();
         let failed = |error: std::io::Error| unusable(path, &error.to_string());
@@ -97,11 +97,10 @@ impl Image {
     /// The file of this name, which says what it is.
     fn named(path: &Path, target: String, gzipped: bool) -> Result<Image> {
         let bytes = read(path)?;
-        if gzipped != bytes.starts_with(&GZIP) {
-            return Err(unusable(
-                path,
-                if gzipped { "gzip did not make it" } else { "gzip made it" },
-            ));
+        match (gzipped, bytes.starts_with(&GZIP)) {
+            (true, false) => return Err(unusable(path, "gzip did not make it")),
+            (false, true) => return Err(unusable(path, "gzip made it")),
+            _ => (),
         }
         let elf = elf::parse(&bytes);
         if let Some(elf) = elf.filter(|elf| !target.ends_with(&["-", elf.cpu].concat())) {

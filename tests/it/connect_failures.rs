@@ -271,10 +271,12 @@ fn an_image_of_another_cpu_does_not_run() {
 #[test]
 fn a_stream_that_is_cut_inside_the_image_is_told() {
     with_server(plain_user, |sshd, user| {
-        let router = router();
+        let target = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+        let image = Image::embedded(&target, packed_stock_image());
+        let router = Program::new().image(image).router().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let whole = stock_image_bytes().len();
-        for bytes in [1, 100, 3_000, 20_000, 100_000, whole / 2, whole / 10 * 9] {
+        let whole = packed_stock_image().len();
+        for bytes in [1, 100, 3_000, 20_000, whole / 2, whole / 10 * 9] {
             let text = format!("head -c {bytes} | ssh \"$@\"");
             let path = script(folder.path(), "ssh", &text);
             let begun = Instant::now();

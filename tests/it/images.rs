@@ -20,15 +20,6 @@ fn own_target() -> String {
     format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
-/// What `gzip` makes of the stock image.
-fn packed() -> &'static [u8] {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("image");
-    fs::write(&path, stock_image_bytes()).unwrap();
-    run(std::process::Command::new("gzip").arg("-9n").arg(&path));
-    fs::read(path.with_extension("gz")).unwrap().leak()
-}
-
 /// A folder with clients that pose as ssh.
 struct Clients(TempDir);
 
@@ -114,7 +105,7 @@ fn program(packed: &'static [u8]) -> Program {
 #[test]
 fn a_connect_takes_the_image_and_hardly_a_byte_more_both_ways() {
     leaves_nothing(&[], || {
-        let (clients, packed) = (Clients::new(), packed());
+        let (clients, packed) = (Clients::new(), packed_stock_image());
         let counting = clients.counting();
         let image = Image::embedded(&own_target(), packed);
         let router = Program::new().image(image).router().unwrap();
@@ -132,7 +123,7 @@ fn a_connect_takes_the_image_and_hardly_a_byte_more_both_ways() {
 #[test]
 fn another_cpus_image_comes_once_per_hop_from_the_master() {
     leaves_nothing(&[], || {
-        let (clients, packed) = (Clients::new(), packed());
+        let (clients, packed) = (Clients::new(), packed_stock_image());
         let (counting, other) = (clients.counting(), clients.other(""));
         let router = program(packed).router().unwrap();
         let near = ssh(&router, &counting.client).connect().unwrap();
@@ -166,7 +157,7 @@ fn another_cpus_image_comes_once_per_hop_from_the_master() {
 fn a_hop_keeps_an_image_in_memory_that_is_not_its_heap() {
     leaves_nothing(&[], || {
         let clients = Clients::new();
-        let router = program(packed()).router().unwrap();
+        let router = program(packed_stock_image()).router().unwrap();
         let hop = router.local().connect().unwrap();
         let _far = ssh(&router, &clients.other("")).via(&hop).connect().unwrap();
         let pid = hop.call(stock::identify, ()).unwrap().pid;
@@ -211,7 +202,7 @@ fn the_time_of_a_connect_includes_the_wait_for_its_image() {
         let (asked, go) = (clients.path("asked"), clients.path("go"));
         let wait =
             format!(":>{}\nwhile ! [ -e {} ];do sleep 0.01;done", asked.display(), go.display());
-        let router = program(packed()).router().unwrap();
+        let router = program(packed_stock_image()).router().unwrap();
         let hop = router.local().connect().unwrap();
         let deep = router.local().via(&hop).connect().unwrap();
         let pid = hop.call(stock::identify, ()).unwrap().pid;
@@ -235,7 +226,7 @@ fn a_directory_of_images_serves_this_machine_and_others() {
     leaves_nothing(&[], || {
         let (clients, folder) = (Clients::new(), tempfile::tempdir().unwrap());
         fs::write(folder.path().join(own_target()), stock_image_bytes()).unwrap();
-        fs::write(folder.path().join("linux-arm64.gz"), packed()).unwrap();
+        fs::write(folder.path().join("linux-arm64.gz"), packed_stock_image()).unwrap();
         fs::write(folder.path().join("README"), "not an image").unwrap();
         let images = Image::directory(folder.path()).unwrap();
         let router = Program::new().images(images).router().unwrap();

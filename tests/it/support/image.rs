@@ -20,6 +20,16 @@ pub fn stock_image_bytes() -> Vec<u8> {
     fs::read(stock_image_path()).unwrap()
 }
 
+/// The same, compressed; made once.
+pub fn packed_stock_image() -> &'static [u8] {
+    static PACKED: OnceLock<Vec<u8>> = OnceLock::new();
+    PACKED.get_or_init(|| {
+        let output = Command::new("gzip").arg("-9nc").arg(stock_image_path()).output().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    })
+}
+
 fn stock_image_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match env::var_os("MITOGEN_TEST_IMAGE") {
