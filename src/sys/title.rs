@@ -13,7 +13,6 @@ const STAT_BYTES_MAX: usize = 4096;
 /// Does nothing where it cannot. Only for a process whose arguments nobody reads any more: call it
 /// on the main thread, before others start.
 pub fn set_title(text: &str) {
-    #[cfg(target_os = "linux")]
     if let Some((start, bytes)) = arguments() {
         let text = text.as_bytes();
         // The last byte stays zero: without it the kernel would show the environment, too.
@@ -40,8 +39,10 @@ fn set_name(text: &[u8]) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
-/// Where our arguments are, and their size in bytes.
-#[cfg(target_os = "linux")]
+#[cfg(not(target_os = "linux"))]
+fn set_name(_text: &[u8]) {}
+
+/// Where our arguments are, and their size in bytes; `None` where the system does not tell.
 fn arguments() -> Option<(*mut u8, usize)> {
     let stat = fd::open_read(c"/proc/self/stat").ok()?;
     let stat = fd::read_to_end(stat.as_fd(), STAT_BYTES_MAX).ok()?;

@@ -10,7 +10,7 @@ const FILE_LINES_MAX: usize = 500;
 pub type Rule = fn(&Source) -> Vec<String>;
 
 /// Every rule of this file.
-pub const ALL: [Rule; 9] = [
+pub const ALL: [Rule; 10] = [
     says_what_it_is,
     fits_in_columns,
     has_short_functions,
@@ -19,6 +19,7 @@ pub const ALL: [Rule; 9] = [
     leaves_nothing_undone,
     documents_what_is_public,
     leaves_the_system_to_sys,
+    asks_for_no_system_but_in_sys,
     keeps_wire_pure,
 ];
 
@@ -177,6 +178,17 @@ fn leaves_the_system_to_sys(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// Code above sys is the same on every system; what differs is behind a function of sys.
+fn asks_for_no_system_but_in_sys(source: &Source) -> Vec<String> {
+    if !source.path.starts_with("src/") || source.floor_name() == "sys" {
+        return vec![];
+    }
+    let names = ["target_os", "target_vendor", "target_env"];
+    let uses = names.iter().flat_map(|name| words(&source.code, name).map(move |at| (at, name)));
+    uses.map(|(at, name)| source.finding(source.line_of(at), &format!("{name} outside sys")))
+        .collect()
+}
+
 fn keeps_wire_pure(source: &Source) -> Vec<String> {
     if source.floor_name() != "wire" || !source.path.starts_with("src/") {
         return vec![];
@@ -256,6 +268,14 @@ fn the_system_outside_sys_is_found() {
     tells_apart(rule, "use libc::c_int;", "let calibcate = 1;");
     tells_apart(rule, "polling::Poller::new()", "let polling_ms = 1;");
     assert_eq!(rule(&Source::new("src/sys/fd.rs", "unsafe { a() }")), [""; 0]);
+}
+
+#[test]
+fn a_question_for_the_system_outside_sys_is_found() {
+    let rule = asks_for_no_system_but_in_sys;
+    tells_apart(rule, "#[cfg(target_os = \"linux\")]\nfn f() {}", "#[cfg(test)]\nfn f() {}");
+    tells_apart(rule, "if cfg!(target_vendor = \"apple\") {}", "let own_target_os = 1;");
+    assert_eq!(rule(&Source::new("src/sys/fd.rs", "#[cfg(target_os = \"linux\")]")), [""; 0]);
 }
 
 #[test]
