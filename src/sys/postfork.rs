@@ -188,9 +188,13 @@ fn exec_fd(plan: &Plan, image: c_int) -> Errno {
         )
     };
     #[cfg(target_os = "linux")]
-    if Errno::last() != Errno::NOSYS {
+    if !matches!(Errno::last(), Errno::NOSYS | Errno::NOENT) {
         return Errno::last();
     }
+    // What binfmt_misc runs for another CPU opens the file when exec would have closed it. An
+    // agent closes it as it starts.
+    // SAFETY: takes no pointers; the table of descriptors is the child's own.
+    unsafe { libc::fcntl(image, libc::F_SETFD, 0) };
     const FOLDER: &[u8] = if cfg!(target_os = "linux") { b"/proc/self/fd/" } else { b"/dev/fd/" };
     let number = Decimal::new(image as u64);
     let mut path = [0u8; 64];

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::errno::{Errno, Result, check_size, retry};
+use super::errno::{Errno, Result};
 use super::fd;
 
 /// Fills `buffer` with random bytes. Where the kernel has none to give the process ends: going on
@@ -29,11 +29,15 @@ pub fn u64() -> u64 {
 
 #[cfg(not(target_vendor = "apple"))]
 fn from_kernel(buffer: &mut [u8]) -> Result<()> {
+    use super::errno::{check_size, retry};
+
     let mut rest = buffer;
     while !rest.is_empty() {
         let (start, length) = (rest.as_mut_ptr(), rest.len());
-        // SAFETY: the buffer is ours to write for its whole length.
-        let n = retry(|| check_size(unsafe { libc::getrandom(start.cast(), length, 0) }))?;
+        let n = retry(|| {
+            // SAFETY: the buffer is ours to write for its whole length.
+            check_size(unsafe { libc::getrandom(start.cast(), length, 0) })
+        })?;
         rest = rest.get_mut(n..).ok_or(Errno::IO)?;
     }
     Ok(())
