@@ -18,6 +18,8 @@ pub const EMPTY_ITEMS_MAX: usize = 64 * 1024;
 /// Bytes that a message being put together reserves ahead of what has arrived, while it is small;
 /// then it doubles.
 pub const ASSEMBLY_STEP_BYTES: usize = 1024 * 1024;
+/// Wake-up descriptors that are kept while no thread sleeps on them.
+pub const IDLE_WAKES_MAX: usize = 4;
 /// Messages that may be half arrived at one context from one stream: a sender finishes one message
 /// to a handle before it begins the next, so more is a flood.
 pub const ASSEMBLIES_MAX: usize = 1024;

@@ -1,33 +1,56 @@
 //! A queue that threads sleep on: the only place where this library blocks a user's thread.
-//! It sleeps on a descriptor of the thread's own, lent for the wait, so a signal interrupts it and
-//! descriptors are bounded by threads, not by what they wait for.
+//! It sleeps on a descriptor that is lent to it for the wait, so a signal interrupts it and
+//! descriptors are bounded by the threads that sleep, not by what they wait for.
 
-use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::limits::IDLE_WAKES_MAX;
 use crate::sys::errno::Errno;
 use crate::sys::pipe::Wake;
 use crate::sys::poll::{self, Interest};
 
-thread_local! {
-    static SLEEPER: OnceCell<Arc<Wake>> = const { OnceCell::new() };
-}
+/// Wake-up descriptors that nobody sleeps on. Not one per thread: what is torn down at a thread's
+/// end would weigh more in an agent than all of this.
+static IDLE: Mutex<Vec<Arc<Wake>>> = Mutex::new(Vec::new());
 
-/// This thread's wake-up descriptor, made at its first sleep.
-pub(crate) fn sleeper() -> Result<Arc<Wake>> {
-    let lent = SLEEPER.try_with(|cell| cell.get().cloned()).ok().flatten();
-    if let Some(wake) = lent {
-        return Ok(wake);
+/// A wake-up descriptor that nobody else sleeps on while this lives. Who was woken by it before may
+/// still be known to somebody, so a wake-up can be stale.
+pub(crate) struct Sleeper(Arc<Wake>);
+
+/// One that is idle, or a new one.
+pub(crate) fn sleeper() -> Result<Sleeper> {
+    let idle = idle().pop();
+    if let Some(wake) = idle {
+        return Ok(Sleeper(wake));
     }
     let wake = Wake::new().map_err(|Errno(e)| Error::system("making a latch", e))?;
-    let wake = Arc::new(wake);
-    // A thread that is ending keeps none.
-    let _ = SLEEPER.try_with(|cell| cell.set(wake.clone()));
-    Ok(wake)
+    Ok(Sleeper(Arc::new(wake)))
+}
+
+fn idle() -> MutexGuard<'static, Vec<Arc<Wake>>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Deref for Sleeper {
+    type Target = Arc<Wake>;
+
+    fn deref(&self) -> &Arc<Wake> {
+        &self.0
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let mut idle = idle();
+        if idle.len() < IDLE_WAKES_MAX {
+            idle.push(self.0.clone());
+        }
+    }
 }
 
 /// Sleeps until `wake` is woken, one of `also` is ready, or the deadline. A wake-up may be stale:
@@ -127,10 +150,10 @@ struct Sleepers {
 }
 
 impl Sleepers {
-    fn enter(&mut self) -> Result<(u64, Arc<Wake>)> {
+    fn enter(&mut self) -> Result<(u64, Sleeper)> {
         let wake = sleeper()?;
         self.tickets += 1;
-        self.list.push((self.tickets, wake.clone()));
+        self.list.push((self.tickets, Arc::clone(&wake)));
         Ok((self.tickets, wake))
     }
 

@@ -108,8 +108,8 @@ impl Outbox {
 
     /// Sleeps while more than the high-water mark is queued. Never called on the loop's thread.
     pub fn wait_for_room(&self, deadline: Option<Instant>) -> Result<()> {
+        let wake = latch::sleeper()?;
         loop {
-            let wake = latch::sleeper()?;
             {
                 let mut state = self.lock();
                 if state.side.is_none() {

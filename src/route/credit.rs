@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
-use crate::io::latch;
+use crate::io::latch::{self, Sleeper};
 use crate::limits::WINDOW_BYTES;
 use crate::sys::errno::Errno;
 use crate::sys::pipe::Wake;
@@ -146,6 +146,7 @@ impl Credit {
     }
 
     fn wait(&self, target: Target, mut ready: impl FnMut(&mut Account) -> bool) -> Result<()> {
+        let mut mine: Option<Sleeper> = None;
         loop {
             let wake = {
                 let mut state = self.lock();
@@ -154,18 +155,22 @@ impl Credit {
                 }
                 let account = state.account(target);
                 if let Some(death) = account.lost.clone() {
-                    let mine = latch::sleeper()?;
-                    account.waiting.retain(|wake| !Arc::ptr_eq(wake, &mine));
+                    if let Some(mine) = &mine {
+                        account.waiting.retain(|wake| !Arc::ptr_eq(wake, mine));
+                    }
                     return Err(death.into());
                 }
                 if ready(account) {
                     return Ok(());
                 }
-                let wake = latch::sleeper()?;
-                account.waiting.push(wake.clone());
+                let wake = match &mut mine {
+                    Some(wake) => wake,
+                    none => none.insert(latch::sleeper()?),
+                };
+                account.waiting.push(Arc::clone(wake));
                 wake
             };
-            latch::sleep(&wake, &[], None)?;
+            latch::sleep(wake, &[], None)?;
         }
     }
 
