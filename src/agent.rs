@@ -1,9 +1,7 @@
 //! What runs in a child: takes over its standard descriptors, says that it is there, learns who it
 //! is, and serves until its parent is gone.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -44,14 +42,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Takes the title that `ps` is to show, and removes the directory of the image, where a shell
 /// could not do that before it executed it.
-pub(crate) fn be_seen(name: Option<&OsStr>, directory: Option<&OsStr>) {
+pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>) {
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
-        let directory = Path::new(directory);
         // Somebody may have tidied up already.
-        let _ = std::fs::remove_file(directory.join(stage::IMAGE_FILE));
-        let _ = std::fs::remove_dir(directory);
+        let _ = fd::unlink(&[directory, b"/", stage::IMAGE_FILE.as_bytes()].concat());
+        let _ = fd::remove_directory(directory);
     }
-    if let Some(name) = name.and_then(OsStr::to_str) {
+    if let Some(name) = name {
         title::set_title(name);
     }
 }

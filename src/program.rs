@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
 use crate::agent;
@@ -19,7 +19,7 @@ use crate::module::images::{Images, Make, Own};
 use crate::module::pack;
 use crate::stock;
 use crate::sys::errno::Errno;
-use crate::sys::{environment, limit, signal};
+use crate::sys::{environment, fd, limit, signal};
 
 /// The functions that can be called in any context of a tree, and the images that contexts are
 /// started from. The stock functions are among them.
@@ -96,8 +96,15 @@ impl Program {
     }
 
     fn serve(self, make: Option<Make>) -> Program {
-        if let Some(nonce) = agent_nonce() {
-            let mut args = std::env::args_os().skip(2);
+        self.serve_if_asked(std::env::args_os().map(OsString::into_vec), make)
+    }
+
+    fn serve_if_asked(
+        self,
+        mut args: impl Iterator<Item = Vec<u8>>,
+        make: Option<Make>,
+    ) -> Program {
+        if let Some(nonce) = args.nth(1).and_then(|word| stage::parse_agent_arg(&word)) {
             agent::be_seen(args.next().as_deref(), args.next().as_deref());
             agent::serve(self.registry, nonce, Own::Entered, make);
         }
@@ -169,6 +176,17 @@ impl Drop for Shutdown {
     fn drop(&mut self) {
         self.0.shutdown();
     }
+}
+
+/// The whole of the stock agent, with its arguments; returns its status if nobody started it as
+/// one.
+#[doc(hidden)]
+pub fn stock_agent(args: Vec<Vec<u8>>) -> i32 {
+    const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
+    let _ = Program::new().serve_if_asked(args.into_iter(), None);
+    // Without a standard error there is nobody to tell.
+    let _ = fd::write_all(fd::stderr(), WHY);
+    2
 }
 
 /// The nonce of the agent that this process is to be.

@@ -1,7 +1,7 @@
 //! Descriptors: reading, writing, duplicating, opening. Nothing here sets O_NONBLOCK on what might
 //! be shared: every holder of an inherited description would see it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_short};
@@ -286,6 +286,20 @@ pub fn open_read(path: &CStr) -> Result<OwnedFd> {
 /// Opens the file that this process executes, even if it was unlinked.
 pub fn open_self_exe() -> Result<OwnedFd> {
     open_read(c"/proc/self/exe")
+}
+
+/// Removes a file's name.
+pub fn unlink(path: &[u8]) -> Result<()> {
+    let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the path is terminated.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(|_| ())
+}
+
+/// Removes an empty directory.
+pub fn remove_directory(path: &[u8]) -> Result<()> {
+    let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the path is terminated.
+    check(unsafe { libc::rmdir(path.as_ptr()) }).map(|_| ())
 }
 
 /// Opens with these flags, and O_CLOEXEC.

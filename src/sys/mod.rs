@@ -35,6 +35,11 @@ pub mod host;
 pub mod random;
 #[allow(unsafe_code)] // writes over our arguments
 pub mod title;
+#[allow(unsafe_code)] // reads the arguments that C gives
+pub mod entry;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)] // mmap, and what lies in it
+pub mod heap;
 mod text;
 #[cfg(test)]
 #[allow(unsafe_code)] // seccomp

@@ -12,9 +12,8 @@ const STAT_BYTES_MAX: usize = 4096;
 /// Shows `text` in place of our arguments, as far as those had room, and as this thread's name.
 /// Does nothing where it cannot. Only for a process whose arguments nobody reads any more: call it
 /// on the main thread, before others start.
-pub fn set_title(text: &str) {
+pub fn set_title(text: &[u8]) {
     if let Some((start, bytes)) = arguments() {
-        let text = text.as_bytes();
         // The last byte stays zero: without it the kernel would show the environment, too.
         let shown = text.len().min(bytes.saturating_sub(1));
         // SAFETY: the kernel says that our arguments are there, in memory that is ours to write and
@@ -71,11 +70,11 @@ mod tests {
         if testing::is_again() {
             let room = said("/proc/self/cmdline").len();
             let environment = said("/proc/self/environ");
-            set_title("mitogen:deploy@web1:17");
+            set_title(b"mitogen:deploy@web1:17");
             let title = said("/proc/self/cmdline");
             assert!(title.starts_with(b"mitogen:deploy@web1:17\0"));
             assert!(title[22..].iter().all(|byte| *byte == 0));
-            set_title(&"long".repeat(1000));
+            set_title(&b"long".repeat(1000));
             assert_eq!(said("/proc/self/cmdline").len(), room);
             assert_eq!(said("/proc/thread-self/comm"), b"longlonglonglon\n");
             assert_eq!(said("/proc/self/environ"), environment);

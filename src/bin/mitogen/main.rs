@@ -1,6 +1,8 @@
 //! The command `mitogen`; without the feature `command` the stock agent, which runs the stock
 //! functions for whoever started it and does nothing by itself.
 
+#![cfg_attr(not(feature = "command"), no_main)]
+
 #[cfg(feature = "command")]
 mod args;
 #[cfg(feature = "command")]
@@ -38,11 +40,4 @@ fn program() -> mitogen::Program {
 }
 
 #[cfg(not(feature = "command"))]
-fn main() {
-    use std::io::Write;
-    const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
-    let _ = mitogen::Program::new().serve_if_agent();
-    // Without a standard error there is nobody to tell.
-    let _ = std::io::stderr().write_all(WHY);
-    std::process::exit(2)
-}
+mitogen::__stock_agent!();
