@@ -38,7 +38,14 @@ target/dist/demo: $(SOURCE)
 	@echo "building $@"
 	@.ci/make/static demo $@
 
-test: $(LIST) $(DIST)   # every test, on an sshd and users of its own
+# The program of tests/it/cross_cpu.rs.
+target/two_cpus/linux-%: $(SOURCE) tests/two_cpus/program.rs
+	@echo "building $@"
+	@.ci/make/static two_cpus $* $@
+
+TWO_CPUS := target/two_cpus/linux-x86_64 target/two_cpus/linux-aarch64
+
+test: $(LIST) $(DIST) $(TWO_CPUS)   # every test, on an sshd and users of its own
 	@.ci/make/setup hosts
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone $(CARGO) test --locked
 

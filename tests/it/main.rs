@@ -18,3 +18,4 @@ mod sudo;
 mod inside;
 mod streams;
 mod images;
+mod cross_cpu;

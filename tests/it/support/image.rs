@@ -34,14 +34,29 @@ fn stock_image_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match env::var_os("MITOGEN_TEST_IMAGE") {
         Some(path) => path.into(),
-        None => make(),
+        None => make_image(env::consts::ARCH),
     })
 }
 
-fn make() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// The stock image for another CPU, from the same folder; made if it is not there.
+#[track_caller]
+pub fn stock_image_for(cpu: &str) -> Image {
+    let beside = stock_image_path().with_file_name(format!("linux-{cpu}"));
+    let path = if beside.exists() { beside } else { make_image(cpu) };
+    Image::file(path).unwrap()
+}
+
+fn make_image(cpu: &str) -> PathBuf {
+    let name = format!("target/agents/linux-{cpu}");
+    make(&[&name]);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Has make make these.
+#[track_caller]
+pub fn make(targets: &[&str]) {
     let mut make = Command::new("make");
-    make.current_dir(root).args(["-s", "agents"]);
+    make.current_dir(env!("CARGO_MANIFEST_DIR")).arg("-s").args(targets);
     // What cargo and make set for what they run is not meant for another make and its cargo.
     for (name, _) in env::vars_os().filter(|(name, _)| name != "CARGO_HOME") {
         if name.to_string_lossy().starts_with("CARGO") || name.to_string_lossy().starts_with("MAKE")
@@ -50,5 +65,4 @@ fn make() -> PathBuf {
         }
     }
     run(&mut make);
-    root.join("target/agents").join(format!("linux-{}", env::consts::ARCH))
 }

@@ -14,6 +14,8 @@ pub enum Need {
     Doas,
     Docker,
     NetworkNamespaces,
+    /// A kernel that gives aarch64 programs to qemu, in a namespace of one's own.
+    Aarch64,
 }
 
 /// Whether all of it is here: `if !requires(&[Need::Root]) { return; }`.
@@ -44,6 +46,7 @@ fn is_met(need: Need) -> bool {
         Need::Doas => in_path("doas"),
         Need::Docker => in_path("dockerd") && in_path("docker"),
         Need::NetworkNamespaces => is_root() && in_path("ip"),
+        Need::Aarch64 => in_path("qemu-aarch64-static") && super::emulator::is_possible(),
     }
 }
 
