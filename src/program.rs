@@ -129,6 +129,9 @@ impl Program {
     }
 
     fn build(self) -> Result<Router> {
+        // Rust's own runtime has seen to it, unless `main` is another language's.
+        let failed = |Errno(errno)| Error::system("opening /dev/null", errno);
+        fd::fill_missing_stdio().map_err(failed)?;
         let images = Arc::new(Images::new(self.images, self.own, pack::make));
         Router::master(Arc::new(self.registry), images)
     }
@@ -163,7 +166,7 @@ impl Program {
 /// [`ErrorKind::System`](crate::error::ErrorKind) if the system refuses.
 ///
 /// # Resources
-/// A child takes about four descriptors here.
+/// A child takes three descriptors here.
 pub fn raise_descriptor_limit() -> Result<()> {
     let failed = |Errno(errno)| Error::system("raising the limit on descriptors", errno);
     limit::raise_nofile().map_err(failed)

@@ -132,8 +132,9 @@ impl Running {
             let ended = self.process.pidfd();
             let again = if ended.is_none() { Instant::now().checked_add(pause) } else { None };
             pause = (2 * pause).min(LOOK_AGAIN_MAX);
-            let pipes = [&self.stdout, &self.stderr].into_iter().flatten().map(AsFd::as_fd);
-            let fds = ended.into_iter().chain(pipes).map(|fd| (fd, Interest::READ));
+            let [stdout, stderr] =
+                [&self.stdout, &self.stderr].map(|fd| fd.as_ref().map(AsFd::as_fd));
+            let fds = [ended, stdout, stderr].into_iter().flatten().map(|fd| (fd, Interest::READ));
             let fds: Vec<(BorrowedFd<'_>, Interest)> = fds.collect();
             match latch::sleep(&wake, &fds, again) {
                 Err(error) if !is_stale(&error) => return None,

@@ -341,7 +341,7 @@ fn close_between(low: i32, high: i32) {
 
 /// Calls `act` with the number of each open descriptor from `low` to `high`, many looked at by one
 /// call: limits of a million are common. Safe between fork and exec.
-pub fn each_open(low: i32, high: i32, mut act: impl FnMut(i32)) {
+pub fn each_open(low: i32, high: i32, act: fn(i32)) {
     const AT_ONCE: usize = 256;
     let limit = super::limit::nofile().map_or(1024, |limit| limit.soft);
     let end = high.saturating_add(1).min(i32::try_from(limit).unwrap_or(1 << 20));

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::errno::Errno;
 use super::spawn::{Env, Program, Spawn, SpawnError, Step, spawn};
@@ -213,6 +213,31 @@ fn a_program_in_memory_runs() {
     let argv = strings(&["echo", "from memory"]);
     let base = Spawn::new(Program::Fd(image.as_fd()), &argv, [fd::stdin(); 3]);
     assert_eq!(run(base, |_| ()), ("from memory\n".to_owned(), Exit::Code(0)));
+}
+
+#[test]
+fn a_large_limit_on_descriptors_costs_next_to_nothing() {
+    if testing::is_again() {
+        // A million, or as many as we may have.
+        let million = limit::Nofile { soft: 1_000_000, hard: 1_000_000 };
+        if limit::set(million).is_err() {
+            let hard = limit::nofile().unwrap().hard;
+            limit::set(limit::Nofile { soft: hard, hard }).unwrap();
+        }
+        let each = || {
+            let begun = Instant::now();
+            (0..10).for_each(|_| assert_eq!(sh(":", |_| ()).1, Exit::Code(0)));
+            begun.elapsed() / 10
+        };
+        assert!(each() < Duration::from_millis(5), "{:?}", each());
+        testing::forget_new_calls();
+        assert!(each() < Duration::from_millis(200), "{:?}", each());
+        signal::exit_now(42);
+    }
+    testing::ends_well(concat!(
+        module_path!(),
+        "::a_large_limit_on_descriptors_costs_next_to_nothing"
+    ));
 }
 
 /// Starts a `sleep` that dies with us and holds `tie`.

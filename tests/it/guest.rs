@@ -9,18 +9,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{self, Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mitogen::{Context, Program, Router, stock};
+use mitogen::{CallContext, Context, Program, Router, stock};
 
 use crate::support::*;
 
 mitogen::test_agent!(program());
 
 fn program() -> Program {
-    Program::new().function(run_by_std).function(leave_behind).function(own_child)
+    let program = Program::new().function(run_by_std).function(leave_behind);
+    program.function(own_child).function(wait_through_signals)
 }
 
 /// What a shell prints that a function has started as functions do.
@@ -40,6 +41,15 @@ fn own_child() -> Option<i32> {
     let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
     thread::sleep(Duration::from_millis(300));
     child.wait().unwrap().code()
+}
+
+/// How a wait of 500 ms ends that signals come into.
+fn wait_through_signals(cx: &CallContext) -> String {
+    let line = format!("sleep 0.1; for s in TERM HUP PIPE; do kill -$s {}; done", process::id());
+    let mut sender = Command::new("sh").args(["-c", &line]).spawn().unwrap();
+    let waited = cx.router().receiver::<u32>().get_timeout(Duration::from_millis(500));
+    assert!(sender.wait().unwrap().success());
+    waited.unwrap_err().to_string()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -128,7 +138,7 @@ fn a_fresh_local_agent_has_its_own_and_no_more() {
             let census = assert_is_modest(context, SOCKETS);
             assert_eq!(census.session, census.group, "{census:#?}");
             assert_eq!(census.directory, std::env::current_dir().unwrap());
-            let own = self::census(std::process::id());
+            let own = self::census(process::id());
             let theirs = [&census.umask, &census.files_max, &census.processes_max];
             assert_eq!(theirs, [&own.umask, &own.files_max, &own.processes_max]);
             let user = run_by_library(context, "env");
@@ -185,6 +195,16 @@ fn what_is_started_in_an_agent_ignores_and_blocks_nothing() {
     });
 }
 
+#[test]
+fn signals_that_do_nothing_interrupt_no_wait() {
+    leaves_nothing(&[], || {
+        let router = mitogen_test_program().router().unwrap();
+        let child = router.local().connect().unwrap();
+        let error = child.call(wait_through_signals, ()).unwrap();
+        assert!(error.contains("time"), "{error}");
+    });
+}
+
 const MASTER: &str = "MITOGEN_TEST_GUEST_MASTER";
 
 /// Not a test: a master, started in odd surroundings by one.
@@ -202,7 +222,7 @@ fn master() {
         assert!(fs::exists(format!("/proc/self/fd/{number}")).unwrap());
     }
     drop(router);
-    std::process::exit(42);
+    process::exit(42);
 }
 
 /// What closes these standard descriptors, one a bit, in a shell.
@@ -304,7 +324,7 @@ fn an_agent_is_called_as_it_was_asked_to_whatever_the_name() {
         let (sshd, user) = (Sshd::start(), TestUser::create(None));
         let router = router();
         let own = router.local().connect().unwrap().call(stock::identify, ()).unwrap();
-        let starter = format!("mitogen:{}@{}:{}", own.user, own.host, std::process::id());
+        let starter = format!("mitogen:{}@{}:{}", own.user, own.host, process::id());
         assert_eq!(shown_title(pid(&router.local().connect().unwrap())), starter);
         let long = "é".repeat(200);
         for (name, shown) in [
