@@ -47,7 +47,7 @@ pub fn connect(
     node: &Arc<Node>,
     images: &Arc<Images>,
     turn: &mut Turn,
-    recipe: Recipe,
+    recipe: Arc<Recipe>,
     done: Done,
 ) {
     let (parent, images) = (node.clone(), images.clone());
@@ -101,7 +101,7 @@ impl Attempt {
         images: Arc<Images>,
         turn: &mut Turn,
         id: ContextId,
-        recipe: Recipe,
+        recipe: Arc<Recipe>,
         done: Done,
     ) {
         let mut handshake = Handshake::new(&recipe);

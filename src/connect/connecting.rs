@@ -133,7 +133,7 @@ fn begin(router: &Router, via: Option<&Context>, recipe: Recipe) -> Result<Arc<O
             return Err(Error::usage("a context of another tree cannot make this connection"));
         }
         Some(via) => ask(router, via, &recipe, &outcome)?,
-        None => begin_here(router, recipe, outcome.clone())?,
+        None => begin_here(router, Arc::new(recipe), outcome.clone())?,
     }
     Ok(outcome)
 }
@@ -149,7 +149,7 @@ fn ask(router: &Router, via: &Context, recipe: &Recipe, outcome: &Arc<Outcome>) 
     }
 }
 
-fn begin_here(router: &Router, recipe: Recipe, outcome: Arc<Outcome>) -> Result<()> {
+fn begin_here(router: &Router, recipe: Arc<Recipe>, outcome: Arc<Outcome>) -> Result<()> {
     let (node, images) = (router.node().clone(), router.images().clone());
     let unheard = Unheard { recipe: recipe.clone(), outcome: Some(outcome) };
     router.broker().defer(move |turn| {
@@ -160,7 +160,7 @@ fn begin_here(router: &Router, recipe: Recipe, outcome: Arc<Outcome>) -> Result<
 
 /// Tells the outcome; that there is none, if the broker ends before.
 struct Unheard {
-    recipe: Recipe,
+    recipe: Arc<Recipe>,
     outcome: Option<Arc<Outcome>>,
 }
 

@@ -1,6 +1,8 @@
 //! What is said between the start of a child and the agent's first word: bytes in, actions out.
 //! It knows no process, descriptor or clock; the engine that owns those feeds it.
 
+use std::sync::Arc;
+
 use crate::connect::recipe::{Recipe, Start, holds};
 use crate::connect::stage::{self, Mark, Push, Target};
 use crate::connect::tail::{self, Tail};
@@ -11,7 +13,7 @@ use crate::wire::secret::Secret;
 
 /// One connection attempt.
 pub struct Handshake {
-    recipe: Recipe,
+    recipe: Arc<Recipe>,
     nonce: u64,
     phase: Phase,
     awaits: Awaits,
@@ -79,7 +81,7 @@ const CANNOT_RUN: [&[u8]; 8] = [
 
 impl Handshake {
     /// An attempt, of which nothing has been started yet.
-    pub fn new(recipe: &Recipe) -> Handshake {
+    pub fn new(recipe: &Arc<Recipe>) -> Handshake {
         let (nonce, awaits) = match recipe.start {
             Start::Own => (0, Awaits::Agent),
             Start::Shell { nonce, .. } => (nonce, Awaits::Shell),
@@ -128,7 +130,7 @@ impl Handshake {
     pub fn image(&mut self, sent_bytes: u64, gzipped: bool) -> Vec<u8> {
         self.phase = Phase::Push;
         self.awaits = Awaits::Agent;
-        let Recipe { title, directory, answer_nonce, wrapper, .. } = &self.recipe;
+        let Recipe { title, directory, answer_nonce, wrapper, .. } = &*self.recipe;
         let (nonce, answer_nonce, directory) = (self.nonce, *answer_nonce, directory.as_deref());
         Push { nonce, answer_nonce, sent_bytes, gzipped, title, directory, wrapper }.line()
     }

@@ -1,5 +1,7 @@
 //! The handshake machine, played whole, and split at every place.
 
+use std::sync::Arc;
+
 use crate::connect::handshake::{Action, Handshake, Origin};
 use crate::connect::options::{Base, Common, recipe, sealed};
 use crate::connect::recipe::Recipe;
@@ -58,7 +60,7 @@ struct Played {
 
 /// Plays what a child says, each text in pieces of at most `piece_bytes`, to its end.
 fn play_in(recipe: &Recipe, says: &[(Origin, &str)], exit: i32, piece_bytes: usize) -> Played {
-    let mut handshake = Handshake::new(recipe);
+    let mut handshake = Handshake::new(&Arc::new(recipe.clone()));
     handshake.started();
     let mut played = Played::default();
     for (origin, text) in says {
@@ -164,7 +166,7 @@ fn noise_before_the_shell_is_skipped() {
 
 #[test]
 fn one_endless_line_is_too_much_noise() {
-    let mut handshake = Handshake::new(&ssh());
+    let mut handshake = Handshake::new(&Arc::new(ssh()));
     handshake.started();
     let mut actions = Vec::new();
     for _ in 0..NOISE_BYTES_MAX / 4096 {
@@ -185,7 +187,7 @@ fn a_mark_inside_a_line_or_with_another_nonce_is_noise() {
         (Stdout, shell_line("Linux x86_64\n").replace("11 ", "12 ")),
         (Stdout, shell_line("Linux x86_64")),
     ];
-    let mut handshake = Handshake::new(&ssh());
+    let mut handshake = Handshake::new(&Arc::new(ssh()));
     let mut actions = Vec::new();
     for (origin, text) in &says {
         handshake.input(*origin, text.as_bytes(), &mut actions);
@@ -359,7 +361,7 @@ fn an_image_that_cannot_be_executed_is_told_from_a_lost_connection() {
 
 #[test]
 fn a_stream_cut_in_the_image_has_ended_in_the_push() {
-    let mut handshake = Handshake::new(&ssh());
+    let mut handshake = Handshake::new(&Arc::new(ssh()));
     handshake.started();
     let mut actions = Vec::new();
     handshake.input(Stdout, shell_line("Linux x86_64\n").as_bytes(), &mut actions);
@@ -379,7 +381,7 @@ fn a_target_without_a_directory_lists_those_it_tried() {
 
 #[test]
 fn silence_is_met_with_an_empty_line_and_a_question_with_an_end() {
-    let mut handshake = Handshake::new(&ssh_with_password());
+    let mut handshake = Handshake::new(&Arc::new(ssh_with_password()));
     handshake.started();
     let mut actions = Vec::new();
     handshake.quiet(&mut actions);
@@ -399,7 +401,7 @@ fn silence_is_met_with_an_empty_line_and_a_question_with_an_end() {
 
 #[test]
 fn after_the_shell_has_spoken_there_is_no_nudge() {
-    let mut handshake = Handshake::new(&ssh());
+    let mut handshake = Handshake::new(&Arc::new(ssh()));
     handshake.started();
     let mut actions = Vec::new();
     handshake.input(Stdout, shell_line("Linux x86_64\n").as_bytes(), &mut actions);
@@ -410,7 +412,7 @@ fn after_the_shell_has_spoken_there_is_no_nudge() {
 
 #[test]
 fn a_timeout_names_the_phase_and_the_tail() {
-    let mut handshake = Handshake::new(&ssh());
+    let mut handshake = Handshake::new(&Arc::new(ssh()));
     handshake.started();
     handshake.input(Terminal, b"wait\x1b[0m\nfor it", &mut Vec::new());
     let error = handshake.timed_out();

@@ -54,7 +54,7 @@ impl Deliver for Service {
         let done = move |_: &mut Turn, outcome: Result<Connected, ConnectError>| {
             answer.tell(&out, Lane::Quick, &|w| put_outcome(&outcome, w));
         };
-        child::connect(&node, &self.images, turn, recipe, Box::new(done));
+        child::connect(&node, &self.images, turn, Arc::new(recipe), Box::new(done));
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}

@@ -66,6 +66,9 @@ struct Stream {
     closing: Option<Death>,
 }
 
+/// What a stream's protocol is called for.
+type Call<'a> = &'a mut dyn FnMut(&mut dyn Protocol, &mut Turn) -> Result<(), Death>;
+
 impl Turn {
     pub(crate) fn new(broker: Broker, poller: Poller) -> Turn {
         Turn {
@@ -272,18 +275,18 @@ impl Turn {
             return false;
         }
         if stream.watched {
-            self.call(key, |protocol, turn| protocol.input(turn, key, &[]));
+            self.call(key, &mut |protocol, turn| protocol.input(turn, key, &[]));
             return false;
         }
         match stream.receive.read(buffer) {
             Ok(Read::Nothing) => false,
             Ok(Read::Bytes(count)) => {
-                self.call(key, |protocol, turn| protocol.input(turn, key, &buffer[..count]));
+                self.call(key, &mut |protocol, turn| protocol.input(turn, key, &buffer[..count]));
                 true
             }
             Ok(Read::Disconnected) | Err(_) => {
                 self.set_reading(key, false);
-                self.call(key, |protocol, turn| {
+                self.call(key, &mut |protocol, turn| {
                     protocol.ended(turn, key);
                     Ok(())
                 });
@@ -293,11 +296,7 @@ impl Turn {
     }
 
     /// Calls a stream's protocol, which may close or replace itself meanwhile.
-    fn call(
-        &mut self,
-        key: Key,
-        f: impl FnOnce(&mut dyn Protocol, &mut Turn) -> Result<(), Death>,
-    ) {
+    fn call(&mut self, key: Key, f: Call<'_>) {
         let Some(stream) = self.stream(key) else { return };
         let replaced = stream.replaced;
         let Some(mut protocol) = stream.protocol.take() else { return };

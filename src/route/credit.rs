@@ -54,7 +54,7 @@ impl Credit {
     /// # Errors
     /// The destination's end, or a signal's `EINTR`.
     pub fn charge(&self, target: Target, bytes: usize) -> Result<()> {
-        self.wait(target, |account| {
+        self.wait(target, &mut |account| {
             let room = account.outstanding == 0 || account.outstanding + bytes <= WINDOW_BYTES;
             if room {
                 account.outstanding += bytes;
@@ -65,7 +65,7 @@ impl Credit {
 
     /// Begins a message of several fragments, alone of all threads; sleeps until that can be.
     pub fn begin(&self, target: Target) -> Result<()> {
-        self.wait(target, |account| {
+        self.wait(target, &mut |account| {
             let free = !std::mem::replace(&mut account.sending, true);
             account.bulk |= free;
             free
@@ -145,7 +145,7 @@ impl Credit {
         }
     }
 
-    fn wait(&self, target: Target, mut ready: impl FnMut(&mut Account) -> bool) -> Result<()> {
+    fn wait(&self, target: Target, ready: &mut dyn FnMut(&mut Account) -> bool) -> Result<()> {
         let mut mine: Option<Sleeper> = None;
         loop {
             let wake = {
