@@ -23,7 +23,7 @@ impl Aarch64 {
         let bin = folder.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
         std::fs::create_dir(folder.path().join("binfmt")).unwrap();
-        script(&bin, "uname", "echo Linux aarch64");
+        script(&bin, "uname", "case $1 in -m) echo aarch64;; *) echo Linux aarch64;; esac");
         Aarch64 { folder }
     }
 
