@@ -18,7 +18,7 @@ use crate::io::latch::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::SHUTDOWN_GRACE;
-use crate::module::images::{Images, Make, Own};
+use crate::module::images::{Images, Source};
 use crate::route::control;
 use crate::route::lease::{Lease, Pool};
 use crate::route::node::{Identity, Node};
@@ -53,8 +53,8 @@ pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>) {
     }
 }
 
-/// Serves as an agent; the process ends with it. Without `make`, images are sent as they are.
-pub(crate) fn serve(registry: Registry, nonce: u64, own: Own, make: Option<Make>) -> ! {
+/// Serves as an agent; the process ends with it. Without a source it is a stock agent.
+pub(crate) fn serve(registry: Registry, nonce: u64, source: Option<Box<dyn Source>>) -> ! {
     let (receive, transmit) = or_end(take_over_stdio());
     settle();
     stock::guard_processes();
@@ -62,7 +62,7 @@ pub(crate) fn serve(registry: Registry, nonce: u64, own: Own, make: Option<Make>
     let (identity, lease) = or_end(read_identity(receive.as_fd()));
     let mut pool = Pool::default();
     pool.add(lease);
-    let images = Arc::new(Images::of_agent(own, make));
+    let images = Arc::new(Images::new(source));
     let node = Node::new(identity, pool, or_end(Broker::start()));
     let (router, calls) = or_end(begin(&node, Arc::new(registry), images));
     let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });

@@ -168,7 +168,7 @@
 //! | [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | the methods, and what they share: [`Connect`] |
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
-//! | [`Image`] | an executable to start contexts from |
+//! | [`Image`], [`minimize_image`] | an executable to start contexts from; what of it runs |
 //! | [`raise_descriptor_limit`] | for hundreds of contexts at a time |
 //! | [`Error`], [`Result`], [`error`] | what went wrong, and where |
 //! | [`value!`], [`Encode`], [`Decode`], [`Secret`] | what travels |
@@ -233,6 +233,7 @@ pub use io::broker::Broker;
 pub use io::latch::Latch;
 pub use io::side::Side;
 pub use module::image::Image;
+pub use module::minimize::minimize_image;
 pub use program::{Program, raise_descriptor_limit};
 pub use trace::{Level, Printable, Record, log_to};
 pub use wire::codec::{Decode, Encode};

@@ -15,8 +15,8 @@ use crate::connect::launch::TEST_VARIABLE;
 use crate::connect::stage;
 use crate::error::{Error, Result};
 use crate::module::image::Image;
-use crate::module::images::{Images, Make, Own};
-use crate::module::pack;
+use crate::module::images::{Images, Source};
+use crate::module::source::{Given, Own};
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::{environment, fd, limit, signal};
@@ -82,7 +82,7 @@ impl Program {
         mut self,
         main: impl FnOnce(&Router) -> Result<T, E>,
     ) -> Result<T, E> {
-        self = self.serve(Some(pack::make));
+        self = self.serve(|| Some(Box::new(Given::of_agent(Own::Entered))));
         self.own = Own::Entered;
         signal::ignore_pipe();
         let router = Shutdown(self.build()?);
@@ -92,21 +92,21 @@ impl Program {
     /// Becomes an agent if this process was started as one; else returns. For an executable that is
     /// an image and nothing else: the parts of [`Program::run`] that make a tree are not linked.
     pub fn serve_if_agent(self) -> Program {
-        self.serve(None)
+        self.serve(|| None)
     }
 
-    fn serve(self, make: Option<Make>) -> Program {
-        self.serve_if_asked(std::env::args_os().map(OsString::into_vec), make)
+    fn serve(self, source: fn() -> Option<Box<dyn Source>>) -> Program {
+        self.serve_if_asked(std::env::args_os().map(OsString::into_vec), source)
     }
 
     fn serve_if_asked(
         self,
         mut args: impl Iterator<Item = Vec<u8>>,
-        make: Option<Make>,
+        source: fn() -> Option<Box<dyn Source>>,
     ) -> Program {
         if let Some(nonce) = args.nth(1).and_then(|word| stage::parse_agent_arg(&word)) {
             agent::be_seen(args.next().as_deref(), args.next().as_deref());
-            agent::serve(self.registry, nonce, Own::Entered, make);
+            agent::serve(self.registry, nonce, source());
         }
         self
     }
@@ -132,7 +132,7 @@ impl Program {
         // Rust's own runtime has seen to it, unless `main` is another language's.
         let failed = |Errno(errno)| Error::system("opening /dev/null", errno);
         fd::fill_missing_stdio().map_err(failed)?;
-        let images = Arc::new(Images::new(self.images, self.own, pack::make));
+        let images = Arc::new(Images::new(Some(Box::new(Given::new(self.images, self.own)))));
         Router::master(Arc::new(self.registry), images)
     }
 
@@ -145,7 +145,8 @@ impl Program {
         if let Some(nonce) = stage::parse_agent_arg(value.as_bytes()) {
             let args = std::env::args_os().skip(1);
             let args = args.filter_map(|arg| CString::new(arg.as_bytes()).ok());
-            agent::serve(self.registry, nonce, Own::Test(args.collect()), Some(pack::make));
+            let source = Given::of_agent(Own::Test(args.collect()));
+            agent::serve(self.registry, nonce, Some(Box::new(source)));
         }
     }
 
@@ -186,7 +187,7 @@ impl Drop for Shutdown {
 #[doc(hidden)]
 pub fn stock_agent(args: Vec<Vec<u8>>) -> i32 {
     const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
-    let _ = Program::new().serve_if_asked(args.into_iter(), None);
+    let _ = Program::new().serve_if_asked(args.into_iter(), || None);
     // Without a standard error there is nobody to tell.
     let _ = fd::write_all(fd::stderr(), WHY);
     2

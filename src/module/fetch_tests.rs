@@ -10,9 +10,9 @@ use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::{IMAGE_NAME_BYTES_MAX, IMAGE_PIECE_BYTES, OUTBOX_BYTES_MAX};
 use crate::module::image::Image;
-use crate::module::images::{Images, Outcome, Own, Want};
-use crate::module::pack;
+use crate::module::images::{Images, Outcome, Want};
 use crate::module::respond::{self, Piece, Request};
+use crate::module::source::{Given, Own};
 use crate::route::node::Node;
 use crate::route::policy;
 use crate::route::testing::{GOOD, Inbox, Tree, encoded, header, tree};
@@ -36,13 +36,13 @@ fn content(count: u64) -> &'static [u8] {
 fn with_root(bytes: &'static [u8]) -> Tree {
     let tree = tree();
     let given = vec![Image::embedded(NAME, bytes), Image::embedded("linux-vax", b"x")];
-    let images = Arc::new(Images::new(given, Own::Unknown, pack::make));
+    let images = Arc::new(Images::new(Some(Box::new(Given::new(given, Own::Unknown)))));
     respond::listen(&tree.root, &images).unwrap();
     tree
 }
 
 fn child_images() -> Arc<Images> {
-    Arc::new(Images::of_agent(Own::Entered, None))
+    Arc::new(Images::new(None))
 }
 
 /// Where the outcome will be.

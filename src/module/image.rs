@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::limits::IMAGE_BYTES_MAX;
 use crate::module::content::Content;
+use crate::module::minimize::minimized;
 use crate::module::pack::GZIP;
 use crate::module::{elf, target};
 use crate::sys::errno::Errno;
@@ -40,7 +41,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// An executable of this library, read from a file; for the OS of this process.
+    /// An executable of this library, read from a file and [minimized](crate::minimize_image); for
+    /// the OS of this process.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::error::ErrorKind) if it cannot be read or is no executable.
@@ -49,7 +51,7 @@ impl Image {
         let bytes = read(path)?;
         let elf = elf::parse(&bytes).ok_or_else(|| unusable(path, "it is no executable"))?;
         let target = [std::env::consts::OS, "-", elf.cpu].concat();
-        Ok(Image::of(target, Content::Heap(Arc::new(bytes)), elf.dynamic))
+        Ok(Image::of(target, Content::Heap(Arc::new(minimized(bytes))), elf.dynamic))
     }
 
     /// All images of a directory: its files named `<os>-<cpu>`, as `make agents` names them, and
@@ -110,7 +112,7 @@ impl Image {
             return Err(unusable(path, "it is no executable"));
         }
         let dynamic = elf.is_some_and(|elf| elf.dynamic);
-        Ok(Image::of(target, Content::Heap(Arc::new(bytes)), dynamic))
+        Ok(Image::of(target, Content::Heap(Arc::new(minimized(bytes))), dynamic))
     }
 
     fn of(target: String, content: Content, dynamic: bool) -> Image {

@@ -5,15 +5,16 @@ use std::os::fd::AsFd;
 use crate::error::ConnectFailure;
 use crate::module::content::{Content, Parcel};
 use crate::module::image::Image;
-use crate::module::images::{Found, Images, Outcome, Own, Want};
+use crate::module::images::{Found, Outcome, Source, Want};
 use crate::module::pack;
+use crate::module::source::{Given, Own};
 use crate::module::target;
 use crate::sys::fd;
 
 const OTHER: &str = "plan9-vax";
 
-fn images(given: Vec<Image>, own: Own) -> Images {
-    Images::new(given, own, pack::make)
+fn images(given: Vec<Image>, own: Own) -> Given {
+    Given::new(given, own)
 }
 
 fn want(target: &str, gzip: bool) -> Want {
@@ -21,10 +22,10 @@ fn want(target: &str, gzip: bool) -> Want {
 }
 
 /// What is sent of these images.
-fn outcome(images: &Images, target: &str, gzip: bool, same_root: bool) -> Outcome {
+fn outcome(images: &Given, target: &str, gzip: bool, same_root: bool) -> Outcome {
     match images.find(&want(target, gzip), same_root) {
         Found::Known(outcome) => outcome,
-        Found::ToMake(content, gzipped) => pack::make(&content, gzipped, gzip),
+        Found::ToMake(make) => make(),
         Found::ToAsk => panic!("nobody is to be asked"),
     }
 }
@@ -46,7 +47,7 @@ fn plain_of(parcel: Parcel) -> Vec<u8> {
 
 /// What is sent to targets with and without gzip, as what it is before it is compressed.
 #[track_caller]
-fn sends(images: &Images, target: &str, same_root: bool, expected: &[u8]) {
+fn sends(images: &Given, target: &str, same_root: bool, expected: &[u8]) {
     for gzip in [true, false] {
         let parcel = outcome(images, target, gzip, same_root).unwrap();
         assert_eq!(parcel.gzipped, gzip);
@@ -55,7 +56,7 @@ fn sends(images: &Images, target: &str, same_root: bool, expected: &[u8]) {
 }
 
 #[track_caller]
-fn is_unusable(images: &Images, target: &str, same_root: bool, says: &str) {
+fn is_unusable(images: &Given, target: &str, same_root: bool, says: &str) {
     for gzip in [true, false] {
         match outcome(images, target, gzip, same_root).map(drop) {
             Err(ConnectFailure::ImageUnusable(why)) => assert!(why.contains(says), "{why}"),
@@ -65,7 +66,7 @@ fn is_unusable(images: &Images, target: &str, same_root: bool, says: &str) {
 }
 
 #[track_caller]
-fn is_none(images: &Images, target: &str, there: &str) {
+fn is_none(images: &Given, target: &str, there: &str) {
     for (gzip, same_root) in [(true, true), (true, false), (false, true), (false, false)] {
         let failure = outcome(images, target, gzip, same_root).map(drop).unwrap_err();
         let (target, available) = (target.to_owned(), there.to_owned());
@@ -80,12 +81,17 @@ fn of_two_images_the_one_is_sent_that_serves_as_it_is() {
         let given = both.map(|bytes| Image::embedded(OTHER, bytes)).to_vec();
         let images = images(given, Own::Entered);
         for (gzip, expected) in [(true, packed), (false, plain)] {
-            let Found::Known(Ok(parcel)) = images.find(&want(OTHER, gzip), false) else {
-                panic!("it is not at hand")
-            };
+            let parcel = outcome(&images, OTHER, gzip, false).unwrap();
             assert_eq!((&parcel.content.to_vec().unwrap()[..], parcel.gzipped), (expected, gzip));
         }
     }
+}
+
+#[test]
+fn the_own_executable_is_sent_without_what_nobody_executes() {
+    let own = std::fs::read("/proc/self/exe").unwrap();
+    let images = images(Vec::new(), Own::Entered);
+    sends(&images, &target::own(), true, &crate::minimize_image(&own).unwrap());
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 pub mod target;
 pub mod elf;
+pub mod minimize;
 pub mod content;
 pub mod pack;
 pub mod image;
 pub mod images;
+pub mod source;
 pub mod forward;
 pub mod respond;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::{ConnectFailure, Exit};
 use crate::module::content::{Content, Parcel};
 use crate::module::images::unreadable;
+use crate::module::minimize::minimized;
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{Program, Spawn, spawn};
 use crate::sys::{fd, memfd};
@@ -15,24 +16,31 @@ use crate::sys::{fd, memfd};
 /// The first bytes of gzip's output.
 pub const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Makes of an image, which is gzip's output if `gzipped`, what is plain unless `gzip`. Without a
-/// local gzip what is plain stays so.
+/// Makes of an image, which is gzip's output if `gzipped`, what is plain unless `gzip`. What is
+/// plain is minimized first; without a local gzip it stays plain.
 ///
 /// # Errors
 /// Why it cannot be made plain, or what the system refuses.
 pub fn make(image: &Content, gzipped: bool, gzip: bool) -> Result<Parcel, ConnectFailure> {
-    if gzipped == gzip {
-        return Ok(Parcel { content: image.clone(), gzipped });
+    match (gzipped, gzip) {
+        (true, true) => Ok(Parcel { content: image.clone(), gzipped }),
+        (true, false) => match by_local_gzip(c"-dc", image) {
+            Ok(plain) => Ok(parcel(minimized(plain), false)),
+            Err(Errno::NOENT) => Err(ConnectFailure::ImageUnusable(
+                "the image is compressed and there is no gzip here".to_owned(),
+            )),
+            Err(errno) => Err(unreadable(errno)),
+        },
+        (false, _) => {
+            let small = parcel(minimized(image.to_vec().map_err(unreadable)?), false);
+            let packed = if gzip { by_local_gzip(c"-1c", &small.content).ok() } else { None };
+            Ok(packed.map_or(small, |packed| parcel(packed, true)))
+        }
     }
-    let option = if gzip { c"-1c" } else { c"-dc" };
-    match by_local_gzip(option, image) {
-        Ok(bytes) => Ok(Parcel { content: Content::Heap(Arc::new(bytes)), gzipped: gzip }),
-        Err(_) if gzip => Ok(Parcel { content: image.clone(), gzipped: false }),
-        Err(Errno::NOENT) => Err(ConnectFailure::ImageUnusable(
-            "the image is compressed and there is no gzip here".to_owned(),
-        )),
-        Err(errno) => Err(unreadable(errno)),
-    }
+}
+
+fn parcel(bytes: Vec<u8>, gzipped: bool) -> Parcel {
+    Parcel { content: Content::Heap(Arc::new(bytes)), gzipped }
 }
 
 /// What a local gzip makes of it; NOENT if there is none, IO if it fails.

@@ -1,0 +1,163 @@
+//! What images a program can send: those that it gave, and its own executable. The stock agent does
+//! not carry this.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use crate::error::ConnectFailure;
+use crate::module::content::{Content, Parcel};
+use crate::module::elf::{self, Elf};
+use crate::module::image::Image;
+use crate::module::images::{Found, Launch, Source, Want, own_content, unreadable};
+use crate::module::{pack, target};
+use crate::sys::errno::Errno;
+use crate::sys::fd;
+
+/// Bytes of an executable's head that hold its headers.
+const HEAD_BYTES: usize = 4096;
+
+/// Whether a process may start copies of its own executable.
+#[derive(Clone, Debug, Default)]
+pub enum Own {
+    /// It may not: nobody has said that its `main` can be an agent's.
+    #[default]
+    Unknown,
+    /// It entered `Program::run`, or it is an agent.
+    Entered,
+    /// It is a test binary: these arguments lead a copy to the agent, and this variable tells it.
+    Test(Vec<CString>),
+}
+
+/// The images of a program.
+pub struct Given {
+    images: Vec<Image>,
+    /// The own executable, where it may be used.
+    own: Option<Own>,
+    /// Whether the parent may have others.
+    asks: bool,
+}
+
+impl Given {
+    /// These images; the own executable as far as `own` lets it, if it is among them or they are
+    /// none. There are no others.
+    pub fn new(mut images: Vec<Image>, own: Own) -> Given {
+        let uses_own = images.is_empty() || images.iter().any(Image::is_own);
+        images.retain(|image| !image.is_own());
+        Given { images, own: uses_own.then_some(own), asks: false }
+    }
+
+    /// Those of a program that is an agent: its own executable, and what its parent has.
+    pub fn of_agent(own: Own) -> Given {
+        Given { images: Vec::new(), own: Some(own), asks: true }
+    }
+
+    /// The image for a target; of two the one that is compressed as wanted.
+    fn given(&self, target: &str, gzipped: bool) -> Option<&Image> {
+        let mut all = self.images.iter().filter(|image| image.target == target);
+        let first = all.next();
+        let other = || all.find(|image| image.is_gzipped() == gzipped);
+        first.filter(|image| image.is_gzipped() == gzipped).or_else(other).or(first)
+    }
+
+    fn none_for(&self, wanted: &str) -> ConnectFailure {
+        let mut names: Vec<String> = Vec::new();
+        if let Some(Own::Entered) = self.own {
+            names.push(target::own());
+        }
+        for image in &self.images {
+            if !names.contains(&image.target) {
+                names.push(image.target.clone());
+            }
+        }
+        ConnectFailure::NoImage { target: wanted.to_owned(), available: names.join(" ") }
+    }
+}
+
+impl Source for Given {
+    fn find(&self, want: &Want, same_root: bool) -> Found {
+        if let Some(image) = self.given(&want.target, want.gzip) {
+            return match image.dynamic && !same_root {
+                true => Found::Known(Err(dynamic())),
+                false => as_wanted(image.content.clone(), image.is_gzipped(), want.gzip),
+            };
+        }
+        let own = self.own.as_ref().filter(|_| want.target == target::own());
+        match own.map(|own| may_be_sent(own, same_root)) {
+            Some(Err(failure)) => Found::Known(Err(failure)),
+            Some(Ok(())) => match own_content() {
+                Ok(content) => as_wanted(content, false, want.gzip),
+                Err(errno) => Found::Known(Err(unreadable(errno))),
+            },
+            None if self.asks => Found::ToAsk,
+            None => Found::Known(Err(self.none_for(&want.target))),
+        }
+    }
+
+    fn launch(&self) -> Result<Launch, ConnectFailure> {
+        let here = target::own();
+        if let Some(image) = self.given(&here, false) {
+            let plain = match image.is_gzipped() {
+                true => pack::make(&image.content, true, false)?.content,
+                false => image.content.clone(),
+            };
+            let file = plain.to_file().map_err(unreadable)?;
+            return Ok(Launch { file, test_args: None });
+        }
+        let test_args = match &self.own {
+            None => return Err(self.none_for(&here)),
+            Some(Own::Unknown) => return Err(no_own()),
+            Some(Own::Entered) => None,
+            Some(Own::Test(args)) => Some(args.clone()),
+        };
+        let file = fd::open_self_exe().map_err(unreadable)?;
+        Ok(Launch { file, test_args })
+    }
+}
+
+/// This content, if it is what is wanted; else what it takes to make that of it.
+fn as_wanted(content: Content, gzipped: bool, gzip: bool) -> Found {
+    match gzipped && gzip {
+        true => Found::Known(Ok(Parcel { content, gzipped })),
+        false => Found::ToMake(Box::new(move || pack::make(&content, gzipped, gzip))),
+    }
+}
+
+/// Whether the own executable may go to a target.
+fn may_be_sent(own: &Own, same_root: bool) -> Result<(), ConnectFailure> {
+    match own {
+        Own::Unknown => Err(no_own()),
+        Own::Test(_) => Err(ConnectFailure::ImageUnusable(
+            "a test's own executable serves only `local`; give an image, as in \
+             program.image(Image::file(env!(\"CARGO_BIN_EXE_name\"))?)"
+                .to_owned(),
+        )),
+        Own::Entered if same_root || !is_dynamic().map_err(unreadable)? => Ok(()),
+        Own::Entered => Err(dynamic()),
+    }
+}
+
+/// Whether the own executable needs the libraries of this machine.
+fn is_dynamic() -> Result<bool, Errno> {
+    let file = fd::open_self_exe()?;
+    let mut head = [0; HEAD_BYTES];
+    let count = fd::pread(file.as_fd(), &mut head, 0)?;
+    Ok(elf::parse(&head[..count]).is_none_or(|Elf { dynamic, .. }| dynamic))
+}
+
+fn no_own() -> ConnectFailure {
+    ConnectFailure::ImageUnusable(
+        "there is no image to start an agent from: enter main by Program::run, or in a test give \
+         an image with program.image(Image::file(env!(\"CARGO_BIN_EXE_name\"))?) or write \
+         mitogen::test_agent!(program())"
+            .to_owned(),
+    )
+}
+
+fn dynamic() -> ConnectFailure {
+    ConnectFailure::ImageUnusable(
+        "a dynamic executable does not run on other machines; build a static one: \
+         RUSTFLAGS=-Ctarget-feature=+crt-static cargo build --release --target \
+         x86_64-unknown-linux-gnu, or for the musl target"
+            .to_owned(),
+    )
+}
