@@ -245,9 +245,7 @@ pub use wire::secret::Secret;
 pub mod __private {
     pub use crate::error::CallFailure;
     pub use crate::program::stock_agent;
-    pub use crate::sys::entry::enter;
-    #[cfg(target_os = "linux")]
-    pub use crate::sys::heap::Heap;
+    pub use crate::sys::entry::*;
     pub use crate::wire::codec::{Malformed, Reader, Shape, Writer};
     pub use std::result::Result;
 

@@ -16,7 +16,7 @@ use crate::ids::ContextId;
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
-use crate::io::turn::{Key, Protocol, Turn};
+use crate::io::turn::{Key, Protocol, Turn, broken};
 use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE};
 use crate::module::content::Parcel;
 use crate::module::images::{Images, Outcome, Want};
@@ -26,6 +26,7 @@ use crate::route::peer::{End, Guardian, Peer};
 use crate::sys::signal;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
+use crate::wire::codec::Malformed;
 use crate::wire::header::Lane;
 
 /// A context that was started, as its starter tells of it.
@@ -306,7 +307,7 @@ impl Child {
         trace::event(Level::Info, "a context is up:", &[id.0.into(), pushed_bytes, elapsed_us]);
         (attempt.done)(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
         if let Err(why) = fed {
-            turn.close(key, &why);
+            turn.close(key, &broken(why));
         }
     }
 
@@ -424,7 +425,7 @@ struct Speech {
 }
 
 impl Protocol for Speech {
-    fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Death> {
+    fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Malformed> {
         let mut state = self.child.lock();
         if self.origin == Origin::Terminal {
             state.hear_said(bytes);

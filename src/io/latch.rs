@@ -132,7 +132,8 @@ impl<T> Promised<T> {
 }
 
 struct State<T> {
-    /// Invariant: at least as many as `sleepers.promised`; more only while nobody sleeps unpromised.
+    /// Invariant: at least as many as `sleepers.promised`; more only while nobody sleeps
+    /// unpromised.
     queue: VecDeque<T>,
     sleepers: Sleepers,
     closed: bool,

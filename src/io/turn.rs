@@ -14,6 +14,7 @@ use crate::limits::{DRAIN_READS_MAX, READ_BYTES, SHUTDOWN_GRACE};
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Event, Interest, Poller};
 use crate::trace::{self, Level};
+use crate::wire::codec::Malformed;
 
 /// Names a stream of one loop. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +25,8 @@ pub trait Protocol: Send {
     /// Bytes have arrived; for a watched descriptor there are none, it is ready.
     ///
     /// # Errors
-    /// An error closes the stream for that reason.
-    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Death>;
+    /// What breaks the protocol; it closes the stream.
+    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Malformed>;
 
     /// The peer will send no more. Unless overridden, that closes the stream.
     fn ended(&mut self, turn: &mut Turn, key: Key) {
@@ -67,7 +68,7 @@ struct Stream {
 }
 
 /// What a stream's protocol is called for.
-type Call<'a> = &'a mut dyn FnMut(&mut dyn Protocol, &mut Turn) -> Result<(), Death>;
+type Call<'a> = &'a mut dyn FnMut(&mut dyn Protocol, &mut Turn) -> Result<(), Malformed>;
 
 impl Turn {
     pub(crate) fn new(broker: Broker, poller: Poller) -> Turn {
@@ -305,7 +306,7 @@ impl Turn {
         if stream.replaced == replaced {
             stream.protocol = Some(protocol);
         }
-        let closing = stream.closing.take().or(result.err());
+        let closing = stream.closing.take().or(result.err().map(broken));
         if let Some(why) = closing {
             self.close(key, &why);
         }
@@ -344,6 +345,12 @@ impl Drop for Turn {
         self.streams.retain(|s| s.protocol.is_some());
         self.close_all();
     }
+}
+
+/// The end of a stream whose peer breaks the protocol.
+pub fn broken(malformed: Malformed) -> Death {
+    trace::text(Level::Warn, "a peer broke the protocol", &[], malformed.0);
+    Death { tail: malformed.0.to_owned(), ..Death::of(Cause::Protocol) }
 }
 
 impl Key {

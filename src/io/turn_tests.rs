@@ -14,6 +14,7 @@ use super::turn::{Key, Protocol, Turn};
 use crate::error::{Cause, Death, Result};
 use crate::limits::SHUTDOWN_GRACE;
 use crate::sys::pipe::{pipe, socketpair};
+use crate::wire::codec::Malformed;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -25,7 +26,7 @@ enum Event {
 }
 
 type Log = Arc<Latch<Event>>;
-type OnInput = Box<dyn FnMut(&mut Turn, Key) -> Result<(), Death> + Send>;
+type OnInput = Box<dyn FnMut(&mut Turn, Key) -> Result<(), Malformed> + Send>;
 
 /// Notes what happens to it, and does something on input.
 struct Noted {
@@ -35,7 +36,7 @@ struct Noted {
 }
 
 impl Protocol for Noted {
-    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Death> {
+    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Malformed> {
         self.log.put(Event::Input(self.name, bytes.to_vec())).unwrap();
         (self.on_input)(turn, key)
     }
@@ -110,7 +111,7 @@ fn a_protocol_closes_itself_inside_a_call() {
 #[test]
 fn an_error_of_a_protocol_closes_its_stream_alone() {
     let a_loop = a_loop();
-    let (_, mut end) = a_loop.stream("a", Box::new(|_, _| Err(Death::of(Cause::Protocol))));
+    let (_, mut end) = a_loop.stream("a", Box::new(|_, _| Err(Malformed("no"))));
     let (_, mut other) = a_loop.stream("b", idle());
     end.write_all(b"x").unwrap();
     assert_eq!(a_loop.next(), Loop::input("a", b"x"));

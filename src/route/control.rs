@@ -4,11 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
-use crate::io::turn::Turn;
+use crate::io::turn::{Turn, broken};
 use crate::limits::LEASE_IDS;
 use crate::route::lease::Lease;
 use crate::route::node::{Identity, Node, Outgoing};
-use crate::route::peer::broken;
 use crate::route::pending::Deliver;
 use crate::route::table::LinkId;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
@@ -31,10 +30,10 @@ impl Node {
     }
 
     /// A child tells of a context that lives below it.
-    pub(super) fn route_added(&self, link: LinkId, message: &Message) -> Result<(), Death> {
+    pub(super) fn route_added(&self, link: LinkId, message: &Message) -> Result<(), Malformed> {
         self.only_neighbours(link, message, false)?;
         let id = decode(message, ContextId::decode)?;
-        let news = self.table().add_route(link, id).map_err(broken)?;
+        let news = self.table().add_route(link, id).map_err(Malformed)?;
         if news {
             self.announce(id);
         }
@@ -47,7 +46,7 @@ impl Node {
         turn: &mut Turn,
         link: LinkId,
         message: &Message,
-    ) -> Result<ContextId, Death> {
+    ) -> Result<ContextId, Malformed> {
         self.only_neighbours(link, message, true)?;
         let (id, death) = decode(message, |r| Ok((ContextId::decode(r)?, Death::decode(r)?)))?;
         let lost = self.table().remove_route(link, id);
@@ -91,7 +90,7 @@ impl Node {
         turn: &mut Turn,
         link: LinkId,
         message: &Message,
-    ) -> Result<(), Death> {
+    ) -> Result<(), Malformed> {
         self.only_neighbours(link, message, false)?;
         let Some(handle) = message.reply_to else { return Ok(()) };
         let count = decode(message, |r| r.take_varint())?.min(u64::from(LEASE_IDS)) as u32;
@@ -144,7 +143,7 @@ impl Node {
         link: LinkId,
         message: &Message,
         or_parent: bool,
-    ) -> Result<(), Death> {
+    ) -> Result<(), Malformed> {
         let child = self.table().child_of(link);
         let neighbour = match child {
             Some(child) => Some(child),
@@ -154,7 +153,7 @@ impl Node {
         if neighbour == Some(message.src) && message.auth == message.src {
             return Ok(());
         }
-        Err(broken("only a neighbour may say this"))
+        Err(Malformed("only a neighbour may say this"))
     }
 }
 
@@ -178,7 +177,7 @@ impl Deliver for Wanted {
         let lease =
             |r: &mut Reader<'_>| Ok(Lease { first: u32::decode(r)?, count: u32::decode(r)? });
         let lease = decode(&message, lease).map(|lease| self.node.pool().add(lease));
-        self.go_on(turn, lease);
+        self.go_on(turn, lease.map_err(broken));
     }
 
     fn dead(&self, turn: &mut Turn, _: ContextId, death: Death) {
@@ -189,11 +188,10 @@ impl Deliver for Wanted {
 fn decode<T>(
     message: &Message,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<T, Death> {
+) -> Result<T, Malformed> {
     let mut reader = Reader::new(&message.data, None);
-    let value = read(&mut reader).map_err(|malformed| broken(malformed.0))?;
-    reader.finish().map_err(|malformed| broken(malformed.0))?;
-    Ok(value)
+    let value = read(&mut reader)?;
+    reader.finish().map(|()| value)
 }
 
 /// The first frame to a new agent: who it is.

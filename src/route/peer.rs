@@ -12,6 +12,7 @@ use crate::route::lease::Lease;
 use crate::route::node::{Node, Way};
 use crate::route::table::LinkId;
 use crate::trace::{self, Level};
+use crate::wire::codec::Malformed;
 use crate::wire::fragment::{Assembler, Step};
 use crate::wire::framer::{Framer, Received};
 use crate::wire::header::{Header, Kind, Part};
@@ -87,7 +88,7 @@ impl Peer {
         }
     }
 
-    fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Death> {
+    fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
         if !self.is_verified(header) {
             let numbers = [u64::from(header.src.0), u64::from(header.auth.0)];
@@ -136,7 +137,7 @@ impl Peer {
         }
     }
 
-    fn deliver(&mut self, turn: &mut Turn, message: Message) -> Result<(), Death> {
+    fn deliver(&mut self, turn: &mut Turn, message: Message) -> Result<(), Malformed> {
         match (message.kind, message.handle) {
             (Kind::Grant, _) => {
                 if self.node.granted(&message).is_err() {
@@ -175,27 +176,26 @@ impl Peer {
 
     /// A child that is refused again and again is cut off: for what itself sent, or for what it
     /// should have refused. What comes from behind it is not its fault.
-    fn count_refused(&mut self, src: Option<ContextId>) -> Result<(), Death> {
+    fn count_refused(&mut self, src: Option<ContextId>) -> Result<(), Malformed> {
         let child = self.node.table().child_of(self.link);
         if child.is_none() || src.is_some_and(|src| child != Some(src)) {
             return Ok(());
         }
         self.refused += 1;
         if BAD_HANDLES_MAX < self.refused {
-            return Err(broken("sends what is refused, again and again"));
+            return Err(Malformed("sends what is refused, again and again"));
         }
         Ok(())
     }
 }
 
 impl Protocol for Peer {
-    fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Death> {
+    fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Malformed> {
         // Lent out for the loop, since receiving needs the rest of us.
         let mut framer = std::mem::take(&mut self.framer);
         let mut frames = framer.feed(bytes);
         while let Some(frame) = frames.next() {
-            let frame = frame.map_err(|malformed| broken(malformed.0))?;
-            self.receive(turn, &frame)?;
+            self.receive(turn, &frame?)?;
         }
         self.framer = framer;
         Ok(())
@@ -212,10 +212,4 @@ impl Protocol for Peer {
         }
         self.guardian.closed(turn, why);
     }
-}
-
-/// The end of a link whose peer breaks the protocol.
-pub fn broken(what: &'static str) -> Death {
-    trace::text(Level::Warn, "a peer broke the protocol", &[], what);
-    Death { tail: what.to_owned(), ..Death::of(Cause::Protocol) }
 }

@@ -6,6 +6,9 @@ use std::ffi::CStr;
 
 use libc::{c_char, c_int};
 
+#[cfg(target_os = "linux")]
+pub use super::heap::Heap;
+
 /// Makes an executable the stock agent, and nothing else.
 #[macro_export]
 #[doc(hidden)]

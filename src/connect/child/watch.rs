@@ -11,6 +11,7 @@ use crate::limits::LOOK_AGAIN_MAX;
 use crate::sys::errno::Errno;
 use crate::sys::pipe;
 use crate::sys::wait::LOOK_AGAIN_FIRST;
+use crate::wire::codec::Malformed;
 
 impl Child {
     /// Watches the process; the loop lasts until this is closed.
@@ -57,7 +58,7 @@ impl Child {
 struct Watch(Child);
 
 impl Protocol for Watch {
-    fn input(&mut self, turn: &mut Turn, _: Key, _: &[u8]) -> std::result::Result<(), Death> {
+    fn input(&mut self, turn: &mut Turn, _: Key, _: &[u8]) -> std::result::Result<(), Malformed> {
         self.0.look(turn);
         Ok(())
     }

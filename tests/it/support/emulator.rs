@@ -10,7 +10,12 @@ use super::script;
 
 /// The head of an aarch64 executable, as binfmt_misc compares it, and who runs it. The flag `F`
 /// opens qemu now, so that it need not be found later.
-const RULE: &str = r":mgn-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:F";
+const RULE: &str = concat!(
+    r":mgn-aarch64:M:",
+    r":\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00",
+    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff",
+    ":/usr/bin/qemu-aarch64-static:F",
+);
 
 /// Clients that pose as ssh. What they start ends with its connection, and the namespace with it.
 pub struct Aarch64 {
