@@ -40,9 +40,10 @@ const FIRST_FD: i32 = 3;
 /// How often an agent that was asked to end looks whether what it started has.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Takes the title that `ps` is to show, and removes the directory of the image, where a shell
-/// could not do that before it executed it.
+/// Keeps the own image at hand, takes the title that `ps` is to show, and removes the image's
+/// directory, where a shell could not do that before it executed it.
 pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>) {
+    fd::keep_self_exe();
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
         // Somebody may have tidied up already.
         let _ = fd::unlink(&[directory, b"/", stage::IMAGE_FILE.as_bytes()].concat());
@@ -102,7 +103,8 @@ fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
     fd::set_nonblocking(fd::stderr(), false)?;
     fd::dup_onto(fd::stderr(), 1)?;
     use std::os::fd::AsRawFd;
-    fd::close_from(FIRST_FD, &[receive.as_raw_fd(), transmit.as_raw_fd()]);
+    let kept = [receive.as_raw_fd(), transmit.as_raw_fd(), fd::kept_self_exe()];
+    fd::close_from(FIRST_FD, &kept);
     Ok((receive, transmit))
 }
 

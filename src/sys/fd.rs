@@ -2,11 +2,13 @@
 //! be shared: every holder of an inherited description would see it.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_int, c_short};
 
 use super::errno::{Errno, Result, check, check_size, retry};
+use super::text::Decimal;
 
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -283,9 +285,39 @@ pub fn open_read(path: &CStr) -> Result<OwnedFd> {
     open(path, libc::O_RDONLY)
 }
 
+/// The descriptor that [`keep_self_exe`] keeps, or -1.
+static SELF_EXE: AtomicI32 = AtomicI32::new(-1);
+
 /// Opens the file that this process executes, even if it was unlinked.
 pub fn open_self_exe() -> Result<OwnedFd> {
-    open_read(c"/proc/self/exe")
+    match kept_self_exe() {
+        -1 => open_read(c"/proc/self/exe"),
+        kept => {
+            // Opened anew, so that it has a position of its own.
+            let mut path = [0u8; 32];
+            let number = Decimal::new(kept as u64);
+            for (place, byte) in path.iter_mut().zip(b"/proc/self/fd/".iter().chain(number.bytes()))
+            {
+                *place = *byte;
+            }
+            open_read(CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?)
+        }
+    }
+}
+
+/// Keeps the file that this process executes open from now on: an emulator of another CPU knows it
+/// by the name that it had when it was executed, which is soon another's or nobody's.
+pub fn keep_self_exe() {
+    let kept = open_self_exe().and_then(|file| dup_above(file.as_fd(), 3));
+    // Where it cannot be opened now it cannot be later.
+    if let Ok(file) = kept {
+        SELF_EXE.store(file.into_raw_fd(), Ordering::Relaxed);
+    }
+}
+
+/// The number of the descriptor that is kept; -1 if none is.
+pub fn kept_self_exe() -> i32 {
+    SELF_EXE.load(Ordering::Relaxed)
 }
 
 /// Removes a file's name.

@@ -105,7 +105,11 @@ fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     expected.extend(["/dev/null", "anon_inode:[eventpoll]", "anon_inode:[timerfd]"]);
     expected.extend(["anon_inode:[eventfd]"; 2]);
     expected.sort();
-    assert_eq!(census.kinds(), expected, "{census:#?}");
+    // A stock agent keeps its image open; a copy of a test has it at hand by its name.
+    let image = fs::read_link(format!("/proc/{pid}/exe")).unwrap().display().to_string();
+    let (images, others): (Vec<_>, Vec<_>) = census.kinds().into_iter().partition(|k| *k == image);
+    assert!(images.len() <= 1, "{census:#?}");
+    assert_eq!(others, expected, "{census:#?}");
     assert!(census.descriptors.len() <= 12, "{census:#?}");
     assert_eq!(census.descriptor(0), "/dev/null", "{census:#?}");
     assert_eq!(census.descriptor(1), census.descriptor(2), "{census:#?}");
