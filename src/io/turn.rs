@@ -263,7 +263,10 @@ impl Turn {
     /// Reads once. Returns whether there may be more.
     fn read(&mut self, key: Key) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(READ_BYTES, 0);
+        if buffer.is_empty() {
+            // Zeroed by the kernel, whose pages take no memory until something is read into them.
+            buffer = vec![0; READ_BYTES];
+        }
         let more = self.read_into(key, &mut buffer);
         self.buffer = buffer;
         more
