@@ -35,7 +35,7 @@ pub const fn bit(signal: u32) -> u64 {
 #[track_caller]
 pub fn census(pid: u32) -> Census {
     let folder = PathBuf::from(format!("/proc/{pid}"));
-    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let read = |name: &str| read(&folder.join(name)).unwrap();
     let (status, limits, stat) = (read("status"), read("limits"), read("stat"));
     let field = |text: &str, name: &str, place: usize| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -57,6 +57,11 @@ pub fn census(pid: u32) -> Census {
         session: number(6) as u32,
         children: processes().into_iter().filter(|process| process.parent == pid).collect(),
     }
+}
+
+/// A file of `/proc`, in which names may be any bytes.
+fn read(path: &Path) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(path).ok()?).into_owned())
 }
 
 impl Census {
@@ -91,7 +96,7 @@ fn descriptors(folder: &Path) -> Vec<(u32, String)> {
 
 fn threads(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder.join("task")).unwrap().flatten();
-    let names = entries.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+    let names = entries.filter_map(|entry| read(&entry.path().join("comm")));
     let mut names: Vec<String> = names.map(|name| name.trim_end().to_owned()).collect();
     names.sort();
     names
@@ -105,7 +110,7 @@ pub fn stat_field(stat: &str, number: usize) -> Option<u64> {
 
 /// Processor time of a process and of the children that it has waited for; none if it is gone.
 pub fn processor_time(pid: u32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read(format!("/proc/{pid}/stat").as_ref())?;
     let ticks: u64 = (14..=17).filter_map(|number| stat_field(&stat, number)).sum();
     // The kernel says it in hundredths of a second, everywhere.
     Some(Duration::from_millis(10 * ticks))
@@ -115,7 +120,7 @@ pub fn processor_time(pid: u32) -> Option<Duration> {
 pub fn group_members(group: u32) -> Vec<u32> {
     let pids = processes().into_iter().map(|process| process.pid);
     pids.filter(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let stat = read(format!("/proc/{pid}/stat").as_ref()).unwrap_or_default();
         let dead = stat.contains(") Z ") || stat.contains(") X ");
         !dead && stat_field(&stat, 5) == Some(u64::from(group))
     })

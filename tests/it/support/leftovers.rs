@@ -44,7 +44,9 @@ pub fn processes() -> Vec<Process> {
 
 fn process(pid: u32) -> Option<Process> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
-    let status = fs::read_to_string(folder.join("status")).ok()?;
+    // A name may be any bytes.
+    let status = fs::read(folder.join("status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse().ok()
