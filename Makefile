@@ -3,6 +3,7 @@
 CPU    := $(shell uname -m)
 IMAGE  := target/agents/linux-$(CPU)
 LIST   := target/static/images.rs
+IMAGES := $(shell . .ci/make/cpus; printf 'target/agents/linux-%s ' $$cpus_required $$cpus_optional)
 DIST   := target/dist/mitogen
 CARGO  ?= cargo
 # Everything that a build can depend on: a target older than one of these is made again.
@@ -18,12 +19,13 @@ all: $(DIST)            # the command, one static file that carries the stock im
 agents: $(LIST)         # the stock images of all CPUs, plain and compressed
 	@.ci/make/size brief
 
-target/agents/linux-%: $(SOURCE)
+# By name, and not by pattern alone: make would take `x86_64.gz` for a CPU.
+$(IMAGES): target/agents/linux-%: $(SOURCE)
 	@.ci/make/setup build
 	@echo "building $@ with $$(.ci/make/static which $*)"
 	@.ci/make/static agent $* $@
 
-target/agents/linux-%.gz: target/agents/linux-%
+$(IMAGES:=.gz): %.gz: %
 	@gzip -9nc $< >$@
 
 # Which images there are, as Rust; the others are named with what keeps them from being made.
