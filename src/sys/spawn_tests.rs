@@ -224,14 +224,16 @@ fn a_large_limit_on_descriptors_costs_next_to_nothing() {
             let hard = limit::nofile().unwrap().hard;
             limit::set(limit::Nofile { soft: hard, hard }).unwrap();
         }
-        let each = || {
+        let once = |_| {
             let begun = Instant::now();
-            (0..10).for_each(|_| assert_eq!(sh(":", |_| ()).1, Exit::Code(0)));
-            begun.elapsed() / 10
+            assert_eq!(sh(":", |_| ()).1, Exit::Code(0));
+            begun.elapsed()
         };
-        assert!(each() < Duration::from_millis(5), "{:?}", each());
+        // The quickest: the machine may have other things to do.
+        let start = || (0..20).map(once).min().unwrap_or_default();
+        assert!(start() < Duration::from_millis(5), "{:?}", start());
         testing::forget_new_calls();
-        assert!(each() < Duration::from_millis(200), "{:?}", each());
+        assert!(start() < Duration::from_millis(200), "{:?}", start());
         signal::exit_now(42);
     }
     testing::ends_well(concat!(
