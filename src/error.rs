@@ -171,10 +171,14 @@ pub enum ConnectFailure {
     },
     /// No image at all, or one that cannot run there; says how to get one.
     ImageUnusable(String),
-    /// No directory of the target lets us execute a file; those that were tried.
+    /// No place of the target lets us execute a file; those that were tried, each with the reason.
     NoDirectory(String),
     /// The image arrived and does not execute there.
     ImageDoesNotRun,
+    /// What arrived there is not the image that was sent.
+    ImageDamaged,
+    /// The input of the target's shell has an end, or does not wait for what we send.
+    InputEnded,
     /// The agent speaks another protocol version than we do.
     Version {
         /// Ours.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use crate::connect::push::{Push, Rung, memory_line};
 use crate::connect::recipe::{Recipe, Start, holds};
-use crate::connect::stage::{self, Mark, Push, Target};
+use crate::connect::stage::{self, Mark, Target};
 use crate::connect::tail::{self, Tail};
 use crate::error::{ConnectError, ConnectFailure, Exit, Phase};
 use crate::limits::{NOISE_BYTES_MAX, UNAME_BYTES_MAX};
@@ -29,6 +30,9 @@ pub struct Handshake {
     hint: Option<usize>,
     /// Whether a line says that something cannot be executed.
     cannot_run: bool,
+    /// The place on the target that is tried, and what was said of those before it.
+    rung: Rung,
+    tried: String,
 }
 
 /// What the next mark must be.
@@ -37,8 +41,11 @@ enum Awaits {
     Shell,
     Raw(Target),
     /// None: the engine looks for an image.
-    Image,
-    Agent,
+    Image(Target),
+    Agent(Target),
+    Memory(Target),
+    /// The agent, without a shell before it.
+    Own,
     /// None ever: the agent is up, or all is over.
     Nothing,
 }
@@ -83,7 +90,7 @@ impl Handshake {
     /// An attempt, of which nothing has been started yet.
     pub fn new(recipe: &Arc<Recipe>) -> Handshake {
         let (nonce, awaits) = match recipe.start {
-            Start::Own => (0, Awaits::Agent),
+            Start::Own => (0, Awaits::Own),
             Start::Shell { nonce, .. } => (nonce, Awaits::Shell),
         };
         Handshake {
@@ -99,13 +106,15 @@ impl Handshake {
             answered: false,
             hint: None,
             cannot_run: false,
+            rung: Rung::Chosen,
+            tried: String::new(),
         }
     }
 
     /// The process has been started.
     pub fn started(&mut self) {
         self.phase = match self.awaits {
-            Awaits::Agent => Phase::Start,
+            Awaits::Own => Phase::Start,
             _ => Phase::Login,
         };
     }
@@ -126,18 +135,21 @@ impl Handshake {
     }
 
     /// The image is at hand: the line to send, behind which `sent_bytes` of image follow, which are
-    /// gzip's output if `gzipped` (only where [`Target::gzip`] says so).
+    /// gzip's output if `gzipped` (only where [`Target::gzip`] says so). Only when asked for it.
     pub fn image(&mut self, sent_bytes: u64, gzipped: bool) -> Vec<u8> {
+        let Awaits::Image(target) = self.awaits else { return Vec::new() };
         self.phase = Phase::Push;
-        self.awaits = Awaits::Agent;
+        self.awaits = Awaits::Agent(target);
         let Recipe { title, directory, answer_nonce, wrapper, .. } = &*self.recipe;
         let (nonce, answer_nonce, directory) = (self.nonce, *answer_nonce, directory.as_deref());
-        Push { nonce, answer_nonce, sent_bytes, gzipped, title, directory, wrapper }.line()
+        let rung = self.rung;
+        Push { target, nonce, answer_nonce, sent_bytes, gzipped, title, rung, directory, wrapper }
+            .line()
     }
 
     /// The image is wholly written.
     pub fn pushed(&mut self) {
-        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image) {
+        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image(_)) {
             self.phase = Phase::Start;
         }
     }
@@ -220,9 +232,8 @@ impl Handshake {
             Some(text) => (text, true),
             None => (&line[..], false),
         };
-        if let Some(tried) = Mark::Nowhere.find(self.nonce, text) {
-            let tried = self.quotable(tried);
-            return self.fail(ConnectFailure::NoDirectory(tried), actions);
+        if Mark::Deaf.find(self.nonce, text).is_some() {
+            return self.fail(ConnectFailure::InputEnded, actions);
         }
         match self.awaits {
             Awaits::Shell => {
@@ -237,12 +248,60 @@ impl Handshake {
                 Some(_) => self.want_image(target, actions),
                 None => (),
             },
-            Awaits::Agent => {
-                if let Some(protocol) = Mark::Agent.find(self.recipe.answer_nonce, &line) {
-                    self.agent_spoke(protocol, actions);
+            Awaits::Memory(target) => {
+                if Mark::Memory.find(self.nonce, text).is_some() {
+                    self.want_image(target, actions);
                 }
+                self.nowhere(target, text, actions);
             }
-            Awaits::Image | Awaits::Nothing => (),
+            Awaits::Agent(target) => {
+                self.agent_line(&line, actions);
+                if Mark::Damaged.find(self.nonce, text).is_some() {
+                    self.fail(ConnectFailure::ImageDamaged, actions);
+                }
+                self.nowhere(target, text, actions);
+            }
+            Awaits::Own => self.agent_line(&line, actions),
+            Awaits::Image(_) | Awaits::Nothing => (),
+        }
+    }
+
+    fn agent_line(&mut self, line: &[u8], actions: &mut Vec<Action>) {
+        if let Some(protocol) = Mark::Agent.find(self.recipe.answer_nonce, line) {
+            self.agent_spoke(protocol, actions);
+        }
+    }
+
+    /// If the line says that no place would do, the next ones are tried.
+    fn nowhere(&mut self, target: Target, line: &[u8], actions: &mut Vec<Action>) {
+        let Some(says) = Mark::Nowhere.find(self.nonce, line) else { return };
+        let (untried, tried) = match says.trim_ascii_start() {
+            [digit @ b'0'..=b'9', tried @ ..] => (usize::from(digit - b'0'), tried),
+            _ => return self.fail(ConnectFailure::Protocol("no number of places"), actions),
+        };
+        if !self.tried.is_empty() {
+            self.tried.push(' ');
+        }
+        let tried = self.quotable(tried);
+        self.tried.push_str(&tried);
+        let Some(mut next) = self.rung.after(untried) else {
+            return self.fail(ConnectFailure::Protocol("more places than there are"), actions);
+        };
+        let memory = memory_line(target, self.nonce).filter(|_| self.recipe.memfd);
+        if let (Rung::Memory, None) = (next, &memory) {
+            next = next.after(0).unwrap_or(Rung::End);
+        }
+        self.rung = next;
+        match (next, memory) {
+            (Rung::End, _) => {
+                let tried = std::mem::take(&mut self.tried);
+                self.fail(ConnectFailure::NoDirectory(tried), actions);
+            }
+            (Rung::Memory, Some(line)) => {
+                self.awaits = Awaits::Memory(target);
+                actions.push(Action::Send(line));
+            }
+            _ => self.want_image(target, actions),
         }
     }
 
@@ -261,7 +320,7 @@ impl Handshake {
     }
 
     fn want_image(&mut self, target: Target, actions: &mut Vec<Action>) {
-        self.awaits = Awaits::Image;
+        self.awaits = Awaits::Image(target);
         self.phase = Phase::Push;
         actions.push(Action::WantImage(target));
     }

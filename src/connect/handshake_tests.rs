@@ -142,7 +142,7 @@ fn assert_fails(
 
 #[test]
 fn a_plain_shell_comes_up() {
-    let shell = "\n".to_owned() + &shell_line("Linux x86_64 /bin/gzip\n");
+    let shell = "\n".to_owned() + &shell_line("/bin/gzip Linux x86_64\n");
     let agent = agent_line() + "frame\n";
     let says = [(Stdout, &*shell), (Stdout, &*agent)];
     assert_up(&ssh(), &says, &["image linux-x86_64 true", "up"], "frame\n");
@@ -197,12 +197,12 @@ fn a_mark_inside_a_line_or_with_another_nonce_is_noise() {
 
 #[test]
 fn a_cooked_terminal_is_made_raw_first() {
-    let shell = shell_line("Linux aarch64 gzip\r\n");
+    let shell = shell_line("gzip Linux aarch64\r\n");
     let raw = shell_line("\n").replace("MGN0", "MGN2");
-    let echo = "stty raw -echo;echo MGN\"2\"-0000000000000011\r\n";
+    let echo = "stty raw -echo;echo MGN\"2\"-$q #0000000000000011\r\n";
     let agent = agent_line();
     let says = [(Stdout, &*shell), (Stdout, echo), (Stdout, &raw), (Stdout, &agent)];
-    let sent = "send stty raw -echo;echo MGN\"2\"-0000000000000011\n";
+    let sent = "send stty raw -echo;echo MGN\"2\"-$q #0000000000000011\n";
     assert_up(&ssh(), &says, &[sent, "image linux-aarch64 true", "up"], "");
     let says = [(Stdout, &*shell), (Stdout, &*raw.replace('\n', "\r\n"))];
     let failure = ConnectFailure::Protocol("a terminal that stays cooked");
@@ -371,12 +371,72 @@ fn a_stream_cut_in_the_image_has_ended_in_the_push() {
     assert_eq!((error.failure, error.phase), (ConnectFailure::Ended, Phase::Push));
 }
 
+fn nowhere_line(rest: &str) -> String {
+    shell_line(rest).replace("MGN0", "MGN3")
+}
+
 #[test]
 fn a_target_without_a_directory_lists_those_it_tried() {
     let shell = shell_line("Linux x86_64\n");
-    let nowhere = shell_line("/tmp: Permission denied; .: x;\n").replace("MGN0", "MGN3");
-    let failure = ConnectFailure::NoDirectory("/tmp: Permission denied; .: x;".to_owned());
-    assert_fails(&ssh(), &[(Stdout, &shell), (Stdout, &nowhere)], 1, failure, Phase::Start);
+    let first = nowhere_line("0 /dev/shm: Permission denied;\n");
+    let memory = nowhere_line("0 memfd_create: no perl or python3;\n");
+    let last = nowhere_line("0 /tmp: Permission denied; .: \x1b[m;\n");
+    let says = [(Stdout, &*shell), (Stdout, &first), (Stdout, &memory), (Stdout, &last)];
+    let tried = "/dev/shm: Permission denied; memfd_create: no perl or python3; \
+                 /tmp: Permission denied; .: ?[m;";
+    let failure = ConnectFailure::NoDirectory(tried.to_owned());
+    assert_fails(&ssh(), &says, 1, failure, Phase::Start);
+}
+
+#[test]
+fn the_image_is_sent_again_to_the_next_place() {
+    let shell = shell_line("Linux x86_64\n");
+    let full = nowhere_line("1 /dev/shm: the image does not fit;\n");
+    let first = nowhere_line("0 /run: Permission denied;\n");
+    let memory = shell_line("\n").replace("MGN0", "MGN6");
+    let agent = agent_line();
+    let says = [&*shell, &full, &first, &memory, &agent].map(|text| (Stdout, text));
+    let played = play(&ssh(), &says, 0);
+    assert_eq!(played.failed, None);
+    let image = "image linux-x86_64 false";
+    let asks_for_memory = |text: &String| text.contains("memfd_create");
+    assert_eq!(played.actions[..2], [image, image]);
+    assert!(asks_for_memory(&played.actions[2]), "{:?}", played.actions);
+    assert_eq!(played.actions[3..], [image, "up"]);
+    let without = Recipe { memfd: false, ..ssh() };
+    let played = play(&without, &says[..3], 0);
+    assert_eq!(played.actions, [image, image, image]);
+}
+
+#[test]
+fn a_target_that_sends_us_up_and_down_the_ladder_is_left() {
+    let shell = shell_line("Linux x86_64\n");
+    for (rest, failure) in [
+        ("3 x\n", ConnectFailure::Protocol("more places than there are")),
+        ("x\n", ConnectFailure::Protocol("no number of places")),
+        ("\n", ConnectFailure::Protocol("no number of places")),
+    ] {
+        let nowhere = nowhere_line(rest);
+        let says = [(Stdout, &*shell), (Stdout, &nowhere)];
+        assert_fails(&ssh(), &says, 1, failure, Phase::Start);
+    }
+    let again = nowhere_line("1 x\n");
+    let says = [(Stdout, &*shell), (Stdout, &again), (Stdout, &again)];
+    let failure = ConnectFailure::Protocol("more places than there are");
+    assert_fails(&ssh(), &says, 1, failure, Phase::Start);
+}
+
+#[test]
+fn a_shell_without_input_and_a_damaged_image_are_told() {
+    let shell = shell_line("Linux x86_64\n");
+    let deaf = shell_line("\n").replace("MGN0", "MGN5");
+    let damaged = shell_line("\n").replace("MGN0", "MGN4");
+    for (says, failure) in
+        [(&deaf, ConnectFailure::InputEnded), (&damaged, ConnectFailure::ImageDamaged)]
+    {
+        let says = [(Stdout, &*shell), (Stdout, says)];
+        assert_fails(&ssh(), &says, 0, failure, Phase::Start);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub mod handshake;
 pub mod local;
 pub mod methods;
 pub mod options;
+pub mod push;
 pub mod recipe;
 pub mod ssh;
 pub mod stage;
@@ -19,5 +20,7 @@ pub mod connecting;
 mod address_tests;
 #[cfg(test)]
 mod handshake_tests;
+#[cfg(test)]
+mod ladder_tests;
 #[cfg(test)]
 mod stage_tests;

@@ -25,6 +25,7 @@ pub struct Common {
     pub(crate) name: Option<String>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) directory: Option<String>,
+    pub(crate) memfd: Option<bool>,
 }
 
 /// What the connecting side adds to the options to get a [`Recipe`].
@@ -104,9 +105,17 @@ impl<M: Method> Connect<M> {
     }
 
     /// A directory of the target to try first when a place is sought from which the agent can be
-    /// executed. An absolute path. Default: /dev/shm, XDG_RUNTIME_DIR, /var/tmp, /tmp, HOME.
+    /// executed. An absolute path. Default: /dev/shm, XDG_RUNTIME_DIR, a file in memory, /var/tmp,
+    /// /tmp, HOME's `.cache`, HOME, the working directory.
     pub fn directory(mut self, path: impl Into<String>) -> Self {
         self.common.directory = Some(path.into());
+        self
+    }
+
+    /// Whether the agent may run from a file in memory, which some hosts forbid or report. Without
+    /// it, it always runs from a file, which has no name any more when it is written. Default: yes.
+    pub fn memfd(mut self, may: bool) -> Self {
+        self.common.memfd = Some(may);
         self
     }
 }
@@ -119,7 +128,7 @@ impl<M> Connect<M> {
 
 impl Common {
     /// Their names in addresses.
-    pub(crate) const OPTIONS: [&'static str; 2] = ["connect_timeout", "directory"];
+    pub(crate) const OPTIONS: [&'static str; 3] = ["connect_timeout", "directory", "memfd"];
 
     /// Sets an option by its name. Fails with what is wrong.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -129,7 +138,8 @@ impl Common {
                 let time = Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())?;
                 self.connect_timeout = Some(time);
             }
-            _ => self.directory = Some(value.to_owned()),
+            "directory" => self.directory = Some(value.to_owned()),
+            _ => self.memfd = Some(parse_flag(value)?),
         }
         self.check()
     }
@@ -137,7 +147,8 @@ impl Common {
     /// The options that were set, by name.
     pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
         let seconds = self.connect_timeout.map(|time| time.as_secs_f64().to_string());
-        [("connect_timeout", seconds), ("directory", self.directory.clone())]
+        let memfd = self.memfd.map(|may| if may { "yes" } else { "no" }.to_owned());
+        [("connect_timeout", seconds), ("directory", self.directory.clone()), ("memfd", memfd)]
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
             .collect()
@@ -184,6 +195,7 @@ pub(crate) fn recipe(
         same_root: false,
         timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
+        memfd: common.memfd.unwrap_or(true),
         wrapper: Vec::new(),
     };
     method.complete(base, &mut recipe)?;

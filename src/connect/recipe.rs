@@ -31,6 +31,8 @@ pub struct Recipe {
     pub same_root: bool,
     /// The directory of the target that the caller chose for the image; tried before all others.
     pub directory: Option<Vec<u8>>,
+    /// Whether the agent may run from a file in memory.
+    pub memfd: bool,
     /// A command and its arguments that execute the agent, whose own are added; may be empty.
     pub wrapper: Vec<Vec<u8>>,
 }
@@ -172,6 +174,7 @@ impl Encode for Recipe {
         self.timeout_ms.encode(w);
         w.put_u8(u8::from(self.same_root));
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
+        w.put_u8(u8::from(self.memfd));
         put_all(&self.wrapper, w, |word, w| w.put_bytes(word));
     }
 }
@@ -194,12 +197,13 @@ impl Decode for Recipe {
             timeout_ms: u64::decode(r)?,
             same_root: take_flag(r)?,
             directory: take_option(r, take_vec)?,
+            memfd: take_flag(r)?,
             wrapper: take_all(r, take_vec)?,
         })
     }
 
     fn shape(s: &mut Shape) {
-        s.word("recipe-1");
+        s.word("recipe-2");
     }
 }
 
@@ -285,6 +289,7 @@ mod tests {
             timeout_ms: 30_000,
             same_root: false,
             directory: Some(b"/opt".to_vec()),
+            memfd: false,
             wrapper: vec![b"nice".to_vec()],
         }
     }

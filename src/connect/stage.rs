@@ -1,7 +1,7 @@
-//! The shell's part in bringing an agent up: the lines that we say to it, and the marks by which it
-//! and the agent answer. All of it is plain POSIX shell, and leaves nothing behind.
+//! The first words of a shell and of an agent: the script that listens to us, the marks by which
+//! both answer, and the arguments that make a process an agent.
 
-use crate::limits::{LINE_BYTES_MAX, TITLE_BYTES_MAX};
+use crate::limits::TITLE_BYTES_MAX;
 use crate::module::target;
 
 /// A process is an agent if and only if its argv\[1\] is this, a dash, and a nonce.
@@ -16,14 +16,21 @@ pub const IMAGE_FILE: &str = "a";
 /// The marks that begin a line of an answer; a dash and a nonce follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// The shell is there; then what `uname -sm` says, then where gzip is.
+    /// The shell is there; then where head and gzip are, then what `uname -sm` says.
     Shell,
     /// The agent is there; then its protocol.
     Agent,
     /// The terminal between us and the shell is raw now.
     Raw,
-    /// No directory will do; then those that were tried, each with the reason.
+    /// No place of a line will do; then how many of them were not tried, then those that were, each
+    /// with the reason.
     Nowhere,
+    /// The image arrived, but it is not what was sent.
+    Damaged,
+    /// The shell's input has ended, or does not wait for us.
+    Deaf,
+    /// The shell holds a file in memory, for the image.
+    Memory,
 }
 
 /// What a target is, as its `uname` and its shell say.
@@ -35,33 +42,19 @@ pub struct Target {
     pub cpu: &'static str,
     /// Whether an image may be sent compressed.
     pub gzip: bool,
-}
-
-/// What a second line is made for.
-pub struct Push<'a> {
-    /// The nonce of the first line, for the shell's answers.
-    pub nonce: u64,
-    /// The nonce that the agent is to answer with.
-    pub answer_nonce: u64,
-    /// Bytes that follow the line.
-    pub sent_bytes: u64,
-    /// Whether they are gzip's output.
-    pub gzipped: bool,
-    /// What `ps` is to show.
-    pub title: &'a str,
-    /// The directory to try before all others.
-    pub directory: Option<&'a [u8]>,
-    /// What executes the agent: a command and its arguments, to which the agent's are added.
-    pub wrapper: &'a [Vec<u8>],
+    /// Whether its `head` can take a number of bytes.
+    pub head: bool,
 }
 
 impl Target {
     /// Reads what follows the shell's mark.
     pub fn parse(answer: &[u8]) -> Option<Target> {
-        let mut words = answer.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let os = target::system(words.next()?)?;
+        let words = answer.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let mut words = words.rev();
         let cpu = target::processor(words.next()?)?;
-        Some(Target { os, cpu, gzip: words.next().is_some() })
+        let os = target::system(words.next()?)?;
+        let has = |tool: &[u8]| words.clone().any(|word| word.ends_with(tool));
+        Some(Target { os, cpu, gzip: has(b"gzip"), head: has(b"head") })
     }
 
     /// The name of its images: `<os>-<cpu>`.
@@ -77,6 +70,9 @@ impl Mark {
             Mark::Agent => b'1',
             Mark::Raw => b'2',
             Mark::Nowhere => b'3',
+            Mark::Damaged => b'4',
+            Mark::Deaf => b'5',
+            Mark::Memory => b'6',
         }
     }
 
@@ -92,16 +88,29 @@ impl Mark {
     }
 
     /// How the shell is told to say it; the quotes keep it out of an echo of the command.
-    fn say(self, nonce: u64) -> Vec<u8> {
-        [b"echo MGN\"", &[self.digit()][..], b"\"-", &hex(nonce)].concat()
+    pub(super) fn say(self) -> [u8; 14] {
+        let mut words = *b"echo MGN\"_\"-$q";
+        words[9] = self.digit();
+        words
     }
 }
 
-/// The script of the first stage, to be an argument of `sh -c`. It ends at the end of its input.
+/// The script of the first stage, to be an argument of `sh -c`. It obeys lines that end with the
+/// nonce, and ends at the end of its input.
 pub fn first_script(nonce: u64) -> Vec<u8> {
-    let answer = Mark::Shell.say(nonce);
-    let uname: &[u8] = b" `uname -sm` `command -v gzip`;while read -r s;do eval \"$s\";done";
-    [b"echo;", &answer[..], uname].concat()
+    let tools: &[u8] = b" `command -v head;command -v gzip;uname -sm`;";
+    let (hello, listen) = (Mark::Shell.say(), listen());
+    // A pipe that somebody set not to block is opened anew, which is another description of it.
+    let block: &[u8] =
+        b"[ -p /proc/self/fd/0 ]&&{ command exec </proc/self/fd/0;} 2>/dev/null;echo;";
+    [b"q=", &hex(nonce)[..], b";", block, &hello, tools, &listen].concat()
+}
+
+/// The loop that obeys our lines; there is no function around it, since mksh goes on behind the
+/// function when an `exec` in it fails.
+pub(super) fn listen() -> Vec<u8> {
+    let listen: &[u8] = b"while read -r s;do case $s in *$q)eval \"$s\";esac;done;";
+    [listen, &Mark::Deaf.say()].concat()
 }
 
 /// The first stage as one command of a login shell: sh, csh and fish all understand it.
@@ -111,58 +120,12 @@ pub fn first_command(nonce: u64) -> Vec<u8> {
 
 /// The line that makes a terminal between us and the shell raw.
 pub fn raw_line(nonce: u64) -> Vec<u8> {
-    [b"stty raw -echo;", &Mark::Raw.say(nonce)[..], b"\n"].concat()
+    [b"stty raw -echo;", &Mark::Raw.say()[..], &line_end(nonce)].concat()
 }
 
-impl Push<'_> {
-    /// The line that receives the image and becomes the agent.
-    ///
-    /// It tries directories by executing a script there, before a byte of the image is taken. With
-    /// /proc the file has no name any more when its first byte arrives.
-    pub fn line(&self) -> Vec<u8> {
-        let nowhere = Mark::Nowhere.say(self.nonce);
-        let count = decimal(self.sent_bytes);
-        // The image is open for writing in one process only, which the shell waits for: whatever
-        // else had it open (a copy that mksh keeps, a `head` that ksh does not wait for) would make
-        // it busy, and a busy file cannot be executed.
-        let sink: &[u8] = if self.gzipped { b"|gzip -dc >\"$x\"" } else { b" >\"$x\"" };
-        let mut line = Vec::with_capacity(LINE_BYTES_MAX);
-        let mut add = |part: &[u8]| line.extend_from_slice(part);
-        add(b"set -f;n=.mgn-");
-        add(&hex(self.answer_nonce));
-        add(b";p=$n;e=;k=;trap 'rm -f \"$p/a\" 2>/dev/null;rmdir \"$p\" 2>/dev/null' 0;");
-        add(b"trap 'exit 1' 1 2 15;for d in ");
-        add(&self.directory.map_or(Vec::new(), quote));
-        add(b" /dev/shm \"$XDG_RUNTIME_DIR\" /var/tmp /tmp \"$HOME/.cache\" \"$HOME\" .;do ");
-        add(b"[ \"$d\" ]||continue;p=$d/$n;");
-        add(b"if m=$({ umask 077;mkdir \"$p\"&&echo :>\"$p/a\"&&chmod 700 \"$p/a\"&&\"$p/a\"");
-        add(b";} 2>&1 </dev/null);then k=1;break;fi;");
-        add(b"{ rm -f \"$p/a\";rmdir \"$p\";} 2>/dev/null;e=\"$e $d: ${m##*: };\";done;");
-        add(b"[ $k ]||{ ");
-        add(&nowhere);
-        add(b" $e;exit 1;};r=$p;x=$p/a;exec 4<\"$x\";");
-        add(b"if [ -x /proc/self/fd/4 ];then rm -f \"$x\";rmdir \"$p\";trap - 0;r=;");
-        add(b"x=/proc/self/fd/4;fi;");
-        add(b"c='head -c ");
-        add(&count);
-        add(b"';command -v head >/dev/null||c='dd bs=1 count=");
-        add(&count);
-        add(b"';$c 2>/dev/null");
-        add(sink);
-        add(b"||{ ");
-        add(&nowhere);
-        add(b" $d: the image does not fit;exit 1;};exec ");
-        for word in self.wrapper {
-            add(&quote(word));
-            add(b" ");
-        }
-        add(b"\"$x\" ");
-        add(&agent_arg(self.answer_nonce));
-        add(b" ");
-        add(&quote(title_head(self.title)));
-        add(b" \"$r\" 4<&4\n");
-        line
-    }
+/// What ends each of our lines, and is a comment to the shell.
+pub(super) fn line_end(nonce: u64) -> Vec<u8> {
+    [b" #", &hex(nonce)[..], b"\n"].concat()
 }
 
 /// The argv\[1\] of an agent.
@@ -200,7 +163,7 @@ pub fn hex(nonce: u64) -> [u8; 16] {
     std::array::from_fn(|i| HEX[(nonce >> (60 - 4 * i)) as usize & 15])
 }
 
-fn decimal(mut number: u64) -> Vec<u8> {
+pub(super) fn decimal(mut number: u64) -> Vec<u8> {
     let mut digits = Vec::new();
     loop {
         digits.push(b'0' + (number % 10) as u8);
@@ -213,7 +176,7 @@ fn decimal(mut number: u64) -> Vec<u8> {
 }
 
 /// One word of a POSIX shell.
-fn quote(word: &[u8]) -> Vec<u8> {
+pub(super) fn quote(word: &[u8]) -> Vec<u8> {
     let mut quoted = vec![b'\''];
     for byte in word {
         match byte {
@@ -226,7 +189,7 @@ fn quote(word: &[u8]) -> Vec<u8> {
 }
 
 /// As much of a title as there is room for: no control characters, no half character.
-fn title_head(title: &str) -> &[u8] {
+pub(super) fn title_head(title: &str) -> &[u8] {
     let printable = title.find(char::is_control).unwrap_or(title.len());
     let mut end = printable.min(TITLE_BYTES_MAX);
     while !title.is_char_boundary(end) {
@@ -239,21 +202,10 @@ fn title_head(title: &str) -> &[u8] {
 mod tests {
     use super::*;
 
-    const PUSH: Push<'static> = Push {
-        nonce: 1,
-        answer_nonce: 2,
-        sent_bytes: u64::MAX,
-        gzipped: true,
-        title: "it's me",
-        directory: Some(b"/it's here"),
-        wrapper: &[],
-    };
-
     #[test]
     fn no_line_holds_the_mark_that_it_asks_for() {
         let nonce = 0x0123_4567_89ab_cdef;
-        let line = Push { nonce, answer_nonce: nonce, ..PUSH }.line();
-        for text in [first_command(nonce), raw_line(nonce), line] {
+        for text in [first_command(nonce), raw_line(nonce)] {
             let text = String::from_utf8(text).unwrap();
             for digit in 0..10 {
                 assert!(!text.contains(&format!("MGN{digit}")), "{text}");
@@ -268,23 +220,6 @@ mod tests {
         assert!(!text.contains(['\\', '!', '\n']), "{text}");
         let script = text.strip_prefix("exec sh -c '").unwrap().strip_suffix('\'').unwrap();
         assert_eq!(script.as_bytes(), first_script(u64::MAX));
-    }
-
-    #[test]
-    fn the_second_line_is_one_short_line() {
-        let directory = [b'd'; crate::limits::DIRECTORY_BYTES_MAX];
-        let title = "t".repeat(4096);
-        let line = Push { title: &title, directory: Some(&directory), ..PUSH }.line();
-        assert!(line.len() < 4000, "{}", line.len());
-        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
-        assert!(PUSH.line().len() < 1200, "{}", PUSH.line().len());
-    }
-
-    #[test]
-    fn a_wrapper_stands_before_the_agent_as_it_was_given() {
-        let wrapper = ["env", "A=it's $x", "-"].map(|word| word.as_bytes().to_vec());
-        let line = String::from_utf8(Push { wrapper: &wrapper, ..PUSH }.line()).unwrap();
-        assert!(line.contains("exec 'env' 'A=it'\\''s $x' '-' \"$x\" mitogen-agent-"), "{line}");
     }
 
     #[test]
@@ -313,15 +248,17 @@ mod tests {
 
     #[test]
     fn uname_tells_the_target() {
-        for (says, name, gzip) in [
-            ("Linux x86_64", "linux-x86_64", false),
-            ("Linux aarch64 /bin/gzip", "linux-aarch64", true),
-            ("FreeBSD amd64 ", "freebsd-x86_64", false),
-            (" Darwin  arm64\t/usr/bin/gzip", "macos-aarch64", true),
-            ("Linux i686", "linux-x86", false),
+        for (says, name, tools) in [
+            ("Linux x86_64", "linux-x86_64", "--"),
+            ("/bin/gzip Linux aarch64", "linux-aarch64", "-z"),
+            ("FreeBSD amd64 ", "freebsd-x86_64", "--"),
+            ("head /usr/bin/gzip Darwin  arm64\t", "macos-aarch64", "hz"),
+            ("/bin/head Linux i686", "linux-x86", "h-"),
         ] {
             let target = Target::parse(says.as_bytes()).unwrap();
-            assert_eq!((target.name().as_str(), target.gzip), (name, gzip));
+            let head = if target.head { "h" } else { "-" };
+            let gzip = if target.gzip { "z" } else { "-" };
+            assert_eq!((target.name().as_str(), [head, gzip].concat()), (name, tools.to_owned()));
         }
         for says in ["", "Linux", "x86_64 Linux", "Linux pdp11", "junk junk", "linux x86_64"] {
             assert_eq!(Target::parse(says.as_bytes()), None, "{says}");

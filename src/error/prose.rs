@@ -135,6 +135,11 @@ impl fmt::Display for ConnectFailure {
             Self::ImageDoesNotRun => {
                 f.write_str("the agent does not run there; is it built for that CPU?")
             }
+            Self::ImageDamaged => f.write_str("the image was damaged on its way to the target"),
+            Self::InputEnded => f.write_str(
+                "the target's shell gets no input from us: its stdin has an end, or is set not to \
+                 block",
+            ),
             Self::Version { ours, theirs } => write!(
                 f,
                 "protocol versions differ: this program speaks {ours}, the agent {theirs}; build \

@@ -59,6 +59,22 @@ impl Given {
         first.filter(|image| image.is_gzipped() == gzipped).or_else(other).or(first)
     }
 
+    /// This content, if it is what is wanted, and surely an executable for its target; else what it
+    /// takes to make that of it.
+    fn as_wanted(&self, content: Content, gzipped: bool, want: &Want) -> Found {
+        let target = want.target.clone();
+        // What was compressed cannot be looked into, but what lies beside it can.
+        let sibling = self.given(&target, false).filter(|image| !image.is_gzipped());
+        let (gzip, plain) = (want.gzip, sibling.and_then(|image| image.content.to_vec().ok()));
+        match plain {
+            Some(plain) if gzipped && gzip => {
+                let fits = pack::check(&plain, &target);
+                Found::Known(fits.map(|()| Parcel { content, gzipped }))
+            }
+            _ => Found::ToMake(Box::new(move || pack::make(&content, &target, gzipped, gzip))),
+        }
+    }
+
     fn none_for(&self, wanted: &str) -> ConnectFailure {
         let mut names: Vec<String> = Vec::new();
         if let Some(Own::Entered) = self.own {
@@ -78,14 +94,14 @@ impl Source for Given {
         if let Some(image) = self.given(&want.target, want.gzip) {
             return match image.dynamic && !same_root {
                 true => Found::Known(Err(dynamic())),
-                false => as_wanted(image.content.clone(), image.is_gzipped(), want.gzip),
+                false => self.as_wanted(image.content.clone(), image.is_gzipped(), want),
             };
         }
         let own = self.own.as_ref().filter(|_| want.target == target::own());
         match own.map(|own| may_be_sent(own, same_root)) {
             Some(Err(failure)) => Found::Known(Err(failure)),
             Some(Ok(())) => match own_content() {
-                Ok(content) => as_wanted(content, false, want.gzip),
+                Ok(content) => self.as_wanted(content, false, want),
                 Err(errno) => Found::Known(Err(unreadable(errno))),
             },
             None if self.asks => Found::ToAsk,
@@ -97,7 +113,7 @@ impl Source for Given {
         let here = target::own();
         if let Some(image) = self.given(&here, false) {
             let plain = match image.is_gzipped() {
-                true => pack::make(&image.content, true, false)?.content,
+                true => pack::make(&image.content, &here, true, false)?.content,
                 false => image.content.clone(),
             };
             let file = plain.to_file().map_err(unreadable)?;
@@ -111,14 +127,6 @@ impl Source for Given {
         };
         let file = fd::open_self_exe().map_err(unreadable)?;
         Ok(Launch { file, test_args })
-    }
-}
-
-/// This content, if it is what is wanted; else what it takes to make that of it.
-fn as_wanted(content: Content, gzipped: bool, gzip: bool) -> Found {
-    match gzipped && gzip {
-        true => Found::Known(Ok(Parcel { content, gzipped })),
-        false => Found::ToMake(Box::new(move || pack::make(&content, gzipped, gzip))),
     }
 }
 

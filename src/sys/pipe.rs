@@ -33,6 +33,15 @@ pub fn never_ready() -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// A pipe that holds 4 KiB.
+#[cfg(test)]
+pub fn small_pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe()?;
+    // SAFETY: this command takes a number and no pointer.
+    check(unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) })?;
+    Ok((read, write))
+}
+
 /// Two connected stream sockets that block, as programs expect of their stdin and stdout.
 pub fn socketpair() -> Result<(OwnedFd, OwnedFd)> {
     #[cfg(not(target_vendor = "apple"))]

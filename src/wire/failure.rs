@@ -201,6 +201,8 @@ impl ConnectFailure {
             Self::Cancelled => 18,
             Self::ViaGone(_) => 19,
             Self::BadOption(_) => 20,
+            Self::ImageDamaged => 21,
+            Self::InputEnded => 22,
         }
     }
 }
@@ -251,12 +253,14 @@ impl Decode for ConnectFailure {
             18 => Self::Cancelled,
             19 => Self::ViaGone(Death::decode(r)?),
             20 => Self::BadOption(take_text(r)?),
+            21 => Self::ImageDamaged,
+            22 => Self::InputEnded,
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }
 
     fn shape(s: &mut Shape) {
-        s.word("connect-failure");
+        s.word("connect-failure-2");
     }
 }
 
@@ -403,6 +407,8 @@ mod tests {
         both_ways(connect_error(ConnectFailure::NoImage { target: text(), available: text() }));
         both_ways(connect_error(ConnectFailure::ImageUnusable(text())));
         both_ways(connect_error(ConnectFailure::NoDirectory(text())));
+        both_ways(connect_error(ConnectFailure::ImageDamaged));
+        both_ways(connect_error(ConnectFailure::InputEnded));
         both_ways(connect_error(ConnectFailure::Version { ours: 1, theirs: 2 }));
         both_ways(connect_error(ConnectFailure::ViaGone(death())));
         both_ways(connect_error(ConnectFailure::BadOption(text())));
@@ -417,7 +423,7 @@ mod tests {
         assert!(value_of::<Cause>(&[13]).is_err());
         assert!(value_of::<Phase>(&[6]).is_err());
         assert!(value_of::<Exit>(&[2, 0]).is_err());
-        assert!(value_of::<ConnectFailure>(&[21]).is_err());
+        assert!(value_of::<ConnectFailure>(&[23]).is_err());
         assert!(value_of::<CallFailure>(&[5]).is_err());
     }
 
