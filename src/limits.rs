@@ -86,6 +86,8 @@ pub const TITLE_BYTES_MAX: usize = 128;
 pub const UNAME_BYTES_MAX: usize = 200;
 /// Bytes of a directory that is chosen for the image; it travels in the same line as the title.
 pub const DIRECTORY_BYTES_MAX: usize = 1024;
+/// Bytes of a wrapper with its arguments; they travel in the same line, too.
+pub const WRAPPER_BYTES_MAX: usize = 1024;
 /// Bytes of an image that one message carries, with the few that say of which image: one frame.
 pub const IMAGE_PIECE_BYTES: u64 = FRAGMENT_BYTES as u64 - 16;
 /// Pieces of one image that are on their way from a parent at a time.

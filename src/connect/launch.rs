@@ -10,9 +10,9 @@ use crate::error::ConnectFailure;
 use crate::io::side::Side;
 use crate::module::images::{Images, Launch};
 use crate::sys::errno::Errno;
-use crate::sys::spawn::{Env, Program, Spawn, spawn};
+use crate::sys::spawn::{self, Env, Program, Spawn};
 use crate::sys::wait::Process;
-use crate::sys::{pipe, pty};
+use crate::sys::{fd, pipe, pty};
 
 /// A process that was started, and our ends of its descriptors.
 pub struct Started {
@@ -33,17 +33,35 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
         Start::Shell { argv, .. } => {
             let argv = strings(argv)?;
             let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
-            execute(recipe, Program::Search(name), &argv, Env::Inherit)
+            execute(recipe, Program::Search(name), None, &argv, Env::Inherit)
         }
         Start::Own => {
             let Launch { file, test_args } = images.launch()?;
             let argv = strings(&stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
             match test_args {
-                None => execute(recipe, Program::Fd(file.as_fd()), &argv, Env::Inherit),
+                None => start_agent(recipe, &file, &argv, Env::Inherit),
                 Some(args) => start_test(recipe, &file, &argv, args),
             }
         }
     }
+}
+
+/// Executes the file; or the wrapper, which executes it by its path.
+fn start_agent(
+    recipe: &Recipe,
+    file: &OwnedFd,
+    argv: &[CString],
+    env: Env<'_>,
+) -> Result<Started, ConnectFailure> {
+    if recipe.wrapper.is_empty() {
+        return execute(recipe, Program::Fd(file.as_fd()), None, argv, env);
+    }
+    let file = fd::dup_above(file.as_fd(), 3).map_err(refused)?;
+    let mut words = recipe.wrapper.clone();
+    words.push(spawn::path_of(file.as_fd()));
+    let mut words = strings(&words)?;
+    words.extend_from_slice(&argv[1..]);
+    execute(recipe, Program::Search(&words[0]), Some(&file), &words, env)
 }
 
 /// Starts a copy of a test binary: its arguments are its harness's, so a variable says the rest.
@@ -59,7 +77,7 @@ fn start_test(
     let env = strings(&[variable])?;
     let mut argv = vec![argv[0].clone()];
     argv.extend(args);
-    execute(recipe, Program::Fd(file.as_fd()), &argv, Env::Extra(&env))
+    start_agent(recipe, file, &argv, Env::Extra(&env))
 }
 
 /// The variable that tells a test binary that it is an agent; its value is the agent's argument.
@@ -68,6 +86,7 @@ pub const TEST_VARIABLE: &str = "MITOGEN_TEST_AGENT";
 fn execute(
     recipe: &Recipe,
     program: Program<'_>,
+    keep: Option<&OwnedFd>,
     argv: &[CString],
     env: Env<'_>,
 ) -> Result<Started, ConnectFailure> {
@@ -82,11 +101,12 @@ fn execute(
     };
     let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
     let is_image = matches!(program, Program::Fd(_));
-    let process = spawn(&Spawn {
+    let process = spawn::spawn(&Spawn {
         env,
         terminal: recipe.terminal.then_some(errors.as_fd()),
         session: true,
         die_with_parent: true,
+        keep: keep.map(AsFd::as_fd),
         ..Spawn::new(program, argv, stdio)
     });
     let process = process.map_err(|error| match (error.errno, is_image) {

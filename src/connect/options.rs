@@ -7,7 +7,9 @@ use crate::call::router::Router;
 use crate::connect::address::Hop;
 use crate::connect::recipe::{Hint, Meaning, Pattern, Recipe, Start};
 use crate::error::ConnectFailure;
-use crate::limits::{CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, NAME_BYTES_MAX, OPTION_BYTES_MAX};
+use crate::limits::{
+    CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
+};
 
 /// A connection to be made by method `M`; see [`Router`](crate::Router) for the methods.
 #[must_use = "nothing happens until `connect` or `start`"]
@@ -26,6 +28,7 @@ pub struct Common {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) directory: Option<String>,
     pub(crate) memfd: Option<bool>,
+    pub(crate) wrapper: Vec<String>,
 }
 
 /// What the connecting side adds to the options to get a [`Recipe`].
@@ -118,6 +121,14 @@ impl<M: Method> Connect<M> {
         self.common.memfd = Some(may);
         self
     }
+
+    /// A command of the target, and its arguments, that executes the agent, as
+    /// `["nice", "-n", "5"]`; what to execute is added. In addresses the words are separated by
+    /// blanks. Default: none.
+    pub fn wrapper(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.common.wrapper = words.into_iter().map(Into::into).collect();
+        self
+    }
 }
 
 impl<M> Connect<M> {
@@ -128,7 +139,8 @@ impl<M> Connect<M> {
 
 impl Common {
     /// Their names in addresses.
-    pub(crate) const OPTIONS: [&'static str; 3] = ["connect_timeout", "directory", "memfd"];
+    pub(crate) const OPTIONS: [&'static str; 4] =
+        ["connect_timeout", "directory", "memfd", "wrapper"];
 
     /// Sets an option by its name. Fails with what is wrong.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -139,6 +151,7 @@ impl Common {
                 self.connect_timeout = Some(time);
             }
             "directory" => self.directory = Some(value.to_owned()),
+            "wrapper" => self.wrapper = value.split_whitespace().map(str::to_owned).collect(),
             _ => self.memfd = Some(parse_flag(value)?),
         }
         self.check()
@@ -148,7 +161,10 @@ impl Common {
     pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
         let seconds = self.connect_timeout.map(|time| time.as_secs_f64().to_string());
         let memfd = self.memfd.map(|may| if may { "yes" } else { "no" }.to_owned());
-        [("connect_timeout", seconds), ("directory", self.directory.clone()), ("memfd", memfd)]
+        let wrapper = Some(self.wrapper.join(" ")).filter(|words| !words.is_empty());
+        let directory = self.directory.clone();
+        let connect_timeout = ("connect_timeout", seconds);
+        [connect_timeout, ("directory", directory), ("memfd", memfd), ("wrapper", wrapper)]
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
             .collect()
@@ -160,6 +176,13 @@ impl Common {
             if name.contains('/') || NAME_BYTES_MAX < name.len() {
                 return Err(format!("name has a `/`, or more than {NAME_BYTES_MAX} bytes"));
             }
+        }
+        if let Some(command) = self.wrapper.first() {
+            check_word("wrapper", command)?;
+            self.wrapper.iter().try_for_each(|word| check_text("wrapper", word))?;
+        }
+        if WRAPPER_BYTES_MAX < self.wrapper.iter().map(|word| word.len() + 3).sum::<usize>() {
+            return Err(format!("wrapper has more than {WRAPPER_BYTES_MAX} bytes"));
         }
         match &self.directory {
             Some(path) if !path.starts_with('/') => Err("directory is no absolute path".into()),
@@ -196,7 +219,7 @@ pub(crate) fn recipe(
         timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
         memfd: common.memfd.unwrap_or(true),
-        wrapper: Vec::new(),
+        wrapper: common.wrapper.iter().map(|word| word.clone().into_bytes()).collect(),
     };
     method.complete(base, &mut recipe)?;
     Ok(recipe)

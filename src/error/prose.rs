@@ -132,9 +132,9 @@ impl fmt::Display for ConnectFailure {
                 "no directory of the target lets a file be executed; tried: {}",
                 Printable(tried)
             ),
-            Self::ImageDoesNotRun => {
-                f.write_str("the agent does not run there; is it built for that CPU?")
-            }
+            Self::ImageDoesNotRun => f.write_str(
+                "the agent, or what wraps it, does not run there; is it built for that CPU?",
+            ),
             Self::ImageDamaged => f.write_str("the image was damaged on its way to the target"),
             Self::InputEnded => f.write_str(
                 "the target's shell gets no input from us: its stdin has an end, or is set not to \

@@ -63,7 +63,13 @@ pub struct Plan {
     pub parent: Option<c_int>,
     /// Its limit on descriptors, if not ours.
     pub nofile: Option<Nofile>,
+    /// A descriptor above the standard ones that it has, too.
+    pub keep: Option<c_int>,
 }
+
+/// Where a process finds its descriptors by their numbers.
+pub const FD_FOLDER: &[u8] =
+    if cfg!(target_os = "linux") { b"/proc/self/fd/" } else { b"/dev/fd/" };
 
 type Result<T> = std::result::Result<T, (Step, Errno)>;
 
@@ -104,6 +110,10 @@ fn prepare(plan: &Plan) -> Result<c_int> {
         super::signal::die_with_parent(parent).map_err(|errno| (Step::Parent, errno))?;
     }
     close_the_rest_on_exec();
+    if let Some(keep) = plan.keep {
+        // SAFETY: takes no pointers; the table of descriptors is the child's own.
+        at(Step::Stdio, unsafe { libc::fcntl(keep, libc::F_SETFD, 0) })?;
+    }
     super::signal::reset_all();
     Ok(image)
 }
@@ -195,10 +205,9 @@ fn exec_fd(plan: &Plan, image: c_int) -> Errno {
     // agent closes it as it starts.
     // SAFETY: takes no pointers; the table of descriptors is the child's own.
     unsafe { libc::fcntl(image, libc::F_SETFD, 0) };
-    const FOLDER: &[u8] = if cfg!(target_os = "linux") { b"/proc/self/fd/" } else { b"/dev/fd/" };
     let number = Decimal::new(image as u64);
     let mut path = [0u8; 64];
-    for (place, byte) in path.iter_mut().zip(FOLDER.iter().chain(number.bytes())) {
+    for (place, byte) in path.iter_mut().zip(FD_FOLDER.iter().chain(number.bytes())) {
         *place = *byte;
     }
     exec(plan, ptr::from_ref(&path).cast())

@@ -10,6 +10,7 @@ use libc::c_char;
 use super::errno::Errno;
 use super::limit::{self, Nofile};
 use super::postfork::{self, Image, Plan};
+use super::text::Decimal;
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 
@@ -62,6 +63,8 @@ pub struct Spawn<'a> {
     pub die_with_parent: bool,
     /// Its limit on descriptors, if not ours; by default what ours was before we raised it.
     pub nofile: Option<Nofile>,
+    /// One more descriptor that it has, under the number that it has here, which is above 2.
+    pub keep: Option<BorrowedFd<'a>>,
 }
 
 /// Why a program was not started.
@@ -90,6 +93,7 @@ impl<'a> Spawn<'a> {
             group: false,
             die_with_parent: false,
             nofile: limit::before_raise(),
+            keep: None,
         }
     }
 }
@@ -115,11 +119,17 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, SpawnError> {
         group: spawn.group,
         parent: spawn.die_with_parent.then(super::host::pid),
         nofile: spawn.nofile,
+        keep: spawn.keep.map(|fd| fd.as_raw_fd()),
     };
     let blocked = SignalsBlocked::new();
     let result = launch(&plan);
     drop(blocked);
     result.map_err(|(step, errno)| SpawnError { step, errno })
+}
+
+/// The path by which who has this descriptor can execute it.
+pub fn path_of(fd: BorrowedFd<'_>) -> Vec<u8> {
+    [postfork::FD_FOLDER, Decimal::new(fd.as_raw_fd() as u64).bytes()].concat()
 }
 
 fn pointers(texts: &[CString]) -> impl Iterator<Item = *const c_char> {

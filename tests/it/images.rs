@@ -32,6 +32,11 @@ impl Clients {
         self.0.path().join(name)
     }
 
+    /// A client whose target is a shell here.
+    fn plain(&self) -> String {
+        script(self.0.path(), "plain", "for last do :; done\nexec sh -c \"$last\"")
+    }
+
     /// A client whose target is a shell here, with what comes and goes copied to two files.
     fn counting(&self) -> Counting {
         let (up, down) = (self.path("up"), self.path("down"));
@@ -233,5 +238,57 @@ fn a_directory_of_images_serves_this_machine_and_others() {
         let local = router.local().connect().unwrap();
         let other = ssh(&router, &clients.other("")).via(&local).connect().unwrap();
         other.call(stock::ping, ()).unwrap();
+    });
+}
+
+/// What a context says of itself that a wrapper changes.
+fn niceness(context: &Context) -> i32 {
+    let pid = context.call(stock::identify, ()).unwrap().pid;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_the_name = stat.rsplit(") ").next().unwrap();
+    behind_the_name.split(' ').nth(16).unwrap().parse().unwrap()
+}
+
+fn environment(context: &Context) -> String {
+    let pid = context.call(stock::identify, ()).unwrap().pid;
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).unwrap()).into_owned()
+}
+
+#[test]
+fn a_wrapper_executes_the_agent_with_and_without_a_shell() {
+    leaves_nothing(&[], || {
+        let clients = Clients::new();
+        let client = clients.plain();
+        let router = program(packed_stock_image()).router().unwrap();
+        let words = ["env", "MITOGEN_WRAPPED=it's $HOME", "nice", "-n", "5"];
+        let local = router.local().wrapper(words).connect().unwrap();
+        let behind = router.local().via(&local).wrapper(words).connect().unwrap();
+        let shell = ssh(&router, &client).wrapper(words).connect().unwrap();
+        for (context, nice) in [(&local, 5), (&behind, 10), (&shell, 5)] {
+            assert_eq!(niceness(context), nice);
+            assert!(environment(context).contains("MITOGEN_WRAPPED=it's $HOME\0"));
+        }
+        let address = "local/local?wrapper=nice -n 3".parse().unwrap();
+        assert_eq!(niceness(&router.connect(&address).unwrap()), 3);
+    });
+}
+
+#[test]
+fn a_wrapper_that_is_not_there_is_told() {
+    leaves_nothing(&[], || {
+        let clients = Clients::new();
+        let router = program(packed_stock_image()).router().unwrap();
+        let error = failed(router.local().wrapper(["/no/such/wrapper"]).connect());
+        const ENOENT: i32 = 2;
+        assert_eq!(error.failure, ConnectFailure::Spawn(ENOENT), "{error}");
+        let client = clients.plain();
+        let error = failed(ssh(&router, &client).wrapper(["/no/such/wrapper"]).connect());
+        assert_eq!(error.failure, ConnectFailure::ImageDoesNotRun, "{error}");
+        assert!(error.tail.contains("/no/such/wrapper"), "{error}");
+        for wrapper in [&["-n"][..], &[""], &["a\nb"], &["w"; 400]] {
+            let error = failed(router.local().wrapper(wrapper.iter().copied()).connect());
+            let ConnectFailure::BadOption(why) = &error.failure else { panic!("{error}") };
+            assert!(why.contains("wrapper"), "{error}");
+        }
     });
 }
