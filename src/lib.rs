@@ -105,7 +105,8 @@
 //! and `sudo`; `local` needs none). A dynamic executable runs on the same machine only: link
 //! statically for `ssh`, for instance by `RUSTFLAGS=-Ctarget-feature=+crt-static cargo build
 //! --release --target x86_64-unknown-linux-gnu`, or give an [`Image`] that was, for this or another
-//! CPU. A context that lies behind another is sent by that one, from its own copy.
+//! CPU. A context that lies behind another is sent by that one, from its own copy or from what it
+//! fetched once; see [`manual::images`].
 //!
 //! ## When it fails
 //!

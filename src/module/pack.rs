@@ -83,7 +83,8 @@ fn by_local_gzip(option: &CStr, image: &Content) -> Result<Vec<u8>, Errno> {
     let null = fd::open_null()?;
     let argv = [c"gzip".to_owned(), option.to_owned()];
     let stdio = [input.as_fd(), output.as_fd(), null.as_fd()];
-    let process = spawn(&Spawn::new(Program::Search(c"gzip"), &argv, stdio));
+    let gzip = Spawn::new(Program::Search(c"gzip"), &argv, stdio);
+    let process = spawn(&Spawn { die_with_parent: true, ..gzip });
     let exit = process.map_err(|error| error.errno)?.wait();
     if exit != Ok(Exit::Code(0)) {
         return Err(Errno::IO);
