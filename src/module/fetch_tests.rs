@@ -8,16 +8,18 @@ use crate::error::{Cause, ConnectFailure, Death};
 use crate::ids::Handle;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
-use crate::limits::{IMAGE_NAME_BYTES_MAX, IMAGE_PIECE_BYTES, OUTBOX_BYTES_MAX};
+use crate::limits::{
+    IMAGE_BYTES_MAX, IMAGE_NAME_BYTES_MAX, IMAGE_PIECE_BYTES, IMAGE_PIECES_MAX, OUTBOX_BYTES_MAX,
+};
 use crate::module::image::Image;
 use crate::module::images::{Images, Outcome, Want};
 use crate::module::respond::{self, Piece, Request};
 use crate::module::source::{Given, Own};
-use crate::route::node::Node;
+use crate::route::node::{Node, Outgoing};
 use crate::route::policy;
 use crate::route::testing::{GOOD, Inbox, Tree, encoded, header, tree};
 use crate::wire::codec::Reader;
-use crate::wire::header::{Header, Kind};
+use crate::wire::header::{Header, Kind, Lane};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const NAME: &str = "linux-pdp11";
@@ -191,4 +193,67 @@ fn a_child_that_asks_and_does_not_read_is_cut_off() {
     let why = tree.bad_ended.get_timeout(LIMIT).unwrap();
     assert_eq!(why.cause, Cause::DoesNotRead);
     tree.others_are_well();
+}
+
+/// A parent that is played by hand, and a child that wants an image of it.
+struct Played {
+    tree: Tree,
+    asked: Arc<Inbox>,
+    outcome: Arc<Latch<Outcome>>,
+}
+
+impl Played {
+    fn new() -> Played {
+        let (tree, asked) = (tree(), Arc::new(Inbox::default()));
+        let (handle, kind) = (Handle::GET_IMAGE, Kind::Control);
+        tree.root.listen(handle, kind, policy::anyone, asked.clone()).unwrap();
+        let outcome = ask(&tree.good, &child_images(), NAME);
+        Played { tree, asked, outcome }
+    }
+
+    /// Answers the next request.
+    #[track_caller]
+    fn answer(&self, total: u64, bytes: &[u8]) {
+        let (handle, auth) = (self.asked.next().unwrap().reply_to.unwrap(), self.tree.root.id());
+        let out = Outgoing { kind: Kind::Reply, dst: GOOD, auth, handle, reply_to: None };
+        let piece = Piece { gzipped: true, total, bytes };
+        assert!(self.tree.root.tell(&out, Lane::Bulk, &|w| piece.put(w)));
+    }
+}
+
+#[test]
+fn few_pieces_are_asked_for_at_a_time() {
+    let played = Played::new();
+    let piece = content(IMAGE_PIECE_BYTES);
+    played.answer(100 * IMAGE_PIECE_BYTES, piece);
+    for _ in 0..IMAGE_PIECES_MAX - 1 {
+        played.asked.next().unwrap();
+    }
+    // What the child says now comes behind all that it asked for.
+    played.answer(100 * IMAGE_PIECE_BYTES, b"");
+    played.tree.others_are_well();
+    assert!(played.asked.is_empty());
+    let failure = told(&played.outcome).unwrap_err();
+    assert!(matches!(failure, ConnectFailure::Protocol(_)), "{failure:?}");
+}
+
+#[test]
+fn a_piece_that_was_not_asked_for_ends_the_wait() {
+    for (total, bytes) in [
+        (IMAGE_BYTES_MAX + 1, &content(IMAGE_PIECE_BYTES)[..]),
+        (u64::MAX, &[]),
+        (10, &[0; 9]),
+        (10, &[0; 11]),
+        (0, &[0]),
+        (IMAGE_PIECE_BYTES + 1, &[0]),
+    ] {
+        let played = Played::new();
+        played.answer(total, bytes);
+        let failure = told(&played.outcome).unwrap_err();
+        let expected = match IMAGE_BYTES_MAX < total {
+            true => matches!(failure, ConnectFailure::ImageUnusable(_)),
+            false => matches!(failure, ConnectFailure::Protocol(_)),
+        };
+        assert!(expected, "{total}: {failure:?}");
+    }
 }
