@@ -49,6 +49,10 @@ fn stock_agents_make_a_tree_of_two_cpus() {
 
 #[test]
 fn values_and_calls_cross_a_tree_of_two_cpus() {
+    // Not made where it could not run.
+    if !requires(&[Need::Aarch64]) {
+        return;
+    }
     let folder = two_cpus();
     leaves_nothing(&[Need::Aarch64], || {
         let other = Aarch64::new();
