@@ -306,9 +306,12 @@ impl Handshake {
     }
 
     fn shell_spoke(&mut self, uname: &[u8], cooked: bool, actions: &mut Vec<Action>) {
-        let Some(target) = Target::parse(uname) else {
-            let says = self.quotable(&uname[..uname.len().min(UNAME_BYTES_MAX)]);
-            return self.fail(ConnectFailure::TargetUnknown(says), actions);
+        let target = match Target::parse(uname) {
+            Ok(target) => target,
+            Err(uname) => {
+                let says = self.quotable(&uname[..uname.len().min(UNAME_BYTES_MAX)]);
+                return self.fail(ConnectFailure::TargetUnknown(says), actions);
+            }
         };
         self.cannot_run = false;
         if cooked {

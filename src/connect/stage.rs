@@ -47,14 +47,26 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads what follows the shell's mark.
-    pub fn parse(answer: &[u8]) -> Option<Target> {
-        let words = answer.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let mut words = words.rev();
-        let cpu = target::processor(words.next()?)?;
-        let os = target::system(words.next()?)?;
-        let has = |tool: &[u8]| words.clone().any(|word| word.ends_with(tool));
-        Some(Target { os, cpu, gzip: has(b"gzip"), head: has(b"head") })
+    /// Reads what follows the shell's mark; fails with what `uname` said.
+    pub fn parse(answer: &[u8]) -> Result<Target, &[u8]> {
+        let (mut rest, mut gzip, mut head) = (answer.trim_ascii(), false, false);
+        loop {
+            let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+            let (word, behind) = rest.split_at(end);
+            match word {
+                [.., b'g', b'z', b'i', b'p'] => gzip = true,
+                [.., b'h', b'e', b'a', b'd'] => head = true,
+                _ => break,
+            }
+            rest = behind.trim_ascii_start();
+        }
+        let mut words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let os = words.next().and_then(target::system);
+        let cpu = words.next().and_then(target::processor);
+        match (os, cpu) {
+            (Some(os), Some(cpu)) => Ok(Target { os, cpu, gzip, head }),
+            _ => Err(rest),
+        }
     }
 
     /// The name of its images: `<os>-<cpu>`.
@@ -261,7 +273,9 @@ mod tests {
             assert_eq!((target.name().as_str(), [head, gzip].concat()), (name, tools.to_owned()));
         }
         for says in ["", "Linux", "x86_64 Linux", "Linux pdp11", "junk junk", "linux x86_64"] {
-            assert_eq!(Target::parse(says.as_bytes()), None, "{says}");
+            assert_eq!(Target::parse(says.as_bytes()), Err(says.as_bytes()), "{says}");
+            let with_tools = ["/bin/head gzip ", says].concat();
+            assert_eq!(Target::parse(with_tools.as_bytes()), Err(says.as_bytes()), "{says}");
         }
     }
 

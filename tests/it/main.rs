@@ -19,3 +19,5 @@ mod inside;
 mod streams;
 mod images;
 mod cross_cpu;
+mod login_shells;
+mod sandboxes;

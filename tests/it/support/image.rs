@@ -30,6 +30,16 @@ pub fn packed_stock_image() -> &'static [u8] {
     })
 }
 
+/// What gzip makes of these bytes.
+pub fn packed(bytes: &[u8]) -> &'static [u8] {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plain");
+    fs::write(&path, bytes).unwrap();
+    let output = Command::new("gzip").arg("-nc").arg(&path).output().unwrap();
+    assert!(output.status.success());
+    output.stdout.leak()
+}
+
 fn stock_image_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match env::var_os("MITOGEN_TEST_IMAGE") {

@@ -16,7 +16,7 @@ mod user;
 pub use built::static_command;
 pub use census::{Census, bit, census, group_members, processor_time, stat_field};
 pub use emulator::{Aarch64, two_cpus};
-pub use image::{packed_stock_image, stock_image, stock_image_bytes, stock_image_for};
+pub use image::{packed, packed_stock_image, stock_image, stock_image_bytes, stock_image_for};
 pub use leftovers::{Process, alone, assert_nothing_is_left, beside_others};
 pub use leftovers::{files_of_ours, leaves_nothing, own_descriptors, own_threads};
 pub use leftovers::{processes, processes_of_ours};

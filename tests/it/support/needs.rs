@@ -14,9 +14,14 @@ pub enum Need {
     Doas,
     Docker,
     NetworkNamespaces,
+    Shells,
     /// A kernel that gives aarch64 programs to qemu, in a namespace of one's own.
     Aarch64,
 }
+
+/// What users may have as their shell.
+const SHELLS: [&str; 9] =
+    ["bash", "bsd-csh", "busybox", "dash", "fish", "ksh93", "mksh", "tcsh", "zsh"];
 
 /// Whether all of it is here: `if !requires(&[Need::Root]) { return; }`.
 #[track_caller]
@@ -46,6 +51,7 @@ fn is_met(need: Need) -> bool {
         Need::Doas => in_path("doas"),
         Need::Docker => in_path("dockerd") && in_path("docker"),
         Need::NetworkNamespaces => is_root() && in_path("ip"),
+        Need::Shells => SHELLS.iter().all(|name| in_path(name)),
         Need::Aarch64 => in_path("qemu-aarch64-static") && super::emulator::is_possible(),
     }
 }
