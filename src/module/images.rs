@@ -68,7 +68,7 @@ pub enum Found {
 /// An image, ready to be executed here.
 pub struct Launch {
     /// The open file.
-    pub file: OwnedFd,
+    pub file: Arc<OwnedFd>,
     /// Arguments that lead it to the agent, in place of the agent word: a test binary's.
     pub test_args: Option<Vec<CString>>,
 }
@@ -123,7 +123,7 @@ impl Images {
         if let Some(source) = &self.source {
             return source.launch();
         }
-        let file = fd::open_self_exe().map_err(unreadable)?;
+        let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
         Ok(Launch { file, test_args: None })
     }
 

@@ -171,6 +171,8 @@ fn what_is_launched_here_is_the_given_image_or_the_own_executable() {
         fd::rewind(launch.file.as_fd()).unwrap();
         assert_eq!(fd::read_to_end(launch.file.as_fd(), 100).unwrap(), head);
         assert!(launch.test_args.is_none());
+        let again = images.launch().map_err(|failure| failure.to_string()).unwrap();
+        assert!(std::sync::Arc::ptr_eq(&launch.file, &again.file));
     }
     let args = vec![c"--exact".to_owned()];
     let own = images(Vec::new(), Own::Test(args.clone()));

@@ -2,7 +2,8 @@
 //! not carry this.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::ConnectFailure;
 use crate::module::content::{Content, Parcel};
@@ -35,6 +36,8 @@ pub struct Given {
     own: Option<Own>,
     /// Whether the parent may have others.
     asks: bool,
+    /// The given image for this machine, once it was started: all that run it share its pages.
+    started: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl Given {
@@ -43,12 +46,14 @@ impl Given {
     pub fn new(mut images: Vec<Image>, own: Own) -> Given {
         let uses_own = images.is_empty() || images.iter().any(Image::is_own);
         images.retain(|image| !image.is_own());
-        Given { images, own: uses_own.then_some(own), asks: false }
+        let own = uses_own.then_some(own);
+        Given { images, own, asks: false, started: Mutex::default() }
     }
 
     /// Those of a program that is an agent: its own executable, and what its parent has.
     pub fn of_agent(own: Own) -> Given {
-        Given { images: Vec::new(), own: Some(own), asks: true }
+        let (images, own) = (Vec::new(), Some(own));
+        Given { images, own, asks: true, started: Mutex::default() }
     }
 
     /// The image for a target; of two the one that is compressed as wanted.
@@ -73,6 +78,21 @@ impl Given {
             }
             _ => Found::ToMake(Box::new(move || pack::make(&content, &target, gzipped, gzip))),
         }
+    }
+
+    /// The file of this image, which is made once.
+    fn start(&self, image: &Image) -> Result<Arc<OwnedFd>, ConnectFailure> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*started {
+            return Ok(file.clone());
+        }
+        let plain = match image.is_gzipped() {
+            true => pack::make(&image.content, &image.target, true, false)?.content,
+            false => image.content.clone(),
+        };
+        let file = Arc::new(plain.to_file().map_err(unreadable)?);
+        *started = Some(file.clone());
+        Ok(file)
     }
 
     fn none_for(&self, wanted: &str) -> ConnectFailure {
@@ -112,11 +132,7 @@ impl Source for Given {
     fn launch(&self) -> Result<Launch, ConnectFailure> {
         let here = target::own();
         if let Some(image) = self.given(&here, false) {
-            let plain = match image.is_gzipped() {
-                true => pack::make(&image.content, &here, true, false)?.content,
-                false => image.content.clone(),
-            };
-            let file = plain.to_file().map_err(unreadable)?;
+            let file = self.start(image)?;
             return Ok(Launch { file, test_args: None });
         }
         let test_args = match &self.own {
@@ -125,7 +141,7 @@ impl Source for Given {
             Some(Own::Entered) => None,
             Some(Own::Test(args)) => Some(args.clone()),
         };
-        let file = fd::open_self_exe().map_err(unreadable)?;
+        let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
         Ok(Launch { file, test_args })
     }
 }
