@@ -49,11 +49,14 @@ fn stock_agents_make_a_tree_of_two_cpus() {
 
 #[test]
 fn values_and_calls_cross_a_tree_of_two_cpus() {
-    // Not made where it could not run.
-    if !requires(&[Need::Aarch64]) {
-        return;
-    }
-    let folder = two_cpus();
+    let folder = {
+        let _company = beside_others();
+        // Not made where it could not run.
+        if !requires(&[Need::Aarch64]) {
+            return;
+        }
+        two_cpus()
+    };
     leaves_nothing(&[Need::Aarch64], || {
         let other = Aarch64::new();
         let mut program = Command::new(folder.join("linux-x86_64"));
