@@ -26,7 +26,7 @@ $(IMAGES): target/agents/linux-%: $(SOURCE)
 	@.ci/make/static agent $* $@
 
 $(IMAGES:=.gz): %.gz: %
-	@gzip -9nc $< >$@
+	@if command -v zopfli >/dev/null; then zopfli -c $<; else gzip -9nc $<; fi >$@
 
 # Which images there are, as Rust; the others are named with what keeps them from being made.
 $(LIST): $(SOURCE) $(IMAGE).gz
