@@ -20,8 +20,13 @@ unsafe impl Send for Piece {}
 impl Piece {
     fn new(heap: &Heap, bytes: usize, align: usize, byte: u8, zeroed: bool) -> Piece {
         let layout = Layout::from_size_align(bytes, align).unwrap();
-        // SAFETY: the size is not zero.
-        let start = unsafe { if zeroed { heap.alloc_zeroed(layout) } else { heap.alloc(layout) } };
+        let start = if zeroed {
+            // SAFETY: the size is not zero.
+            unsafe { heap.alloc_zeroed(layout) }
+        } else {
+            // SAFETY: the size is not zero.
+            unsafe { heap.alloc(layout) }
+        };
         assert!(!start.is_null());
         assert_eq!(start.addr() % align, 0);
         let mut piece = Piece { start, layout, byte };
