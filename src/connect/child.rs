@@ -24,6 +24,7 @@ use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Guardian, Peer};
 use crate::sys::signal;
+use crate::sys::text::lossy;
 use crate::sys::wait::Process;
 use crate::trace::{self, Level};
 use crate::wire::codec::Malformed;
@@ -461,7 +462,7 @@ impl State {
     fn hear_said(&mut self, mut bytes: &[u8]) {
         while let Some(rest) = self.said.fill(bytes) {
             if self.attempt.is_none() && trace::wanted(Level::Info) {
-                let line = String::from_utf8_lossy(self.said.line());
+                let line = lossy(self.said.line());
                 trace::text(Level::Info, "a context says", &[u64::from(self.id.0)], &line);
             }
             self.said.end_line(true, b"");

@@ -2,6 +2,7 @@
 //! made harmless.
 
 use crate::limits::{LINE_BYTES_MAX, TAIL_BYTES};
+use crate::sys::text::lossy;
 use crate::trace::is_harmful;
 
 /// One output, in lines.
@@ -65,7 +66,7 @@ pub fn scrub(text: &[u8], secret: &[u8]) -> Vec<u8> {
 /// Text of another process without anything that a terminal would obey.
 pub fn harmless(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
-    for c in String::from_utf8_lossy(bytes).chars() {
+    for c in lossy(bytes).chars() {
         match c {
             '\n' | '\t' => text.push(c),
             c if is_harmful(c) => text.push('?'),

@@ -293,8 +293,11 @@ unsafe fn unmap(start: *mut u8, bytes: usize) {
 /// # Safety
 /// `start` came from `map` with `old` bytes, and only the caller uses it.
 unsafe fn remap(start: *mut u8, old: usize, new: usize) -> *mut u8 {
+    // Not by the function of C's library, which waits for threads that unmap what they share.
+    let may_move = libc::MREMAP_MAYMOVE as libc::c_long;
     // SAFETY: by this function's contract.
-    or_null(unsafe { libc::mremap(start.cast(), old, new, libc::MREMAP_MAYMOVE) })
+    let moved = unsafe { libc::syscall(libc::SYS_mremap, start, old, new, may_move) };
+    or_null(ptr::with_exposed_provenance_mut(moved as usize))
 }
 
 fn or_null(mapped: *mut c_void) -> *mut u8 {

@@ -8,7 +8,7 @@ use libc::c_char;
 
 use super::errno::{Result, check};
 use super::fd;
-use super::text::{Decimal, parse_decimal};
+use super::text::{Decimal, lossy, parse_decimal};
 
 /// Bytes of /etc/passwd that are looked at.
 const PASSWD_BYTES_MAX: usize = 1 << 20;
@@ -39,7 +39,7 @@ pub fn uname() -> Uname {
 
 fn text(field: &[c_char]) -> String {
     let bytes: Vec<u8> = field.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    lossy(&bytes)
 }
 
 /// Our process's number.
@@ -62,9 +62,9 @@ pub fn user_name() -> String {
         .unwrap_or_default();
     let name = match name_in(&passwd, uid) {
         Some(name) => name,
-        None => return String::from_utf8_lossy(Decimal::new(uid.into()).bytes()).into_owned(),
+        None => return lossy(Decimal::new(uid.into()).bytes()),
     };
-    String::from_utf8_lossy(name).into_owned()
+    lossy(name)
 }
 
 fn name_in(passwd: &[u8], uid: u32) -> Option<&[u8]> {

@@ -22,8 +22,7 @@ pub struct Nofile {
 /// Our limit.
 pub fn nofile() -> Result<Nofile> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the answer.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    ask(&mut limit)?;
     Ok(Nofile { soft: limit.rlim_cur as u64, hard: limit.rlim_max as u64 })
 }
 
@@ -49,6 +48,19 @@ pub fn set(limit: Nofile) -> Result<()> {
     let limit =
         libc::rlimit { rlim_cur: limit.soft as libc::rlim_t, rlim_max: limit.hard as libc::rlim_t };
     apply(&limit)
+}
+
+#[cfg(target_os = "linux")]
+fn ask(limit: &mut libc::rlimit) -> Result<()> {
+    let none = std::ptr::null();
+    // SAFETY: writes to the limit that this points to, and reads none.
+    check(unsafe { libc::prlimit(0, libc::RLIMIT_NOFILE, none, limit) }).map(|_| ())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask(limit: &mut libc::rlimit) -> Result<()> {
+    // SAFETY: writes to the limit that this points to.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit) }).map(|_| ())
 }
 
 #[cfg(target_os = "linux")]

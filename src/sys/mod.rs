@@ -40,7 +40,7 @@ pub mod entry;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // mmap, and what lies in it
 pub mod heap;
-mod text;
+pub mod text;
 #[cfg(test)]
 #[allow(unsafe_code)] // seccomp
 pub mod testing;

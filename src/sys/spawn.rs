@@ -145,16 +145,13 @@ fn candidates(name: &CStr) -> Vec<CString> {
     if name.contains(&b'/') {
         return CString::new(name).into_iter().collect();
     }
-    // SAFETY: the name is terminated. The answer lives until the environment changes, which a
-    // program with threads must not do.
-    let path = unsafe { libc::getenv(c"PATH".as_ptr()) };
-    let path = if path.is_null() {
-        c"/usr/local/bin:/usr/bin:/bin"
-    } else {
-        // SAFETY: a terminated text, see above.
-        unsafe { CStr::from_ptr(path) }
-    };
-    let folders = path.to_bytes().split(|byte| *byte == b':');
+    let path = our_environment().find_map(|variable| {
+        // SAFETY: a terminated text of our environment, which a program with threads must not
+        // change.
+        unsafe { CStr::from_ptr(variable) }.to_bytes().strip_prefix(b"PATH=")
+    });
+    let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    let folders = path.split(|byte| *byte == b':');
     let join = |folder: &[u8]| {
         CString::new([if folder.is_empty() { b"." } else { folder }, b"/", name].concat())
     };

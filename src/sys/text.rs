@@ -40,9 +40,47 @@ pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// As `String::from_utf8_lossy`, but for the code that walks through the bytes a second time: what
+/// is not UTF-8 becomes the replacement character.
+pub fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = bytes;
+    loop {
+        let (good, bad) = match std::str::from_utf8(rest) {
+            Ok(good) => {
+                text.push_str(good);
+                return text;
+            }
+            Err(error) => {
+                let (good, bad) = rest.split_at(error.valid_up_to());
+                (good, &bad[error.error_len().unwrap_or(bad.len())..])
+            }
+        };
+        text.push_str(std::str::from_utf8(good).unwrap_or_default());
+        text.push('\u{fffd}');
+        rest = bad;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lossy_text_is_what_std_makes_of_it() {
+        let cases: &[&[u8]] = &[
+            b"",
+            "plain \u{e9}\u{20ac}\u{1f600}".as_bytes(),
+            b"\xff",
+            b"a\xffb\xfe\xfdc",
+            b"cut \xf0\x9f\x98",
+            b"cut \xf0\x9f\x98 within",
+            b"\xed\xa0\x80\xc0\x80",
+        ];
+        for case in cases {
+            assert_eq!(lossy(case), String::from_utf8_lossy(case));
+        }
+    }
 
     #[test]
     fn numbers_become_text_and_come_back() {
