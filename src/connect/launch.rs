@@ -117,10 +117,8 @@ fn execute(
 }
 
 fn strings(argv: &[Vec<u8>]) -> Result<Vec<CString>, ConnectFailure> {
-    argv.iter()
-        .map(|word| CString::new(&word[..]))
-        .collect::<Result<_, _>>()
-        .map_err(|_| ConnectFailure::BadOption("an argument with a NUL in it".to_owned()))
+    let failed = || ConnectFailure::BadOption("an argument with a NUL in it".to_owned());
+    spawn::c_strings(argv).ok_or_else(failed)
 }
 
 fn refused(Errno(errno): Errno) -> ConnectFailure {

@@ -214,7 +214,9 @@ impl Turn {
         if self.stopping.is_none() {
             self.stopping = Instant::now().checked_add(SHUTDOWN_GRACE);
         }
-        for key in self.streams.iter().filter(|s| !s.watched).map(|s| s.key).collect::<Vec<_>>() {
+        // Of those that are being called the end is noted, and comes when they return.
+        while let Some(s) = self.streams.iter().find(|s| !s.watched && s.closing.is_none()) {
+            let key = s.key;
             self.close(key, &Death::of(Cause::Shutdown));
         }
     }

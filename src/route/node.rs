@@ -228,13 +228,13 @@ impl Node {
     pub fn lose(&self, turn: &mut Turn, lost: Lost<Arc<Way>>, death: &Death) {
         for id in lost.contexts {
             let death = Death { context: death.context.or(Some(id)), ..death.clone() };
-            let (ended, told) = self.handles().lost(id);
+            let concerned = self.handles().lost(id);
             self.credit.lost(id, &death);
-            for to in ended {
-                to.dead(turn, id, death.clone());
-            }
-            for to in told {
-                to.lost(turn, id, &death);
+            for (ends, to) in concerned {
+                match ends {
+                    true => to.dead(turn, id, death.clone()),
+                    false => to.lost(turn, id, &death),
+                }
             }
             for tell in lost.tell.iter().filter(|tell| tell.gone == id) {
                 self.tell_of_end(tell, &death);

@@ -123,20 +123,18 @@ impl Handles {
         (entry.accepts == Kind::Data).then(|| entry.to.clone())
     }
 
-    /// Takes those whose wait ends with `id`, and names those that data arrives at.
-    pub fn lost(&mut self, id: ContextId) -> (Listeners, Listeners) {
-        let (mut ended, mut told) = (Vec::new(), Vec::new());
+    /// Takes those whose wait ends with `id`, and names those that data arrives at: whether the
+    /// wait ends, and whose.
+    pub fn lost(&mut self, id: ContextId) -> Vec<(bool, Arc<dyn Deliver>)> {
+        let mut concerned = Vec::new();
         self.entries.retain(|(_, entry)| {
-            if entry.from == Some(id) {
-                ended.push(entry.to.clone());
-                return !entry.once;
+            let ends = entry.from == Some(id);
+            if ends || entry.accepts == Kind::Data {
+                concerned.push((ends, entry.to.clone()));
             }
-            if entry.accepts == Kind::Data {
-                told.push(entry.to.clone());
-            }
-            true
+            !(ends && entry.once)
         });
-        (ended, told)
+        concerned
     }
 
     /// Takes everything; nothing is added any more.
@@ -222,8 +220,8 @@ mod tests {
         let b = handles.add_answer(entry(Kind::Reply, Some(BELOW))).unwrap();
         handles.add(Handle::FIRST_RANDOM, entry(Kind::Data, None)).unwrap();
         assert_eq!(handles.answers(), 2);
-        let (ended, told) = handles.lost(CHILD);
-        assert_eq!((ended.len(), told.len(), handles.answers()), (1, 1, 1));
+        let concerned: Vec<bool> = handles.lost(CHILD).iter().map(|(ends, _)| *ends).collect();
+        assert_eq!((concerned, handles.answers()), (vec![true, false], 1));
         assert!(handles.remove(a).is_none() && handles.remove(b).is_some());
         assert!(handles.data_at(Handle::FIRST_RANDOM).is_some());
     }

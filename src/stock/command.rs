@@ -1,9 +1,9 @@
 //! Runs a command and streams what it prints. Its process is the broker's child, so that it dies
 //! with the context; its output waits in its pipes while the receiver has no room.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::sys::guard::Guard;
 use crate::sys::pipe;
 use crate::sys::poll::Interest;
 use crate::sys::signal;
-use crate::sys::spawn::{Program, Spawn, SpawnError, spawn};
+use crate::sys::spawn::{Program, Spawn, SpawnError, c_strings, spawn};
 use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
 
 /// Bytes that a pipe holds at most, unless its owner is privileged: Linux's limit.
@@ -78,7 +78,7 @@ pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Ended {
             *guard = Guard::start().ok();
         }
     }
-    let started = cx.router().broker().defer_sync(move |_| start(&command));
+    let started = cx.router().broker().defer_sync(move |_| start(command));
     let mut running = match started.unwrap_or(Err(Errno::CANCELED)) {
         Ok(running) => running,
         Err(Errno(errno)) => return Ended::NotStarted(errno),
@@ -100,9 +100,9 @@ struct Running {
     stderr: Option<OwnedFd>,
 }
 
-fn start(command: &Command) -> Result<Running, Errno> {
-    let argv = command.argv.iter().map(|word| CString::new(word.as_bytes()));
-    let argv: Vec<CString> = argv.collect::<Result<_, _>>().map_err(|_| Errno::INVAL)?;
+fn start(command: Command) -> Result<Running, Errno> {
+    let words: Vec<Vec<u8>> = command.argv.into_iter().map(OsString::into_vec).collect();
+    let argv = c_strings(&words).ok_or(Errno::INVAL)?;
     let name = argv.first().ok_or(Errno::INVAL)?;
     let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe::pipe()?, pipe::pipe()?);
     let null = fd::open_null()?;

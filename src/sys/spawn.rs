@@ -132,6 +132,15 @@ pub fn path_of(fd: BorrowedFd<'_>) -> Vec<u8> {
     [postfork::FD_FOLDER, Decimal::new(fd.as_raw_fd() as u64).bytes()].concat()
 }
 
+/// The words as [`Spawn`] takes them; none if there is a NUL in one.
+pub fn c_strings(words: &[Vec<u8>]) -> Option<Vec<CString>> {
+    let mut strings = Vec::with_capacity(words.len());
+    for word in words {
+        strings.push(CString::new(&word[..]).ok()?);
+    }
+    Some(strings)
+}
+
 fn pointers(texts: &[CString]) -> impl Iterator<Item = *const c_char> {
     texts.iter().map(|text| text.as_ptr())
 }
@@ -143,7 +152,7 @@ fn candidates(name: &CStr) -> Vec<CString> {
         return Vec::new();
     }
     if name.contains(&b'/') {
-        return CString::new(name).into_iter().collect();
+        return c_strings(&[name.to_vec()]).unwrap_or_default();
     }
     let path = our_environment().find_map(|variable| {
         // SAFETY: a terminated text of our environment, which a program with threads must not
@@ -151,11 +160,11 @@ fn candidates(name: &CStr) -> Vec<CString> {
         unsafe { CStr::from_ptr(variable) }.to_bytes().strip_prefix(b"PATH=")
     });
     let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
-    let folders = path.split(|byte| *byte == b':');
-    let join = |folder: &[u8]| {
-        CString::new([if folder.is_empty() { b"." } else { folder }, b"/", name].concat())
-    };
-    folders.filter_map(|folder| join(folder).ok()).collect()
+    let mut paths = Vec::new();
+    for folder in path.split(|byte| *byte == b':') {
+        paths.push([if folder.is_empty() { b"." } else { folder }, b"/", name].concat());
+    }
+    c_strings(&paths).unwrap_or_default()
 }
 
 /// The child's environment as `exec` wants it.
