@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::call::context::CallContext;
-use crate::call::registry::{Entry, Found, put_failed};
+use crate::call::registry::{Found, put_failed};
 use crate::call::router::Router;
-use crate::call::scope::{Given, Scope};
+use crate::call::scope::Scope;
 use crate::error::{CallFailure, Cause, Death, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
@@ -21,6 +21,8 @@ use crate::wire::codec::{Encode, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
+
+type Answer = Result<FrameBuf, Box<CallFailure>>;
 
 /// The calls that wait for a context's thread.
 #[derive(Default)]
@@ -71,11 +73,21 @@ impl Calls {
 
 fn run(router: &Router, message: &Message) {
     let Some(handle) = message.reply_to else { return };
-    let (payload, given) = answer(router, message);
+    let taken = Scope::from(router, message.src, message.auth);
+    let given = Scope::to(router, message.src);
+    let answer = answer(router, message, &taken, &given);
+    close_senders(&taken, answer.as_ref().err());
+    let (given, has_failed) = (given.given(), answer.is_err());
+    let payload = answer.unwrap_or_else(|failure| {
+        FrameBuf::encode(None, |w| put_failed(&failure, w)).unwrap_or_default()
+    });
+    if has_failed {
+        given.take_back(None);
+    }
     let (dst, auth) = (message.src, router.context_id());
     let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
     let Err(error) = router.node().send(&out, payload) else { return };
-    if let Some(given) = given {
+    if !has_failed {
         given.take_back(None);
     }
     trace::event(Level::Debug, "an answer could not be sent", &[dst.0.into()]);
@@ -88,65 +100,36 @@ fn run(router: &Router, message: &Message) {
     }
 }
 
-/// The body of the answer to a call, and the Senders in it.
-fn answer(router: &Router, message: &Message) -> (FrameBuf, Option<Given>) {
-    let mut r = Reader::new(&message.data, None);
-    let Ok(fingerprint) = r.take(8).map(|b| b.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
-    else {
-        return (failed(&CallFailure::Arguments(String::new())), None);
+/// The body of the answer to a call that succeeds.
+fn answer(router: &Router, message: &Message, taken: &Scope, given: &Scope) -> Answer {
+    let mut r = Reader::new(&message.data, Some(taken));
+    let Ok(fingerprint) = r.take(8) else {
+        return Err(Box::new(CallFailure::Arguments(String::new())));
     };
-    match router.registry().find(fingerprint) {
-        Found::Entry(entry) => serve(router, message, r.rest(), entry),
-        Found::Unknown => (failed(&CallFailure::Unknown), None),
+    let fingerprint = fingerprint.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+    let entry = match router.registry().find(fingerprint) {
+        Found::Entry(entry) => entry,
+        Found::Unknown => return Err(Box::new(CallFailure::Unknown)),
         Found::OtherSignature(entry) => {
             let there = entry.shape_text();
-            (failed(&CallFailure::Signature { there, here: String::new() }), None)
-        }
-    }
-}
-
-fn serve(
-    router: &Router,
-    message: &Message,
-    args: &[u8],
-    entry: &Entry,
-) -> (FrameBuf, Option<Given>) {
-    let taken = Scope::from(router, message.src, message.auth);
-    let given = Scope::to(router, message.src);
-    let cx = CallContext::new(router, message.src);
-    let mut failure = None;
-    let body = catch_unwind(AssertUnwindSafe(|| {
-        FrameBuf::encode(Some(&given), |w: &mut Writer<'_>| {
-            let mut r = Reader::new(args, Some(&taken));
-            failure = entry.serve(&cx, &mut r, w).err().map(|failure| *failure);
-        })
-    }));
-    let body = match body {
-        Ok(Ok(body)) => body,
-        Ok(Err(malformed)) => {
-            let why = CallFailure::Panic(malformed.0.to_owned());
-            let body = failed(&why);
-            failure = Some(why);
-            body
-        }
-        Err(panic) => {
-            let why = CallFailure::Panic(panic_text(&*panic));
-            let body = failed(&why);
-            failure = Some(why);
-            body
+            return Err(Box::new(CallFailure::Signature { there, here: String::new() }));
         }
     };
-    close_senders(&taken, failure.as_ref());
-    let given = given.given();
-    if failure.is_some() {
-        given.take_back(None);
-        return (body, None);
-    }
-    (body, Some(given))
+    let cx = CallContext::new(router, message.src);
+    let mut outcome = Ok(());
+    let body = catch_unwind(AssertUnwindSafe(|| {
+        FrameBuf::encode(Some(given), |w: &mut Writer<'_>| outcome = entry.serve(&cx, &mut r, w))
+    }));
+    let why = match body {
+        Ok(Ok(body)) => return outcome.map(|()| body),
+        Ok(Err(malformed)) => malformed.0.to_owned(),
+        Err(panic) => panic_text(&*panic),
+    };
+    Err(Box::new(CallFailure::Panic(why)))
 }
 
 /// Drops the Senders that came with a call; those of a failed one tell their Receivers so.
-fn close_senders(scope: &Scope, failure: Option<&CallFailure>) {
+fn close_senders(scope: &Scope, failure: Option<&Box<CallFailure>>) {
     let taken = scope.taken();
     let Some(failure) = failure else { return };
     trace::event(Level::Warn, "a function failed", &[]);
@@ -161,10 +144,6 @@ fn text_of(failure: &CallFailure) -> String {
         CallFailure::Panic(text) | CallFailure::Arguments(text) => text.clone(),
         CallFailure::Unknown | CallFailure::Signature { .. } => String::new(),
     }
-}
-
-fn failed(failure: &CallFailure) -> FrameBuf {
-    FrameBuf::encode(None, |w| put_failed(failure, w)).unwrap_or_default()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

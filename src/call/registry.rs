@@ -16,6 +16,7 @@ type Thunk =
 /// One function of the program.
 pub struct Entry {
     name: &'static str,
+    id: TypeId,
     fingerprint: u64,
     shape: fn(&mut Shape),
     thunk: Box<Thunk>,
@@ -37,19 +38,15 @@ impl Entry {
         Shape::text(self.shape)
     }
 
-    /// Calls the function with the arguments of `r` and appends the answer's body to `w`. A
-    /// failure, of the function or of its arguments, is part of the body, and is returned too.
+    /// Calls the function with the arguments of `r` and appends the answer's body to `w`. Fails as
+    /// the function does, or its arguments.
     pub fn serve<'a>(
         &self,
         cx: &'a CallContext,
         r: &mut Reader<'a>,
         w: &mut Writer<'_>,
     ) -> Outcome {
-        let outcome = (self.thunk)(cx, r, w);
-        if let Err(failure) = &outcome {
-            put_failed(failure, w);
-        }
-        outcome
+        (self.thunk)(cx, r, w)
     }
 }
 
@@ -72,11 +69,8 @@ pub enum Found<'a> {
 /// The functions of a program.
 #[derive(Default)]
 pub struct Registry {
+    /// Sorted by fingerprint.
     entries: Vec<Entry>,
-    /// Sorted, with the index of the entry.
-    by_type: Vec<(TypeId, usize)>,
-    /// Sorted, with the index of the entry.
-    by_fingerprint: Vec<(u64, usize)>,
 }
 
 impl Registry {
@@ -110,24 +104,21 @@ impl Registry {
         if name.ends_with("{{closure}}") {
             panic!("a closure has no name of its own: write fn instead of {name}");
         }
-        let Err(type_at) = self.by_type.binary_search_by_key(&id, |(id, _)| *id) else {
+        if self.find_local(id).is_some() {
             return;
-        };
+        }
         let name_hash = hash_name(name);
         if let Some(other) = self.named(name_hash) {
             refuse(name, other.name);
         }
         let fingerprint = u64::from(name_hash) << 32 | u64::from(Shape::hash(shape));
-        let at = self.by_fingerprint.partition_point(|(other, _)| *other < fingerprint);
-        self.by_type.insert(type_at, (id, self.entries.len()));
-        self.by_fingerprint.insert(at, (fingerprint, self.entries.len()));
-        self.entries.push(Entry { name, fingerprint, shape, thunk });
+        let at = self.entries.partition_point(|other| other.fingerprint < fingerprint);
+        self.entries.insert(at, Entry { name, id, fingerprint, shape, thunk });
     }
 
     /// The registered function of this type: what a caller has in hand.
     pub fn find_local(&self, id: TypeId) -> Option<&Entry> {
-        let at = self.by_type.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(&self.entries[self.by_type[at].1])
+        self.entries.iter().find(|entry| entry.id == id)
     }
 
     /// The registered function of this fingerprint: what a called context is told.
@@ -142,9 +133,8 @@ impl Registry {
     /// The one function whose name has this hash.
     fn named(&self, name_hash: u32) -> Option<&Entry> {
         let first = u64::from(name_hash) << 32;
-        let at = self.by_fingerprint.partition_point(|(other, _)| *other < first);
-        let (found, index) = *self.by_fingerprint.get(at)?;
-        ((found >> 32) as u32 == name_hash).then(|| &self.entries[index])
+        let at = self.entries.partition_point(|entry| entry.fingerprint < first);
+        self.entries.get(at).filter(|entry| (entry.fingerprint >> 32) as u32 == name_hash)
     }
 }
 
@@ -180,6 +170,9 @@ pub mod testing {
         let Found::Entry(entry) = registry.find(fingerprint) else { panic!("not found") };
         let mut w = Writer::new(Vec::new(), None);
         let served = entry.serve(&surroundings(), &mut Reader::new(&sent, None), &mut w);
+        if let Err(failure) = &served {
+            put_failed(failure, &mut w);
+        }
         let answer = w.finish().unwrap();
         let mut r = Reader::new(&answer[1..], None);
         let outcome = match answer[0] {

@@ -43,6 +43,9 @@ pub(crate) struct Inner {
     images: Arc<Images>,
     /// Contexts that an address connected, or is connecting.
     connected: Mutex<Vec<(String, Arc<Prefix>)>>,
+    /// What else its end ends: a master's tree. An agent, which ends with its process, does not
+    /// link that.
+    end: fn(&Inner),
 }
 
 /// A context that is connected once, whoever asks.
@@ -72,7 +75,7 @@ impl Router {
             message_bytes_max: MESSAGE_BYTES_MAX,
         };
         let node = Node::new(identity, Pool::of_master(), Broker::start()?);
-        Router::of(node, registry, images)
+        Router::ending(node, registry, images, Inner::shutdown)
     }
 
     /// The router of a context whose node exists.
@@ -81,11 +84,20 @@ impl Router {
         registry: Arc<Registry>,
         images: Arc<Images>,
     ) -> Result<Router> {
+        Router::ending(node, registry, images, |_| ())
+    }
+
+    fn ending(
+        node: Arc<Node>,
+        registry: Arc<Registry>,
+        images: Arc<Images>,
+        end: fn(&Inner),
+    ) -> Result<Router> {
         let holds = Arc::new(Holds(Arc::downgrade(&node)));
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
         respond::listen(&node, &images)?;
         let connected = Mutex::default();
-        Ok(Router { inner: Arc::new(Inner { node, registry, images, connected }) })
+        Ok(Router { inner: Arc::new(Inner { node, registry, images, connected, end }) })
     }
 
     /// This context's id.
@@ -181,8 +193,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.node.id() == ContextId::MASTER {
-            self.shutdown();
-        }
+        (self.end)(self);
     }
 }
