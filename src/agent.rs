@@ -181,7 +181,7 @@ struct Shutdown {
 
 impl Deliver for Shutdown {
     fn message(&self, turn: &mut Turn, _: Message) {
-        for id in self.node.family().0 {
+        for id in self.node.children() {
             request::ask_to_end(&self.node, id);
         }
         if signal::leads_group() {
@@ -196,7 +196,7 @@ impl Deliver for Shutdown {
 
 /// Ends the process when nothing is left to wait for, or in time.
 fn look(node: Arc<Node>, calls: Arc<Calls>, turn: &mut Turn, deadline: Instant) {
-    let busy = calls.is_busy() || !node.family().0.is_empty() || signal::reap_children();
+    let busy = calls.is_busy() || !node.children().is_empty() || signal::reap_children();
     if !busy || deadline <= Instant::now() {
         end_process(0);
     }

@@ -137,8 +137,7 @@ impl Router {
 
     /// The contexts that are this one's direct children, by id; their names are empty.
     pub fn children(&self) -> Vec<Context> {
-        let (children, _) = self.node().family();
-        children.into_iter().map(|id| self.context_by_id(id)).collect()
+        self.node().children().into_iter().map(|id| self.context_by_id(id)).collect()
     }
 
     /// The context with this id, whether it lives or not; its name is empty.

@@ -128,8 +128,7 @@ macro_rules! __value_impls {
             }
             fn shape(s: &mut $crate::__private::Shape) {
                 s.within::<Self>(|s| {
-                    s.word("struct");
-                    $crate::__value_fields!(shape [s] [a b c e f g h i] $fields)
+                    $crate::__value_fields!(shape [s "struct"] [a b c e f g h i] $fields)
                 });
             }
         }
@@ -168,11 +167,11 @@ macro_rules! __value_impls {
             }
             fn shape(s: &mut $crate::__private::Shape) {
                 s.within::<Self>(|s| {
-                    s.word("enum");
-                    s.word("{");
+                    s.word("enum {");
                     $(
-                        s.word(::core::stringify!($variant));
-                        $crate::__value_fields!(shape [s] [a b c e f g h i] $($fields)?);
+                        $crate::__value_fields!(
+                            shape [s ::core::stringify!($variant)] [a b c e f g h i] $($fields)?
+                        );
                     )+
                     s.word("}");
                 });
@@ -230,9 +229,12 @@ macro_rules! __value_fields {
             $($path)* { $($member: <$t as $crate::Decode>::decode($r)?),* }
         )
     };
-    (@shape [$s:ident] $(($member:tt $x:ident $t:ty))*) => {
+    (@shape [$s:ident $($head:tt)*]) => {
+        $s.word(::core::concat!($($head)*, " { }"))
+    };
+    (@shape [$s:ident $($head:tt)*] $(($member:tt $x:ident $t:ty))*) => {
         {
-            $s.word("{");
+            $s.word(::core::concat!($($head)*, " {"));
             $(
                 $s.word(::core::stringify!($member));
                 <$t as $crate::Decode>::shape($s);

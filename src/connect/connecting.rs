@@ -242,7 +242,7 @@ impl Router {
     /// The entry of an address, and whether the caller is the first and must connect it.
     fn prefix(&self, key: &str) -> (Arc<Prefix>, bool) {
         let mut connected = self.connected();
-        let below = self.node().family().1;
+        let below = self.node().below();
         connected.retain(|(_, prefix)| match prefix.result.get() {
             Some(Ok(reached)) => below.binary_search(&reached.id).is_ok(),
             _ => true,

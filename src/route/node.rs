@@ -271,10 +271,14 @@ impl Node {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The direct children, and every context below.
-    pub fn family(&self) -> (Vec<ContextId>, Vec<ContextId>) {
-        let table = self.table();
-        (table.children().into_iter().map(|(id, _)| id).collect(), table.below())
+    /// The direct children.
+    pub fn children(&self) -> Vec<ContextId> {
+        self.table().children()
+    }
+
+    /// Every context below.
+    pub fn below(&self) -> Vec<ContextId> {
+        self.table().below()
     }
 
     /// Whether it is a direct child.

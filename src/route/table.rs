@@ -134,9 +134,9 @@ impl<W: Clone> Table<W> {
         self.link(link)?.child
     }
 
-    /// The direct children, and the ways to them.
-    pub fn children(&self) -> Vec<(ContextId, W)> {
-        self.links.iter().filter_map(|(_, l)| Some((l.child?, l.way.clone()))).collect()
+    /// The direct children.
+    pub fn children(&self) -> Vec<ContextId> {
+        self.links.iter().filter_map(|(_, link)| link.child).collect()
     }
 
     /// Whether it is a direct child.

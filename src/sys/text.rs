@@ -1,5 +1,25 @@
 //! Numbers to text and back, without the formatting machinery and without allocating.
 
+/// These bytes as text, where it is UTF-8, and a replacement character where it is not.
+pub fn lossy(mut bytes: &[u8]) -> String {
+    let mut text = String::new();
+    loop {
+        let (good, bad) = match std::str::from_utf8(bytes) {
+            Ok(_) => (bytes.len(), 0),
+            Err(e) => {
+                let good = e.valid_up_to();
+                (good, e.error_len().unwrap_or(bytes.len() - good))
+            }
+        };
+        text.push_str(std::str::from_utf8(&bytes[..good]).unwrap_or_default());
+        if bad == 0 {
+            return text;
+        }
+        text.push(char::REPLACEMENT_CHARACTER);
+        bytes = &bytes[good + bad..];
+    }
+}
+
 /// A number's decimal digits.
 #[derive(Clone, Copy, Debug)]
 pub struct Decimal {
@@ -38,28 +58,6 @@ pub fn parse_decimal(text: &[u8]) -> Option<u64> {
         let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
         number.checked_mul(10)?.checked_add(digit.into())
     })
-}
-
-/// As `String::from_utf8_lossy`, but for the code that walks through the bytes a second time: what
-/// is not UTF-8 becomes the replacement character.
-pub fn lossy(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let mut rest = bytes;
-    loop {
-        let (good, bad) = match std::str::from_utf8(rest) {
-            Ok(good) => {
-                text.push_str(good);
-                return text;
-            }
-            Err(error) => {
-                let (good, bad) = rest.split_at(error.valid_up_to());
-                (good, &bad[error.error_len().unwrap_or(bad.len())..])
-            }
-        };
-        text.push_str(std::str::from_utf8(good).unwrap_or_default());
-        text.push('\u{fffd}');
-        rest = bad;
-    }
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ impl Shape {
         shape.text.unwrap_or_default()
     }
 
-    /// Feeds one word: a primitive's name, a field's, a bracket.
+    /// Feeds words, separated by blanks: a primitive's name, a field's, a bracket.
     pub fn word(&mut self, word: &str) {
         self.hash = fnv(self.hash, word.as_bytes());
         self.hash = fnv(self.hash, b" ");
@@ -267,17 +267,22 @@ impl Shape {
 
     /// Feeds the inside of `T` by `walk`; where `T` is inside itself, only how many levels up.
     pub fn within<T: 'static>(&mut self, walk: impl FnOnce(&mut Shape)) {
-        let id = TypeId::of::<T>();
-        if let Some(level) = self.open.iter().rev().position(|open| *open == id) {
-            self.word("^");
-            for _ in 0..level {
-                self.word("^");
-            }
-            return;
+        if self.enter(TypeId::of::<T>()) {
+            walk(self);
+            self.open.pop();
         }
-        self.open.push(id);
-        walk(self);
-        self.open.pop();
+    }
+
+    /// Enters a type, unless this is inside of it already.
+    fn enter(&mut self, id: TypeId) -> bool {
+        match self.open.iter().rev().position(|open| *open == id) {
+            Some(level) => (0..=level).for_each(|_| self.word("^")),
+            None => {
+                self.open.push(id);
+                return true;
+            }
+        }
+        false
     }
 }
 
