@@ -1,6 +1,6 @@
 //! Images on their way: each is sent once per hop, whole, with hardly a byte beside it. The targets
-//! are shells of this machine, some of which say that they are another's; what is sent to those
-//! under another CPU's name runs here all the same.
+//! are shells of this machine, some of which say that they are another's, of a system of which
+//! nobody looks into the images; so what is sent to those runs here all the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Clients {
     fn other(&self, before: &str) -> String {
         let bin = self.path("bin");
         fs::create_dir_all(&bin).unwrap();
-        script(&bin, "uname", &format!("{before}\necho Linux arm64"));
+        script(&bin, "uname", &format!("{before}\necho Darwin arm64"));
         let text = "for last do :; done\nexport PATH={bin}:$PATH\nexec sh -c \"$last\"";
         script(self.0.path(), "other", &text.replace("{bin}", bin.to_str().unwrap()))
     }
@@ -104,7 +104,7 @@ fn failed(outcome: Result<Context>) -> ConnectError {
 
 /// The stock image for this CPU, and the same in the place of another's.
 fn program(packed: &'static [u8]) -> Program {
-    Program::new().image(stock_image()).image(Image::embedded("linux-aarch64", packed))
+    Program::new().image(stock_image()).image(Image::embedded("macos-aarch64", packed))
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_cpu_without_an_image_is_told_at_any_depth_with_what_there_is() {
             let ConnectFailure::NoImage { target, available } = &error.failure else {
                 panic!("{error}")
             };
-            assert_eq!(target, "linux-aarch64");
+            assert_eq!(target, "macos-aarch64");
             assert_eq!(*available, format!("{} {OTHER}", own_target()));
             assert!(error.to_string().contains("ssh:here"), "{error}");
         }
@@ -231,7 +231,7 @@ fn a_directory_of_images_serves_this_machine_and_others() {
     leaves_nothing(&[], || {
         let (clients, folder) = (Clients::new(), tempfile::tempdir().unwrap());
         fs::write(folder.path().join(own_target()), stock_image_bytes()).unwrap();
-        fs::write(folder.path().join("linux-arm64.gz"), packed_stock_image()).unwrap();
+        fs::write(folder.path().join("Darwin-arm64.gz"), packed_stock_image()).unwrap();
         fs::write(folder.path().join("README"), "not an image").unwrap();
         let images = Image::directory(folder.path()).unwrap();
         let router = Program::new().images(images).router().unwrap();
