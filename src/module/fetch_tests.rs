@@ -240,7 +240,7 @@ fn few_pieces_are_asked_for_at_a_time() {
 #[test]
 fn a_piece_that_was_not_asked_for_ends_the_wait() {
     for (total, bytes) in [
-        (IMAGE_BYTES_MAX + 1, &content(IMAGE_PIECE_BYTES)[..]),
+        (IMAGE_BYTES_MAX + 1, content(IMAGE_PIECE_BYTES)),
         (u64::MAX, &[]),
         (10, &[0; 9]),
         (10, &[0; 11]),
