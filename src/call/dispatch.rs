@@ -76,7 +76,7 @@ fn run(router: &Router, message: &Message) {
     let taken = Scope::from(router, message.src, message.auth);
     let given = Scope::to(router, message.src);
     let answer = answer(router, message, &taken, &given);
-    close_senders(&taken, answer.as_ref().err());
+    close_senders(&taken, answer.as_ref().err().map(|failure| &**failure));
     let (given, has_failed) = (given.given(), answer.is_err());
     let payload = answer.unwrap_or_else(|failure| {
         FrameBuf::encode(None, |w| put_failed(&failure, w)).unwrap_or_default()
@@ -129,7 +129,7 @@ fn answer(router: &Router, message: &Message, taken: &Scope, given: &Scope) -> A
 }
 
 /// Drops the Senders that came with a call; those of a failed one tell their Receivers so.
-fn close_senders(scope: &Scope, failure: Option<&Box<CallFailure>>) {
+fn close_senders(scope: &Scope, failure: Option<&CallFailure>) {
     let taken = scope.taken();
     let Some(failure) = failure else { return };
     trace::event(Level::Warn, "a function failed", &[]);
