@@ -37,6 +37,7 @@ fn good_addresses_read_and_show_the_same() {
         "ssh:web?identity_file=/home/localhost/id/sudo",
         "ssh:web?identity_file=/home%2Flocal",
         "local?connect_timeout=2.5&directory=/opt/x",
+        "local/local?memfd=no",
         "sudo:x?set_home=yes&preserve_env=yes",
         "ssh:a%40b@web",
         "sudo:corp%2Fjoe",

@@ -1,9 +1,11 @@
-//! Method `local`: a subprocess of the connecting context, executed directly from its own image.
+//! Method `local`: a subprocess of the connecting context, executed directly from its own image; or
+//! by way of a shell, where no file in memory is wanted.
 
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, Connect};
 use crate::connect::recipe::{Recipe, Start};
+use crate::connect::stage::first_script;
 use crate::error::ConnectFailure;
 
 /// A subprocess.
@@ -48,8 +50,15 @@ impl Describe for LocalOptions {
         Ok(())
     }
 
-    fn complete(&self, _base: &Base<'_>, recipe: &mut Recipe) -> Result<(), ConnectFailure> {
-        recipe.start = Start::Own;
+    fn complete(&self, base: &Base<'_>, recipe: &mut Recipe) -> Result<(), ConnectFailure> {
+        recipe.start = match recipe.memfd {
+            true => Start::Own,
+            // A shell makes the file, as it does everywhere else.
+            false => {
+                let argv = vec![b"sh".to_vec(), b"-c".to_vec(), first_script(base.nonce)];
+                Start::Shell { argv, nonce: base.nonce }
+            }
+        };
         recipe.same_root = true;
         Ok(())
     }

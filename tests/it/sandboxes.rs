@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mitogen::error::{ConnectFailure, ErrorKind};
-use mitogen::{Context, Error, Image, Program, Router, stock};
+use mitogen::{Address, Context, Error, Image, Program, Router, stock};
 
 use crate::support::*;
 
@@ -122,6 +122,32 @@ fn an_image_of_zeros() {
         let router = Program::new().image(image).router().unwrap();
         let error = enter(&router, "true").map(drop).unwrap_err();
         assert!(error.to_string().contains("is no executable"), "{error}");
+    });
+}
+
+/// Where the executable of a context is, or was.
+fn executable(context: &Context) -> String {
+    let pid = context.call(stock::identify, ()).unwrap().pid;
+    std::fs::read_link(format!("/proc/{pid}/exe")).unwrap().display().to_string()
+}
+
+#[test]
+fn without_files_in_memory_local_contexts_are_files_too() {
+    leaves_nothing(NEEDS, || {
+        let router = router();
+        let from_file = router.local().memfd(false).connect().unwrap();
+        assert!(executable(&from_file).starts_with("/dev/shm/.mgn-"), "{}", executable(&from_file));
+        let address: Address = "local/local?memfd=no".parse().unwrap();
+        let behind = router.connect(&address).unwrap();
+        assert!(executable(&behind).starts_with("/dev/shm/.mgn-"), "{}", executable(&behind));
+        assert!(executable(&router.local().connect().unwrap()).starts_with("/memfd:mitogen-agent"));
+        // The ladder keeps to it: without memory nothing is left to try.
+        let prepare = [NO_SHM, NO_TMP, NO_HOME].concat();
+        let folder = tempfile::tempdir_in("/opt").unwrap();
+        let path = client(folder.path(), &prepare);
+        let error = router.ssh("box").ssh_path(path).memfd(false).connect().map(drop).unwrap_err();
+        assert!(!error.to_string().contains("memfd_create"), "{error}");
+        assert!(error.to_string().contains("/var/tmp: Permission denied"), "{error}");
     });
 }
 
