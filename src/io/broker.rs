@@ -48,7 +48,8 @@ impl Broker {
     /// Starts a broker.
     ///
     /// # Errors
-    /// [`ErrorKind::System`] if there is no room for a thread or descriptors.
+    /// [`ErrorKind::System`](crate::error::ErrorKind) if there is no room for a thread or
+    /// descriptors.
     pub fn start() -> Result<Broker> {
         let failed = |Errno(errno)| Error::system("starting a broker", errno);
         let poller = Poller::new().map_err(failed)?;
