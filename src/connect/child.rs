@@ -260,8 +260,11 @@ impl Child {
         };
         let want = Want { target: target.name(), gzip: target.gzip };
         let child = self.clone();
-        let taker = Box::new(move |turn: &mut Turn, parcel: Outcome| {
-            let pushed = parcel.and_then(|parcel| child.push_parcel(turn, &parcel));
+        let taker = Box::new(move |turn: &mut Turn, parcel: &Outcome| {
+            let pushed = match parcel {
+                Ok(parcel) => child.push_parcel(turn, parcel),
+                Err(failure) => Err(failure.clone()),
+            };
             if let Err(failure) = pushed {
                 child.fail(turn, |handshake| handshake.failed(failure, None));
             }

@@ -51,7 +51,7 @@ fn child_images() -> Arc<Images> {
 fn ask(node: &Arc<Node>, images: &Arc<Images>, target: &str) -> Arc<Latch<Outcome>> {
     let (told, images, at) = (Arc::new(Latch::new()), images.clone(), node.clone());
     let (tell, want) = (told.clone(), Want { target: target.to_owned(), gzip: false });
-    let taker = Box::new(move |_: &mut Turn, outcome| tell.put(outcome).unwrap());
+    let taker = Box::new(move |_: &mut Turn, outcome: &Outcome| tell.put(outcome.clone()).unwrap());
     node.broker().defer(move |turn| images.want(&at, turn, want, false, taker)).unwrap();
     told
 }

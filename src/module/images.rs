@@ -26,7 +26,7 @@ pub struct Want {
 /// An image, or why there is none.
 pub type Outcome = Result<Parcel, ConnectFailure>;
 /// Takes an image, or why there is none. Called on the broker's thread, with no lock held.
-pub type Taker = Box<dyn FnOnce(&mut Turn, Outcome) + Send>;
+pub type Taker = Box<dyn FnOnce(&mut Turn, &Outcome) + Send>;
 
 /// What a program can send, and start here.
 pub trait Source: Send + Sync {
@@ -90,9 +90,9 @@ impl Images {
         taker: Taker,
     ) {
         match self.find(&want, same_root) {
-            Found::Known(outcome) => taker(turn, outcome),
+            Found::Known(outcome) => taker(turn, &outcome),
             found => match self.wait(&want, taker) {
-                Err(taker) => taker(turn, Err(ConnectFailure::ImageUnusable(crowd()))),
+                Err(taker) => taker(turn, &Err(ConnectFailure::ImageUnusable(crowd()))),
                 Ok(false) => (),
                 Ok(true) => match found {
                     Found::ToMake(make) => self.start_making(node, turn, want, make),
@@ -114,7 +114,7 @@ impl Images {
             state.coming.swap_remove(at).1
         };
         for taker in takers {
-            taker(turn, outcome.clone());
+            taker(turn, outcome);
         }
     }
 

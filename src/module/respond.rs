@@ -63,7 +63,7 @@ impl Deliver for Responder {
             return answer(&node, &out, |w| put_failure(&failure, w));
         };
         let to = node.clone();
-        let taker = move |_: &mut Turn, outcome: Outcome| match &outcome {
+        let taker = move |_: &mut Turn, outcome: &Outcome| match outcome {
             Ok(parcel) => answer(&to, &out, |w| put_piece(parcel, at, w)),
             Err(failure) => answer(&to, &out, |w| put_failure(failure, w)),
         };
