@@ -102,12 +102,12 @@ const TRAP: &[u8] = b"trap 'exec rm -rf \"$p\"' 0 1 2 15;";
 impl Push<'_> {
     /// The line that receives the image and becomes the agent.
     ///
-    /// Where that fails, the whole image is read nevertheless, the answer is [`Mark::Nowhere`], and
-    /// the shell waits for another line.
+    /// Where that fails, the answer is [`Mark::Nowhere`], and the shell waits for another line.
+    /// What is left of the image then is passed over, for it has no line that ends as ours do.
     pub fn line(&self) -> Vec<u8> {
         let mut line = Vec::with_capacity(LINE_BYTES_MAX);
         if self.rung != Rung::Chosen {
-            // In case that somebody took less of the last image than he should.
+            // Ends what may be left of the last image.
             line.push(b'\n');
         }
         if let Rung::Directory(_) = self.rung {
@@ -123,7 +123,7 @@ impl Push<'_> {
         if self.rung == Rung::Memory {
             add(b";z=$g;y=/proc/self/fd/4;x=$y;set --;e=' memfd_create: the image does not fit;';");
         } else {
-            add(b";y=;z=false;x=/dev/null;c=:;[ -x /proc/self/fd ]&&{ y=/proc/self/fd/4;");
+            add(b";y=;z=cat;x=/dev/null;c=:;[ -x /proc/self/fd ]&&{ y=/proc/self/fd/4;");
             add(b"c='exec rm -r \"$1\"';};");
             add(TRAP);
             add(TRY);
@@ -151,7 +151,7 @@ impl Push<'_> {
         let count = decimal(self.sent_bytes);
         add(if self.target.head { b"head -c " } else { b"dd bs=1 count=" });
         add(&count);
-        add(b" 2>/dev/null|{ $z >\"$x\"||{ cat >/dev/null;false;};}&&{ ");
+        add(b" 2>/dev/null|$z >\"$x\"&&[ -f \"$x\" ]&&{ ");
         if !self.gzipped {
             add(b"[ $(wc -c <\"$x\") = ");
             add(&count);
