@@ -43,7 +43,13 @@ impl Recording {
             said = fs::read(folder.path().join("said")).unwrap();
             line = said.iter().position(|byte| *byte == b'\n').unwrap() + 1;
             let text = String::from_utf8_lossy(&said[..line]).into_owned();
-            let count = text.split_once("head -c ").unwrap().1.split('\'').next().unwrap();
+            let count = text
+                .split_once("head -c ")
+                .unwrap()
+                .1
+                .split(|c: char| !c.is_ascii_digit())
+                .next()
+                .unwrap();
             image = line + count.parse::<usize>().unwrap();
             (image < said.len()).then_some(())
         });
