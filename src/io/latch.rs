@@ -82,7 +82,7 @@ pub(crate) fn sleep(
 /// has slept longest; closing wakes all.
 ///
 /// # Resources
-/// None of its own but memory: a sleeping thread lends its descriptor.
+/// None of its own but memory; a thread that sleeps is lent a descriptor.
 pub struct Latch<T> {
     state: Mutex<State<T>>,
 }
