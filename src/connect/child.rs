@@ -25,7 +25,7 @@ use crate::route::node::Node;
 use crate::route::peer::{End, Guardian, Peer};
 use crate::sys::signal;
 use crate::sys::text::lossy;
-use crate::sys::wait::Process;
+use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
 use crate::trace::{self, Level};
 use crate::wire::codec::Malformed;
 use crate::wire::header::Lane;
@@ -42,7 +42,7 @@ pub struct Connected {
 }
 
 /// Takes the outcome of an attempt.
-pub type Done = Box<dyn FnOnce(&mut Turn, Result<Connected, ConnectError>) + Send>;
+pub type Done = Box<dyn FnOnce(&mut Turn, Result<Connected, Box<ConnectError>>) + Send>;
 
 /// Starts a child. `done` gets the outcome, within the recipe's time.
 pub fn connect(
@@ -53,17 +53,22 @@ pub fn connect(
     done: Done,
 ) {
     let (parent, images) = (node.clone(), images.clone());
-    node.take_id(
-        turn,
-        Box::new(move |turn, id| match id {
-            Ok(id) => Attempt::begin(parent, images, turn, id, recipe, done),
-            Err(death) => {
-                let error = Handshake::new(&recipe).failed(ConnectFailure::ViaGone(death), None);
-                done(turn, Err(error));
-            }
-        }),
-    );
+    let mut handshake = Handshake::new(recipe);
+    let begin = move |turn: &mut Turn, id: Result<ContextId, Death>| {
+        let started = id.map_err(ConnectFailure::ViaGone).and_then(|id| {
+            let started = launch::start(handshake.recipe(), &images)?;
+            Ok((id, started))
+        });
+        match started {
+            Ok((id, started)) => Attempt::begin(parent, images, turn, id, started, handshake, done),
+            Err(failure) => done(turn, Err(handshake.failed(failure, None))),
+        }
+    };
+    node.take_id(turn, Box::new(begin));
 }
+
+/// What is done when a timer fires.
+type Then = fn(&Child, &mut Turn);
 
 /// One child, from its start to the end of its process. Every protocol of its streams shares it.
 #[derive(Clone)]
@@ -79,7 +84,8 @@ struct State {
     main: Option<Key>,
     terminal: Option<Key>,
     watch: Option<Key>,
-    name: String,
+    /// How long to wait for the next look at the process, where it is looked at.
+    look_pause: Duration,
     id: ContextId,
 }
 
@@ -87,14 +93,13 @@ struct State {
 struct Attempt {
     node: Arc<Node>,
     images: Arc<Images>,
-    handshake: Handshake,
+    handshake: Box<Handshake>,
     outbox: Arc<Outbox>,
     typewriter: Option<Arc<Outbox>>,
     done: Done,
     begun: Instant,
     pushed_bytes: u64,
     timers: Vec<TimerId>,
-    same_root: bool,
 }
 
 impl Attempt {
@@ -103,20 +108,17 @@ impl Attempt {
         images: Arc<Images>,
         turn: &mut Turn,
         id: ContextId,
-        recipe: Arc<Recipe>,
+        started: Started,
+        mut handshake: Box<Handshake>,
         done: Done,
     ) {
-        let mut handshake = Handshake::new(&recipe);
-        let begun = Instant::now();
-        let started = match launch::start(&recipe, &images) {
-            Ok(started) => started,
-            Err(failure) => return done(turn, Err(handshake.failed(failure, None))),
-        };
         handshake.started();
-        let Started { process, main, terminal } = started;
+        let timeout = Duration::from_millis(handshake.recipe().timeout_ms);
+        let Started { begun, process, main, terminal } = started;
         let outbox = Arc::new(Outbox::new(main.clone()));
-        let typewriter = recipe.terminal.then(|| Arc::new(Outbox::new(terminal.clone())));
-        let attempt = Attempt {
+        let types = handshake.recipe().terminal;
+        let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
+        let attempt = Box::new(Attempt {
             node,
             images,
             handshake,
@@ -126,21 +128,21 @@ impl Attempt {
             begun,
             pushed_bytes: 0,
             timers: Vec::new(),
-            same_root: recipe.same_root,
-        };
+        });
         let child = Child(Arc::new(Mutex::new(State {
             process,
             exit: None,
-            attempt: Some(Box::new(attempt)),
+            attempt: Some(attempt),
             said: Tail::default(),
             main: None,
             terminal: None,
             watch: None,
-            name: recipe.name.clone(),
+            look_pause: LOOK_AGAIN_FIRST,
             id,
         })));
         child.attach(turn, main, outbox, terminal, typewriter);
-        child.set_timers(turn, Duration::from_millis(recipe.timeout_ms));
+        child.set_timer(turn, timeout, |child, turn| child.fail(turn, ConnectFailure::Timeout));
+        child.set_nudge(turn);
     }
 }
 
@@ -169,52 +171,41 @@ impl Child {
             state.watch = watch.ok();
         }
         if failed {
-            self.fail(turn, |handshake| {
-                handshake.failed(ConnectFailure::Protocol("no room to watch the child"), None)
-            });
+            self.fail(turn, ConnectFailure::Protocol("no room to watch the child"));
             self.lock().kill_and_reap();
         }
     }
 
-    fn set_timers(&self, turn: &mut Turn, timeout: Duration) {
-        let child = self.clone();
-        let now = Instant::now();
-        let late = turn.timer(
-            now.checked_add(timeout).unwrap_or(now),
-            Box::new(move |turn| child.fail(turn, |handshake| handshake.timed_out())),
-        );
-        if let Some(attempt) = &mut self.lock().attempt {
-            attempt.timers.push(late);
+    /// Calls `then` after a while.
+    fn after(&self, turn: &mut Turn, pause: Duration, then: Then) -> TimerId {
+        let (child, now) = (self.clone(), Instant::now());
+        let at = now.checked_add(pause).unwrap_or(now);
+        turn.timer(at, Box::new(move |turn| then(&child, turn)))
+    }
+
+    /// As [`Child::after`], unless the attempt is over by then.
+    fn set_timer(&self, turn: &mut Turn, pause: Duration, then: Then) {
+        let timer = self.after(turn, pause, then);
+        match &mut self.lock().attempt {
+            Some(attempt) => attempt.timers.push(timer),
+            None => turn.cancel(timer),
         }
-        self.set_nudge(turn);
     }
 
     fn set_nudge(&self, turn: &mut Turn) {
-        let child = self.clone();
-        let nudge = Box::new(move |turn: &mut Turn| child.quiet(turn));
-        let nudge = turn.timer(Instant::now() + NUDGE_AFTER, nudge);
-        match &mut self.lock().attempt {
-            Some(attempt) => attempt.timers.push(nudge),
-            None => turn.cancel(nudge),
-        }
+        self.set_timer(turn, NUDGE_AFTER, |child, turn| {
+            child.tell(turn, &mut Handshake::quiet);
+            child.set_nudge(turn);
+        });
     }
 
     /// Feeds the handshake, and does what it says.
-    fn hear(&self, turn: &mut Turn, origin: Origin, bytes: &[u8]) {
-        let mut actions = Vec::new();
-        if let Some(attempt) = &mut self.lock().attempt {
-            attempt.handshake.input(origin, bytes, &mut actions);
-        }
+    fn tell(&self, turn: &mut Turn, what: &mut dyn FnMut(&mut Handshake) -> Vec<Action>) {
+        let actions = match &mut self.lock().attempt {
+            Some(attempt) => what(&mut attempt.handshake),
+            None => return,
+        };
         self.act(turn, actions);
-    }
-
-    fn quiet(&self, turn: &mut Turn) {
-        let mut actions = Vec::new();
-        if let Some(attempt) = &mut self.lock().attempt {
-            attempt.handshake.quiet(&mut actions);
-        }
-        self.act(turn, actions);
-        self.set_nudge(turn);
     }
 
     fn act(&self, turn: &mut Turn, actions: Vec<Action>) {
@@ -224,7 +215,7 @@ impl Child {
                 Action::Type(secret) => self.type_secret(turn, secret.expose()),
                 Action::WantImage(target) => self.push_image(turn, &target),
                 Action::Up => self.up(turn),
-                Action::Failed(error) => self.fail(turn, |_| error),
+                Action::Failed(failure) => self.fail(turn, failure),
             }
         }
     }
@@ -256,7 +247,7 @@ impl Child {
         let (images, node, same_root) = {
             let state = self.lock();
             let Some(attempt) = &state.attempt else { return };
-            (attempt.images.clone(), attempt.node.clone(), attempt.same_root)
+            (attempt.images.clone(), attempt.node.clone(), attempt.handshake.recipe().same_root)
         };
         let want = Want { target: target.name(), gzip: target.gzip };
         let child = self.clone();
@@ -266,7 +257,7 @@ impl Child {
                 Err(failure) => Err(failure.clone()),
             };
             if let Err(failure) = pushed {
-                child.fail(turn, |handshake| handshake.failed(failure, None));
+                child.fail(turn, failure);
             }
         });
         images.want(&node, turn, want, same_root, taker);
@@ -286,12 +277,13 @@ impl Child {
     fn up(&self, turn: &mut Turn) {
         let mut state = self.lock();
         let (Some(key), Some(mut attempt)) = (state.main, state.attempt.take()) else { return };
-        let (id, name) = (state.id, state.name.clone());
+        let id = state.id;
         drop(state);
         for timer in attempt.timers {
             turn.cancel(timer);
         }
         let lease = attempt.node.lease_for_child();
+        let name = attempt.handshake.recipe().name.clone();
         let configure = configure(&attempt.node, id, name, lease);
         let bytes = configure.as_bytes();
         attempt.pushed_bytes += bytes.len() as u64;
@@ -316,9 +308,17 @@ impl Child {
     }
 
     /// The attempt is over: tells why, and ends the process.
-    fn fail(&self, turn: &mut Turn, why: impl FnOnce(&mut Handshake) -> ConnectError) {
+    fn fail(&self, turn: &mut Turn, failure: ConnectFailure) {
         if let Some(mut attempt) = self.give_up(turn) {
-            let error = why(&mut attempt.handshake);
+            let error = attempt.handshake.failed(failure, None);
+            (attempt.done)(turn, Err(error));
+        }
+    }
+
+    /// As [`Child::fail`], where the child's output or process has ended.
+    fn fail_closed(&self, turn: &mut Turn, exit: Option<Exit>) {
+        if let Some(mut attempt) = self.give_up(turn) {
+            let error = attempt.handshake.closed(exit);
             (attempt.done)(turn, Err(error));
         }
     }
@@ -351,9 +351,7 @@ impl Child {
         for key in [terminal, main].into_iter().flatten() {
             turn.drain(key);
         }
-        if self.lock().attempt.is_some() {
-            self.fail(turn, |handshake| handshake.closed(exit));
-        }
+        self.fail_closed(turn, exit);
         let cause = if exit.is_some() { Cause::Exited } else { Cause::Disconnected };
         self.close_streams(turn, cause);
     }
@@ -365,16 +363,12 @@ impl Child {
                 attempt.handshake.pushed();
             }
         }
-        let child = self.clone();
-        turn.timer(
-            Instant::now() + REAP_GRACE,
-            Box::new(move |turn| {
-                if child.lock().exit.is_none() {
-                    child.fail(turn, |handshake| handshake.closed(None));
-                    child.close_streams(turn, Cause::Disconnected);
-                }
-            }),
-        );
+        self.after(turn, REAP_GRACE, |child, turn| {
+            if child.lock().exit.is_none() {
+                child.fail_closed(turn, None);
+                child.close_streams(turn, Cause::Disconnected);
+            }
+        });
     }
 
     fn close_streams(&self, turn: &mut Turn, cause: Cause) {
@@ -393,11 +387,9 @@ impl Child {
 
     /// Gives the process a moment to end, then kills it.
     fn end_process(&self, turn: &mut Turn) {
-        if self.lock().exit.is_some() {
-            return;
+        if self.lock().exit.is_none() {
+            self.after(turn, REAP_GRACE, |child, _| child.lock().kill());
         }
-        let child = self.clone();
-        turn.timer(Instant::now() + REAP_GRACE, Box::new(move |_| child.lock().kill()));
     }
 }
 
@@ -434,11 +426,8 @@ impl Protocol for Speech {
         if self.origin == Origin::Terminal {
             state.hear_said(bytes);
         }
-        let connecting = state.attempt.is_some();
         drop(state);
-        if connecting {
-            self.child.hear(turn, self.origin, bytes);
-        }
+        self.child.tell(turn, &mut |handshake| handshake.input(self.origin, bytes));
         Ok(())
     }
 
@@ -454,8 +443,7 @@ impl Protocol for Speech {
 
     fn closed(&mut self, turn: &mut Turn, _: &Death) {
         if self.origin == Origin::Stdout {
-            let cancelled = ConnectFailure::Cancelled;
-            self.child.fail(turn, |handshake| handshake.failed(cancelled, None));
+            self.child.fail(turn, ConnectFailure::Cancelled);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Connecting {
                 if error.hop.is_empty() {
                     error.hop = self.name;
                 }
-                Err(error.into())
+                Err(Error::from(*error))
             }
             Err(Refusal::Gone(death)) => {
                 Err(failed(self.name, ConnectFailure::ViaGone(death)).into())
@@ -153,7 +153,8 @@ fn begin_here(router: &Router, recipe: Arc<Recipe>, outcome: Arc<Outcome>) -> Re
     let (node, images) = (router.node().clone(), router.images().clone());
     let unheard = Unheard { recipe: recipe.clone(), outcome: Some(outcome) };
     router.broker().defer(move |turn| {
-        let done = move |_: &mut _, result: Result<Connected, ConnectError>| unheard.tell(result);
+        let done =
+            move |_: &mut _, result: Result<Connected, Box<ConnectError>>| unheard.tell(result);
         child::connect(&node, &images, turn, recipe, Box::new(done));
     })
 }
@@ -165,7 +166,7 @@ struct Unheard {
 }
 
 impl Unheard {
-    fn tell(mut self, result: Result<Connected, ConnectError>) {
+    fn tell(mut self, result: Result<Connected, Box<ConnectError>>) {
         if let Some(outcome) = self.outcome.take() {
             // Who asked may have given up.
             let _ = outcome.put(result.map_err(Refusal::Failed));
@@ -176,7 +177,7 @@ impl Unheard {
 impl Drop for Unheard {
     fn drop(&mut self) {
         if let Some(outcome) = self.outcome.take() {
-            let error = Handshake::new(&self.recipe).failed(ConnectFailure::Cancelled, None);
+            let error = Handshake::new(self.recipe.clone()).failed(ConnectFailure::Cancelled, None);
             // As above.
             let _ = outcome.put(Err(Refusal::Failed(error)));
         }

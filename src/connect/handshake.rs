@@ -33,6 +33,7 @@ pub struct Handshake {
     /// The place on the target that is tried, and what was said of those before it.
     rung: Rung,
     tried: String,
+    actions: Vec<Action>,
 }
 
 /// What the next mark must be.
@@ -70,8 +71,8 @@ pub enum Action {
     WantImage(Target),
     /// The agent has spoken. [`Handshake::rest`] has what came behind; feed no more.
     Up,
-    /// The attempt is over: end the child.
-    Failed(ConnectError),
+    /// The attempt is over: end the child; [`Handshake::failed`] has all that is known.
+    Failed(ConnectFailure),
 }
 
 /// How shells say that something cannot be executed.
@@ -88,13 +89,13 @@ const CANNOT_RUN: [&[u8]; 8] = [
 
 impl Handshake {
     /// An attempt, of which nothing has been started yet.
-    pub fn new(recipe: &Arc<Recipe>) -> Handshake {
+    pub fn new(recipe: Arc<Recipe>) -> Box<Handshake> {
         let (nonce, awaits) = match recipe.start {
             Start::Own => (0, Awaits::Own),
             Start::Shell { nonce, .. } => (nonce, Awaits::Shell),
         };
-        Handshake {
-            recipe: recipe.clone(),
+        Box::new(Handshake {
+            recipe,
             nonce,
             phase: Phase::Spawn,
             awaits,
@@ -108,7 +109,13 @@ impl Handshake {
             cannot_run: false,
             rung: Rung::Chosen,
             tried: String::new(),
-        }
+            actions: Vec::new(),
+        })
+    }
+
+    /// How it is made.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// The process has been started.
@@ -119,19 +126,19 @@ impl Handshake {
         };
     }
 
-    /// Bytes of the child. Once `Up` or `Failed` was given, there is nothing to feed any more.
-    pub fn input(&mut self, origin: Origin, bytes: &[u8], actions: &mut Vec<Action>) {
-        if matches!(self.awaits, Awaits::Nothing) {
-            return;
+    /// Bytes of the child: what to do for them. Once `Up` or `Failed` was given, that is nothing.
+    pub fn input(&mut self, origin: Origin, bytes: &[u8]) -> Vec<Action> {
+        if !self.is_over() {
+            self.noise_bytes += bytes.len();
+            match origin {
+                Origin::Stdout => self.stdout_bytes(bytes),
+                Origin::Terminal => self.terminal_bytes(bytes),
+            }
         }
-        self.noise_bytes += bytes.len();
-        match origin {
-            Origin::Stdout => self.stdout_bytes(bytes, actions),
-            Origin::Terminal => self.terminal_bytes(bytes, actions),
+        if NOISE_BYTES_MAX < self.noise_bytes && !self.is_over() {
+            self.fail(ConnectFailure::Protocol("too much of it before the agent"));
         }
-        if NOISE_BYTES_MAX < self.noise_bytes && !matches!(self.awaits, Awaits::Nothing) {
-            self.fail(ConnectFailure::Protocol("too much of it before the agent"), actions);
-        }
+        std::mem::take(&mut self.actions)
     }
 
     /// The image is at hand: the line to send, behind which `sent_bytes` of image follow, which are
@@ -149,28 +156,30 @@ impl Handshake {
 
     /// The image is wholly written.
     pub fn pushed(&mut self) {
-        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image(_)) {
+        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image(_) | Awaits::Nothing) {
             self.phase = Phase::Start;
         }
     }
 
     /// Nothing came for `NUDGE_AFTER`: an empty line, for an rc file that reads; or, where the
     /// terminal shows a question that no prompt of the recipe is, an answer or the end.
-    pub fn quiet(&mut self, actions: &mut Vec<Action>) {
-        let Awaits::Shell = self.awaits else { return };
-        let line = self.terminal.line().trim_ascii_end();
-        let asks = line.ends_with(b":") || line.ends_with(b"?") || line.ends_with("：".as_bytes());
-        if !self.recipe.terminal || !asks || self.answered {
-            actions.push(Action::Send(b"\n".to_vec()));
-        } else if holds(line, b"password") {
-            self.prompted(actions);
-        } else {
-            self.fail(ConnectFailure::Protocol("a question that has no answer"), actions);
+    pub fn quiet(&mut self) -> Vec<Action> {
+        if let Awaits::Shell = self.awaits {
+            let line = self.terminal.line().trim_ascii_end();
+            let question = [":", "?", "："].iter().any(|end| line.ends_with(end.as_bytes()));
+            if !self.recipe.terminal || !question || self.answered {
+                self.actions.push(Action::Send(b"\n".to_vec()));
+            } else if holds(line, b"password") {
+                self.prompted();
+            } else {
+                self.fail(ConnectFailure::Protocol("a question that has no answer"));
+            }
         }
+        std::mem::take(&mut self.actions)
     }
 
     /// The child's output has ended, and all of it was fed; how the process ended, where known.
-    pub fn closed(&mut self, exit: Option<Exit>) -> ConnectError {
+    pub fn closed(&mut self, exit: Option<Exit>) -> Box<ConnectError> {
         self.terminal_line();
         self.stdout_line();
         let failure = match self.phase {
@@ -183,16 +192,11 @@ impl Handshake {
         self.failed(failure, exit)
     }
 
-    /// The time is over.
-    pub fn timed_out(&mut self) -> ConnectError {
-        self.failed(ConnectFailure::Timeout, None)
-    }
-
-    /// The engine met a failure of its own: no process, no image, given up.
-    pub fn failed(&mut self, failure: ConnectFailure, exit: Option<Exit>) -> ConnectError {
+    /// All that is known of a failure: one of [`Action::Failed`], or one that the engine met.
+    pub fn failed(&mut self, failure: ConnectFailure, exit: Option<Exit>) -> Box<ConnectError> {
         self.awaits = Awaits::Nothing;
         let hop = self.recipe.name.clone();
-        ConnectError { failure, phase: self.phase, hop, exit, tail: self.tail() }
+        Box::new(ConnectError { failure, phase: self.phase, hop, exit, tail: self.tail() })
     }
 
     /// What came behind the agent's line, taken.
@@ -212,13 +216,13 @@ impl Handshake {
         text
     }
 
-    fn stdout_bytes(&mut self, bytes: &[u8], actions: &mut Vec<Action>) {
+    fn stdout_bytes(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(behind) = self.stdout.fill(rest) {
             rest = behind;
-            self.mark(actions);
+            self.mark();
             self.stdout_line();
-            if let Awaits::Nothing = self.awaits {
+            if self.is_over() {
                 self.rest = rest.to_vec();
                 return;
             }
@@ -226,58 +230,58 @@ impl Handshake {
     }
 
     /// Acts on the finished line of standard output, if it is the mark that is awaited.
-    fn mark(&mut self, actions: &mut Vec<Action>) {
+    fn mark(&mut self) {
         let line = self.stdout.line().to_vec();
         let (text, cooked) = match line.strip_suffix(b"\r") {
             Some(text) => (text, true),
             None => (&line[..], false),
         };
         if Mark::Deaf.find(self.nonce, text).is_some() {
-            return self.fail(ConnectFailure::InputEnded, actions);
+            return self.fail(ConnectFailure::InputEnded);
         }
         match self.awaits {
             Awaits::Shell => {
                 if let Some(uname) = Mark::Shell.find(self.nonce, text) {
-                    self.shell_spoke(uname, cooked, actions);
+                    self.shell_spoke(uname, cooked);
                 }
             }
             Awaits::Raw(target) => match Mark::Raw.find(self.nonce, text) {
                 Some(_) if cooked => {
-                    self.fail(ConnectFailure::Protocol("a terminal that stays cooked"), actions);
+                    self.fail(ConnectFailure::Protocol("a terminal that stays cooked"));
                 }
-                Some(_) => self.want_image(target, actions),
+                Some(_) => self.want_image(target),
                 None => (),
             },
             Awaits::Memory(target) => {
                 if Mark::Memory.find(self.nonce, text).is_some() {
-                    self.want_image(target, actions);
+                    self.want_image(target);
                 }
-                self.nowhere(target, text, actions);
+                self.nowhere(target, text);
             }
             Awaits::Agent(target) => {
-                self.agent_line(&line, actions);
+                self.agent_line(&line);
                 if Mark::Damaged.find(self.nonce, text).is_some() {
-                    self.fail(ConnectFailure::ImageDamaged, actions);
+                    self.fail(ConnectFailure::ImageDamaged);
                 }
-                self.nowhere(target, text, actions);
+                self.nowhere(target, text);
             }
-            Awaits::Own => self.agent_line(&line, actions),
+            Awaits::Own => self.agent_line(&line),
             Awaits::Image(_) | Awaits::Nothing => (),
         }
     }
 
-    fn agent_line(&mut self, line: &[u8], actions: &mut Vec<Action>) {
+    fn agent_line(&mut self, line: &[u8]) {
         if let Some(protocol) = Mark::Agent.find(self.recipe.answer_nonce, line) {
-            self.agent_spoke(protocol, actions);
+            self.agent_spoke(protocol);
         }
     }
 
     /// If the line says that no place would do, the next ones are tried.
-    fn nowhere(&mut self, target: Target, line: &[u8], actions: &mut Vec<Action>) {
+    fn nowhere(&mut self, target: Target, line: &[u8]) {
         let Some(says) = Mark::Nowhere.find(self.nonce, line) else { return };
         let (untried, tried) = match says.trim_ascii_start() {
             [digit @ b'0'..=b'9', tried @ ..] => (usize::from(digit - b'0'), tried),
-            _ => return self.fail(ConnectFailure::Protocol("no number of places"), actions),
+            _ => return self.fail(ConnectFailure::Protocol("no number of places")),
         };
         if !self.tried.is_empty() {
             self.tried.push(' ');
@@ -285,7 +289,7 @@ impl Handshake {
         let tried = self.quotable(tried);
         self.tried.push_str(&tried);
         let Some(mut next) = self.rung.after(untried) else {
-            return self.fail(ConnectFailure::Protocol("more places than there are"), actions);
+            return self.fail(ConnectFailure::Protocol("more places than there are"));
         };
         let memory = memory_line(target, self.nonce).filter(|_| self.recipe.memfd);
         if let (Rung::Memory, None) = (next, &memory) {
@@ -295,75 +299,75 @@ impl Handshake {
         match (next, memory) {
             (Rung::End, _) => {
                 let tried = std::mem::take(&mut self.tried);
-                self.fail(ConnectFailure::NoDirectory(tried), actions);
+                self.fail(ConnectFailure::NoDirectory(tried));
             }
             (Rung::Memory, Some(line)) => {
                 self.awaits = Awaits::Memory(target);
-                actions.push(Action::Send(line));
+                self.actions.push(Action::Send(line));
             }
-            _ => self.want_image(target, actions),
+            _ => self.want_image(target),
         }
     }
 
-    fn shell_spoke(&mut self, uname: &[u8], cooked: bool, actions: &mut Vec<Action>) {
+    fn shell_spoke(&mut self, uname: &[u8], cooked: bool) {
         let target = match Target::parse(uname) {
             Ok(target) => target,
             Err(uname) => {
                 let says = self.quotable(&uname[..uname.len().min(UNAME_BYTES_MAX)]);
-                return self.fail(ConnectFailure::TargetUnknown(says), actions);
+                return self.fail(ConnectFailure::TargetUnknown(says));
             }
         };
         self.cannot_run = false;
         if cooked {
             self.awaits = Awaits::Raw(target);
-            actions.push(Action::Send(stage::raw_line(self.nonce)));
+            self.actions.push(Action::Send(stage::raw_line(self.nonce)));
         } else {
-            self.want_image(target, actions);
+            self.want_image(target);
         }
     }
 
-    fn want_image(&mut self, target: Target, actions: &mut Vec<Action>) {
+    fn want_image(&mut self, target: Target) {
         self.awaits = Awaits::Image(target);
         self.phase = Phase::Push;
-        actions.push(Action::WantImage(target));
+        self.actions.push(Action::WantImage(target));
     }
 
-    fn agent_spoke(&mut self, protocol: &[u8], actions: &mut Vec<Action>) {
+    fn agent_spoke(&mut self, protocol: &[u8]) {
         let number = std::str::from_utf8(protocol).ok().and_then(|text| text.parse().ok());
         self.phase = Phase::Start;
         match number {
             Some(PROTOCOL) => {
                 self.phase = Phase::Configure;
                 self.awaits = Awaits::Nothing;
-                actions.push(Action::Up);
+                self.actions.push(Action::Up);
             }
             Some(theirs) => {
-                self.fail(ConnectFailure::Version { ours: PROTOCOL, theirs }, actions);
+                self.fail(ConnectFailure::Version { ours: PROTOCOL, theirs });
             }
-            None => self.fail(ConnectFailure::Protocol("no protocol number"), actions),
+            None => self.fail(ConnectFailure::Protocol("no protocol number")),
         }
     }
 
-    fn terminal_bytes(&mut self, bytes: &[u8], actions: &mut Vec<Action>) {
+    fn terminal_bytes(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(behind) = self.terminal.fill(rest) {
             self.terminal_line();
             rest = behind;
         }
         if !self.answered && matches!(self.awaits, Awaits::Shell) && self.is_prompt() {
-            self.prompted(actions);
+            self.prompted();
         }
     }
 
     /// The unfinished line of the terminal asks for the password.
-    fn prompted(&mut self, actions: &mut Vec<Action>) {
+    fn prompted(&mut self) {
         self.answered = true;
         match &self.recipe.secret {
-            None => self.fail(ConnectFailure::PasswordRequired, actions),
-            Some(_) if self.typed => self.fail(ConnectFailure::PasswordWrong, actions),
+            None => self.fail(ConnectFailure::PasswordRequired),
+            Some(_) if self.typed => self.fail(ConnectFailure::PasswordWrong),
             Some(secret) => {
                 self.typed = true;
-                actions.push(Action::Type(secret.clone()));
+                self.actions.push(Action::Type(secret.clone()));
             }
         }
     }
@@ -408,9 +412,13 @@ impl Handshake {
         }
     }
 
-    fn fail(&mut self, failure: ConnectFailure, actions: &mut Vec<Action>) {
-        let error = self.failed(failure, None);
-        actions.push(Action::Failed(error));
+    fn is_over(&self) -> bool {
+        matches!(self.awaits, Awaits::Nothing)
+    }
+
+    fn fail(&mut self, failure: ConnectFailure) {
+        self.awaits = Awaits::Nothing;
+        self.actions.push(Action::Failed(failure));
     }
 
     fn secret(&self) -> &[u8] {

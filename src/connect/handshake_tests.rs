@@ -60,7 +60,7 @@ struct Played {
 
 /// Plays what a child says, each text in pieces of at most `piece_bytes`, to its end.
 fn play_in(recipe: &Recipe, says: &[(Origin, &str)], exit: i32, piece_bytes: usize) -> Played {
-    let mut handshake = Handshake::new(&Arc::new(recipe.clone()));
+    let mut handshake = Handshake::new(Arc::new(recipe.clone()));
     handshake.started();
     let mut played = Played::default();
     for (origin, text) in says {
@@ -69,15 +69,13 @@ fn play_in(recipe: &Recipe, says: &[(Origin, &str)], exit: i32, piece_bytes: usi
                 played.rest.extend_from_slice(piece);
                 continue;
             }
-            let mut actions = Vec::new();
-            handshake.input(*origin, piece, &mut actions);
-            for action in actions {
+            for action in handshake.input(*origin, piece) {
                 played.act(&mut handshake, action);
             }
         }
     }
     if played.failed.is_none() && played.actions.last().is_none_or(|last| last != "up") {
-        played.failed = Some(handshake.closed(Some(Exit::Code(exit))));
+        played.failed = Some(*handshake.closed(Some(Exit::Code(exit))));
     }
     let tail = handshake.tail();
     assert!(!tail.contains(SECRET) && !tail.contains("MGN"), "{tail}");
@@ -102,7 +100,7 @@ impl Played {
                 self.actions.push("up".to_owned());
                 self.rest = handshake.rest();
             }
-            Action::Failed(error) => self.failed = Some(error),
+            Action::Failed(failure) => self.failed = Some(*handshake.failed(failure, None)),
         }
     }
 }
@@ -166,18 +164,13 @@ fn noise_before_the_shell_is_skipped() {
 
 #[test]
 fn one_endless_line_is_too_much_noise() {
-    let mut handshake = Handshake::new(&Arc::new(ssh()));
+    let mut handshake = Handshake::new(Arc::new(ssh()));
     handshake.started();
-    let mut actions = Vec::new();
     for _ in 0..NOISE_BYTES_MAX / 4096 {
-        handshake.input(Stdout, &[b'x'; 4096], &mut actions);
+        assert!(handshake.input(Stdout, &[b'x'; 4096]).is_empty());
     }
-    assert!(actions.is_empty());
-    handshake.input(Stdout, b"x", &mut actions);
-    assert!(matches!(
-        &actions[..],
-        [Action::Failed(ConnectError { failure: ConnectFailure::Protocol(_), .. })]
-    ));
+    let actions = handshake.input(Stdout, b"x");
+    assert!(matches!(&actions[..], [Action::Failed(ConnectFailure::Protocol(_))]));
 }
 
 #[test]
@@ -187,12 +180,10 @@ fn a_mark_inside_a_line_or_with_another_nonce_is_noise() {
         (Stdout, shell_line("Linux x86_64\n").replace("11 ", "12 ")),
         (Stdout, shell_line("Linux x86_64")),
     ];
-    let mut handshake = Handshake::new(&Arc::new(ssh()));
-    let mut actions = Vec::new();
+    let mut handshake = Handshake::new(Arc::new(ssh()));
     for (origin, text) in &says {
-        handshake.input(*origin, text.as_bytes(), &mut actions);
+        assert!(handshake.input(*origin, text.as_bytes()).is_empty());
     }
-    assert!(actions.is_empty());
 }
 
 #[test]
@@ -361,10 +352,9 @@ fn an_image_that_cannot_be_executed_is_told_from_a_lost_connection() {
 
 #[test]
 fn a_stream_cut_in_the_image_has_ended_in_the_push() {
-    let mut handshake = Handshake::new(&Arc::new(ssh()));
+    let mut handshake = Handshake::new(Arc::new(ssh()));
     handshake.started();
-    let mut actions = Vec::new();
-    handshake.input(Stdout, shell_line("Linux x86_64\n").as_bytes(), &mut actions);
+    let actions = handshake.input(Stdout, shell_line("Linux x86_64\n").as_bytes());
     assert!(matches!(actions[..], [Action::WantImage(_)]));
     let _ = handshake.image(1000, false);
     let error = handshake.closed(Some(Exit::Signal(9)));
@@ -441,41 +431,35 @@ fn a_shell_without_input_and_a_damaged_image_are_told() {
 
 #[test]
 fn silence_is_met_with_an_empty_line_and_a_question_with_an_end() {
-    let mut handshake = Handshake::new(&Arc::new(ssh_with_password()));
+    let mut handshake = Handshake::new(Arc::new(ssh_with_password()));
     handshake.started();
-    let mut actions = Vec::new();
-    handshake.quiet(&mut actions);
+    let actions = handshake.quiet();
     assert!(matches!(&actions[..], [Action::Send(line)] if line == b"\n"));
-    actions.clear();
-    handshake.input(Terminal, b"Password for me@web: ", &mut actions);
-    assert!(actions.is_empty());
-    handshake.quiet(&mut actions);
+    assert!(handshake.input(Terminal, b"Password for me@web: ").is_empty());
+    let actions = handshake.quiet();
     assert!(matches!(&actions[..], [Action::Type(_)]));
-    actions.clear();
-    handshake.input(Terminal, b"\r\nVerification code: ", &mut actions);
-    handshake.quiet(&mut actions);
-    let [Action::Failed(error)] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!(error.failure, ConnectFailure::Protocol("a question that has no answer"));
+    assert!(handshake.input(Terminal, b"\r\nVerification code: ").is_empty());
+    let actions = handshake.quiet();
+    let [Action::Failed(failure)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(*failure, ConnectFailure::Protocol("a question that has no answer"));
+    let error = handshake.failed(failure.clone(), None);
     assert!(error.tail.contains("Verification code:"), "{error}");
 }
 
 #[test]
 fn after_the_shell_has_spoken_there_is_no_nudge() {
-    let mut handshake = Handshake::new(&Arc::new(ssh()));
+    let mut handshake = Handshake::new(Arc::new(ssh()));
     handshake.started();
-    let mut actions = Vec::new();
-    handshake.input(Stdout, shell_line("Linux x86_64\n").as_bytes(), &mut actions);
-    actions.clear();
-    handshake.quiet(&mut actions);
-    assert!(actions.is_empty());
+    handshake.input(Stdout, shell_line("Linux x86_64\n").as_bytes());
+    assert!(handshake.quiet().is_empty());
 }
 
 #[test]
 fn a_timeout_names_the_phase_and_the_tail() {
-    let mut handshake = Handshake::new(&Arc::new(ssh()));
+    let mut handshake = Handshake::new(Arc::new(ssh()));
     handshake.started();
-    handshake.input(Terminal, b"wait\x1b[0m\nfor it", &mut Vec::new());
-    let error = handshake.timed_out();
+    handshake.input(Terminal, b"wait\x1b[0m\nfor it");
+    let error = handshake.failed(ConnectFailure::Timeout, None);
     assert_eq!((error.failure, error.phase), (ConnectFailure::Timeout, Phase::Login));
     assert_eq!(error.tail, "wait?[0m\nfor it\n");
 }

@@ -61,7 +61,7 @@ impl Attempt {
     }
 
     fn talk(&self, child: &mut Child, mut stdin: impl Write) -> Result<String, ConnectError> {
-        let mut handshake = Handshake::new(&Arc::new(self.recipe.clone()));
+        let mut handshake = Handshake::new(Arc::new(self.recipe.clone()));
         handshake.started();
         let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let mut bytes = [0; 4096];
@@ -70,15 +70,13 @@ impl Attempt {
             if count == 0 {
                 let mut said = Vec::new();
                 stderr.read_to_end(&mut said).unwrap();
-                handshake.input(Origin::Terminal, &said, &mut Vec::new());
+                handshake.input(Origin::Terminal, &said);
                 handshake.pushed();
                 let status = child.wait().unwrap();
                 let exit = status.code().map(Exit::Code).or(status.signal().map(Exit::Signal));
-                return Err(handshake.closed(exit));
+                return Err(*handshake.closed(exit));
             }
-            let mut actions = Vec::new();
-            handshake.input(Origin::Stdout, &bytes[..count], &mut actions);
-            for action in actions {
+            for action in handshake.input(Origin::Stdout, &bytes[..count]) {
                 match action {
                     Action::Send(line) => stdin.write_all(&line).unwrap(),
                     Action::WantImage(target) => {
@@ -95,10 +93,10 @@ impl Attempt {
                         child.wait().unwrap();
                         return Ok(text(&rest));
                     }
-                    Action::Failed(error) => {
+                    Action::Failed(failure) => {
                         drop(stdin);
                         child.wait().unwrap();
-                        return Err(error);
+                        return Err(*handshake.failed(failure, None));
                     }
                     Action::Type(_) => panic!("a password"),
                 }

@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage;
@@ -16,6 +17,8 @@ use crate::sys::{fd, pipe, pty};
 
 /// A process that was started, and our ends of its descriptors.
 pub struct Started {
+    /// When.
+    pub begun: Instant,
     /// The process.
     pub process: Process,
     /// Its standard input and output.
@@ -90,6 +93,7 @@ fn execute(
     argv: &[CString],
     env: Env<'_>,
 ) -> Result<Started, ConnectFailure> {
+    let begun = Instant::now();
     let (ours, theirs) = pipe::socketpair().map_err(refused)?;
     let (terminal, errors) = match recipe.terminal {
         true => {
@@ -113,7 +117,7 @@ fn execute(
         (Errno::NOEXEC, true) => ConnectFailure::ImageDoesNotRun,
         (errno, _) => refused(errno),
     })?;
-    Ok(Started { process, main: Side::new(ours), terminal: Side::new(terminal) })
+    Ok(Started { begun, process, main: Side::new(ours), terminal: Side::new(terminal) })
 }
 
 fn strings(argv: &[Vec<u8>]) -> Result<Vec<CString>, ConnectFailure> {

@@ -23,7 +23,7 @@ pub type Outcome = Latch<Result<Connected, Refusal>>;
 /// Why there is no new context.
 pub enum Refusal {
     /// The attempt failed.
-    Failed(ConnectError),
+    Failed(Box<ConnectError>),
     /// The context that was asked is gone.
     Gone(Death),
 }
@@ -51,7 +51,7 @@ impl Deliver for Service {
             return;
         };
         let answer = node.clone();
-        let done = move |_: &mut Turn, outcome: Result<Connected, ConnectError>| {
+        let done = move |_: &mut Turn, outcome: Result<Connected, Box<ConnectError>>| {
             answer.tell(&out, Lane::Quick, &|w| put_outcome(&outcome, w));
         };
         child::connect(&node, &self.images, turn, Arc::new(recipe), Box::new(done));
@@ -104,7 +104,7 @@ pub fn ask_to_end(node: &Node, id: ContextId) {
     node.tell(&out, Lane::Quick, &|_| ());
 }
 
-fn put_outcome(outcome: &Result<Connected, ConnectError>, w: &mut Writer<'_>) {
+fn put_outcome(outcome: &Result<Connected, Box<ConnectError>>, w: &mut Writer<'_>) {
     match outcome {
         Ok(connected) => {
             w.put_u8(0);
@@ -117,20 +117,20 @@ fn put_outcome(outcome: &Result<Connected, ConnectError>, w: &mut Writer<'_>) {
     }
 }
 
-fn take_outcome(r: &mut Reader<'_>) -> Result<Connected, ConnectError> {
+fn take_outcome(r: &mut Reader<'_>) -> Result<Connected, Box<ConnectError>> {
     let outcome = match r.take_u8() {
         Ok(0) => Connected::decode(r).map(Ok),
-        Ok(1) => ConnectError::decode(r).map(Err),
+        Ok(1) => ConnectError::decode(r).map(|error| Err(Box::new(error))),
         _ => Err(Malformed("an outcome of no kind")),
     };
     outcome.unwrap_or_else(|Malformed(why)| {
-        Err(ConnectError {
+        Err(Box::new(ConnectError {
             failure: ConnectFailure::Protocol(why),
             phase: Phase::Prepare,
             hop: String::new(),
             exit: None,
             tail: String::new(),
-        })
+        }))
     })
 }
 

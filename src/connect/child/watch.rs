@@ -1,8 +1,6 @@
 //! How a child's process is watched: by its pidfd, or by a look from time to time where the kernel
 //! has none that can be waited for (Linux before 5.3, sandboxes that refuse it, other systems).
 
-use std::time::{Duration, Instant};
-
 use super::Child;
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::side::Side;
@@ -10,7 +8,6 @@ use crate::io::turn::{Key, Protocol, Turn};
 use crate::limits::LOOK_AGAIN_MAX;
 use crate::sys::errno::Errno;
 use crate::sys::pipe;
-use crate::sys::wait::LOOK_AGAIN_FIRST;
 use crate::wire::codec::Malformed;
 
 impl Child {
@@ -25,18 +22,21 @@ impl Child {
         }
         let never = pipe::never_ready().map_err(|Errno(e)| Error::system("watching", e))?;
         let key = turn.watch(Side::new(never), Box::new(Watch(self.clone())))?;
-        self.look_after(turn, LOOK_AGAIN_FIRST);
+        self.look_later(turn);
         Ok(key)
     }
 
-    fn look_after(&self, turn: &mut Turn, pause: Duration) {
-        let child = self.clone();
-        let look = Box::new(move |turn: &mut Turn| {
+    fn look_later(&self, turn: &mut Turn) {
+        let pause = {
+            let mut state = self.lock();
+            let next = (2 * state.look_pause).min(LOOK_AGAIN_MAX);
+            std::mem::replace(&mut state.look_pause, next)
+        };
+        self.after(turn, pause, |child, turn| {
             if child.lock().watch.is_some() && !child.look(turn) {
-                child.look_after(turn, (2 * pause).min(LOOK_AGAIN_MAX));
+                child.look_later(turn);
             }
         });
-        turn.timer(Instant::now() + pause, look);
     }
 
     /// Whether the process has ended; then all of it has.
