@@ -6,7 +6,7 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::secret::Secret;
 
 /// All that the connecting context must know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Recipe {
     /// The child's name: the address of its whole path, unless one was given.
     pub name: String,
@@ -38,9 +38,10 @@ pub struct Recipe {
 }
 
 /// What is executed to bring the child up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// The connecting context's own image, without a shell.
+    #[default]
     Own,
     /// A tool that brings us to a POSIX shell on the target.
     Shell {
@@ -52,7 +53,7 @@ pub enum Start {
 }
 
 /// What a line looks like. Case of ASCII letters does not matter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pattern {
     /// What the line begins with; may be empty.
     pub starts: Vec<u8>,
@@ -63,7 +64,7 @@ pub struct Pattern {
 }
 
 /// What a line of a tool means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
     /// The line.
     pub line: Pattern,
@@ -72,10 +73,11 @@ pub struct Hint {
 }
 
 /// The failures that a tool's words can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Meaning {
     /// A password is wanted and there is none.
+    #[default]
     PasswordRequired = 0,
     /// The password was refused.
     PasswordWrong = 1,
@@ -181,29 +183,41 @@ impl Encode for Recipe {
 
 impl Decode for Recipe {
     fn decode(r: &mut Reader<'_>) -> Result<Recipe, Malformed> {
-        Ok(Recipe {
-            name: String::decode(r)?,
-            title: String::decode(r)?,
-            start: match r.take_u8()? {
-                0 => Start::Own,
-                1 => Start::Shell { argv: take_all(r, take_vec)?, nonce: u64::decode(r)? },
-                _ => return Err(Malformed("no way to start")),
-            },
-            answer_nonce: u64::decode(r)?,
-            terminal: take_flag(r)?,
-            secret: take_option(r, Secret::decode)?,
-            prompts: take_all(r, Pattern::take)?,
-            hints: take_all(r, Hint::take)?,
-            timeout_ms: u64::decode(r)?,
-            same_root: take_flag(r)?,
-            directory: take_option(r, take_vec)?,
-            memfd: take_flag(r)?,
-            wrapper: take_all(r, take_vec)?,
-        })
+        let mut recipe = Recipe::default();
+        recipe.fill(r)?;
+        Ok(recipe)
     }
 
     fn shape(s: &mut Shape) {
         s.word("recipe-2");
+    }
+}
+
+/// Values are filled in where they stand: one that is half made then needs no code of its own.
+impl Recipe {
+    fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        fill(&mut self.name, r)?;
+        fill(&mut self.title, r)?;
+        if take_flag(r)? {
+            let (mut argv, mut nonce) = (Vec::new(), 0);
+            fill_words(&mut argv, r)?;
+            fill(&mut nonce, r)?;
+            self.start = Start::Shell { argv, nonce };
+        }
+        fill(&mut self.answer_nonce, r)?;
+        self.terminal = take_flag(r)?;
+        if take_flag(r)? {
+            self.secret = Some(Secret::decode(r)?);
+        }
+        fill_all(&mut self.prompts, r, Pattern::fill)?;
+        fill_all(&mut self.hints, r, Hint::fill)?;
+        fill(&mut self.timeout_ms, r)?;
+        self.same_root = take_flag(r)?;
+        if take_flag(r)? {
+            fill_bytes(self.directory.insert(Vec::new()), r)?;
+        }
+        self.memfd = take_flag(r)?;
+        fill_words(&mut self.wrapper, r)
     }
 }
 
@@ -214,16 +228,18 @@ impl Pattern {
         w.put_bytes(&self.ends);
     }
 
-    fn take(r: &mut Reader<'_>) -> Result<Pattern, Malformed> {
-        Ok(Pattern { starts: take_vec(r)?, holds: take_vec(r)?, ends: take_vec(r)? })
+    fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        fill_bytes(&mut self.starts, r)?;
+        fill_bytes(&mut self.holds, r)?;
+        fill_bytes(&mut self.ends, r)
     }
 }
 
 impl Hint {
-    fn take(r: &mut Reader<'_>) -> Result<Hint, Malformed> {
+    fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
         let code = usize::from(r.take_u8()?);
-        let meaning = *Meaning::ALL.get(code).ok_or(Malformed("no meaning of a hint"))?;
-        Ok(Hint { line: Pattern::take(r)?, meaning })
+        self.meaning = *Meaning::ALL.get(code).ok_or(Malformed("no meaning of a hint"))?;
+        self.line.fill(r)
     }
 }
 
@@ -234,15 +250,32 @@ fn put_all<T>(items: &[T], w: &mut Writer<'_>, put: impl Fn(&T, &mut Writer<'_>)
     }
 }
 
-fn take_all<T>(
+fn fill_all<T: Default>(
+    items: &mut Vec<T>,
     r: &mut Reader<'_>,
-    take: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<Vec<T>, Malformed> {
-    let mut items = Vec::new();
+    fill: fn(&mut T, &mut Reader<'_>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
     for _ in 0..r.take_len()? {
-        items.push(take(r)?);
+        let mut item = T::default();
+        let filled = fill(&mut item, r);
+        items.push(item);
+        filled?;
     }
-    Ok(items)
+    Ok(())
+}
+
+fn fill_words(words: &mut Vec<Vec<u8>>, r: &mut Reader<'_>) -> Result<(), Malformed> {
+    fill_all(words, r, fill_bytes)
+}
+
+fn fill_bytes(bytes: &mut Vec<u8>, r: &mut Reader<'_>) -> Result<(), Malformed> {
+    bytes.extend_from_slice(r.take_bytes()?);
+    Ok(())
+}
+
+fn fill<T: Decode>(value: &mut T, r: &mut Reader<'_>) -> Result<(), Malformed> {
+    *value = T::decode(r)?;
+    Ok(())
 }
 
 fn put_option<T>(item: &Option<T>, w: &mut Writer<'_>, put: impl Fn(&T, &mut Writer<'_>)) {
@@ -252,23 +285,12 @@ fn put_option<T>(item: &Option<T>, w: &mut Writer<'_>, put: impl Fn(&T, &mut Wri
     }
 }
 
-fn take_option<T>(
-    r: &mut Reader<'_>,
-    take: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<Option<T>, Malformed> {
-    if take_flag(r)? { take(r).map(Some) } else { Ok(None) }
-}
-
 fn take_flag(r: &mut Reader<'_>) -> Result<bool, Malformed> {
     match r.take_u8()? {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(Malformed("neither true nor false")),
     }
-}
-
-fn take_vec(r: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
-    Ok(r.take_bytes()?.to_vec())
 }
 
 #[cfg(test)]
