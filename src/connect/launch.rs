@@ -9,7 +9,7 @@ use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage;
 use crate::error::ConnectFailure;
 use crate::io::side::Side;
-use crate::module::images::{Images, Launch};
+use crate::module::images::Images;
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Env, Program, Spawn};
 use crate::sys::wait::Process;
@@ -32,91 +32,57 @@ pub struct Started {
 /// # Errors
 /// Why it could not be started.
 pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
-    match &recipe.start {
-        Start::Shell { argv, .. } => {
-            let argv = strings(argv)?;
-            let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
-            execute(recipe, Program::Search(name), None, &argv, Env::Inherit)
-        }
-        Start::Own => {
-            let Launch { file, test_args } = images.launch()?;
-            let argv = strings(&stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
-            match test_args {
-                None => start_agent(recipe, &file, &argv, Env::Inherit),
-                Some(args) => start_test(recipe, &file, &argv, args),
-            }
-        }
-    }
+    let Start::Shell { argv, .. } = &recipe.start else { return start_own(recipe, images) };
+    let argv = strings(argv)?;
+    let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
+    execute(recipe, Program::Search(name), None, &argv, &[]).map_err(refused)
 }
 
-/// Executes the file; or the wrapper, which executes it by its path.
-fn start_agent(
-    recipe: &Recipe,
-    file: &OwnedFd,
-    argv: &[CString],
-    env: Env<'_>,
-) -> Result<Started, ConnectFailure> {
+/// Executes our own image; or the wrapper, which executes it by its path.
+fn start_own(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
+    let mut launch = images.launch(stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
+    let env = strings(&launch.env)?;
     if recipe.wrapper.is_empty() {
-        return execute(recipe, Program::Fd(file.as_fd()), None, argv, env);
+        let (argv, program) = (strings(&launch.argv)?, Program::Fd(launch.file.as_fd()));
+        let started = execute(recipe, program, None, &argv, &env);
+        return started.map_err(|errno| match errno {
+            Errno::NOEXEC => ConnectFailure::ImageDoesNotRun,
+            errno => refused(errno),
+        });
     }
-    let file = fd::dup_above(file.as_fd(), 3).map_err(refused)?;
-    let mut words = recipe.wrapper.clone();
-    words.push(spawn::path_of(file.as_fd()));
-    let mut words = strings(&words)?;
-    words.extend_from_slice(&argv[1..]);
-    execute(recipe, Program::Search(&words[0]), Some(&file), &words, env)
+    let file = fd::dup_above(launch.file.as_fd(), 3).map_err(refused)?;
+    launch.argv[0] = spawn::path_of(file.as_fd());
+    let argv = strings(&[&recipe.wrapper[..], &launch.argv].concat())?;
+    execute(recipe, Program::Search(&argv[0]), Some(&file), &argv, &env).map_err(refused)
 }
-
-/// Starts a copy of a test binary: its arguments are its harness's, so a variable says the rest.
-fn start_test(
-    recipe: &Recipe,
-    file: &OwnedFd,
-    argv: &[CString],
-    args: Vec<CString>,
-) -> Result<Started, ConnectFailure> {
-    let mut variable = TEST_VARIABLE.as_bytes().to_vec();
-    variable.push(b'=');
-    variable.extend_from_slice(argv[1].as_bytes());
-    let env = strings(&[variable])?;
-    let mut argv = vec![argv[0].clone()];
-    argv.extend(args);
-    start_agent(recipe, file, &argv, Env::Extra(&env))
-}
-
-/// The variable that tells a test binary that it is an agent; its value is the agent's argument.
-pub const TEST_VARIABLE: &str = "MITOGEN_TEST_AGENT";
 
 fn execute(
     recipe: &Recipe,
     program: Program<'_>,
     keep: Option<&OwnedFd>,
     argv: &[CString],
-    env: Env<'_>,
-) -> Result<Started, ConnectFailure> {
+    env: &[CString],
+) -> Result<Started, Errno> {
     let begun = Instant::now();
-    let (ours, theirs) = pipe::socketpair().map_err(refused)?;
+    let (ours, theirs) = pipe::socketpair()?;
     let (terminal, errors) = match recipe.terminal {
         true => {
-            let pair = pty::open_pty().map_err(refused)?;
+            let pair = pty::open_pty()?;
             pty::make_raw(pair.follower.as_fd());
             (pair.leader, pair.follower)
         }
-        false => pipe::pipe().map_err(refused)?,
+        false => pipe::pipe()?,
     };
     let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
-    let is_image = matches!(program, Program::Fd(_));
     let process = spawn::spawn(&Spawn {
-        env,
+        env: Env::Extra(env),
         terminal: recipe.terminal.then_some(errors.as_fd()),
         session: true,
         die_with_parent: true,
         keep: keep.map(AsFd::as_fd),
         ..Spawn::new(program, argv, stdio)
     });
-    let process = process.map_err(|error| match (error.errno, is_image) {
-        (Errno::NOEXEC, true) => ConnectFailure::ImageDoesNotRun,
-        (errno, _) => refused(errno),
-    })?;
+    let process = process.map_err(|error| error.errno)?;
     Ok(Started { begun, process, main: Side::new(ours), terminal: Side::new(terminal) })
 }
 

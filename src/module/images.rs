@@ -1,7 +1,6 @@
 //! What images a context can start children from: those of its program, and those that it had from
 //! its parent. What is wanted and not at hand is made, or comes, once, however many want it.
 
-use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,11 +32,11 @@ pub trait Source: Send + Sync {
     /// Where to find what is wanted. `same_root` tells that the target has this machine's files.
     fn find(&self, want: &Want, same_root: bool) -> Found;
 
-    /// What to execute here, without a shell.
+    /// What to execute here, without a shell; `argv` is an agent's.
     ///
     /// # Errors
     /// Why there is no image, or why this system refuses to make it a file.
-    fn launch(&self) -> Result<Launch, ConnectFailure>;
+    fn launch(&self, argv: Vec<Vec<u8>>) -> Result<Launch, ConnectFailure>;
 }
 
 /// All images that a context can start children from.
@@ -69,8 +68,10 @@ pub enum Found {
 pub struct Launch {
     /// The open file.
     pub file: Arc<OwnedFd>,
-    /// Arguments that lead it to the agent, in place of the agent word: a test binary's.
-    pub test_args: Option<Vec<CString>>,
+    /// Its arguments, its name included.
+    pub argv: Vec<Vec<u8>>,
+    /// What its environment has beside ours, as `NAME=value`.
+    pub env: Vec<Vec<u8>>,
 }
 
 impl Images {
@@ -119,12 +120,12 @@ impl Images {
     }
 
     /// What to execute here; see [`Source::launch`].
-    pub fn launch(&self) -> Result<Launch, ConnectFailure> {
+    pub fn launch(&self, argv: Vec<Vec<u8>>) -> Result<Launch, ConnectFailure> {
         if let Some(source) = &self.source {
-            return source.launch();
+            return source.launch(argv);
         }
         let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
-        Ok(Launch { file, test_args: None })
+        Ok(Launch { file, argv, env: Vec::new() })
     }
 
     fn find(&self, want: &Want, same_root: bool) -> Found {

@@ -127,7 +127,7 @@ fn given_images_stand_in_for_the_own_executable_unless_it_is_among_them() {
     sends(&images, OTHER, false, b"x");
     assert!(outcome(&images, &target::own(), false, true).is_ok());
     is_none(&images, "linux-m68k", &[&target::own(), " ", OTHER].concat());
-    let launch = images.launch().map_err(|failure| failure.to_string()).unwrap();
+    let launch = images.launch(argv()).map_err(|failure| failure.to_string()).unwrap();
     let own = fd::open_self_exe().unwrap();
     assert_eq!(fd::file_bytes(launch.file.as_fd()), fd::file_bytes(own.as_fd()));
 }
@@ -157,8 +157,13 @@ fn without_an_image_the_way_to_one_is_told() {
     for (own, there) in all_owns().into_iter().zip(["", &target::own(), ""]) {
         is_none(&images(Vec::new(), own), OTHER, there);
     }
-    let unknown = images(Vec::new(), Own::Unknown).launch().map(drop);
+    let unknown = images(Vec::new(), Own::Unknown).launch(argv()).map(drop);
     assert!(matches!(unknown, Err(ConnectFailure::ImageUnusable(_))), "{unknown:?}");
+}
+
+/// An agent's.
+fn argv() -> Vec<Vec<u8>> {
+    ["mitogen", "mitogen-agent-7", "title"].map(|word| word.as_bytes().to_vec()).to_vec()
 }
 
 #[test]
@@ -167,15 +172,15 @@ fn what_is_launched_here_is_the_given_image_or_the_own_executable() {
     let head: &[u8] = std::fs::read("/proc/self/exe").unwrap()[..64].to_vec().leak();
     for bytes in [head, packed(head)] {
         let images = images(vec![Image::embedded(&target, bytes)], Own::Entered);
-        let launch = images.launch().map_err(|failure| failure.to_string()).unwrap();
+        let launch = images.launch(argv()).map_err(|failure| failure.to_string()).unwrap();
         fd::rewind(launch.file.as_fd()).unwrap();
         assert_eq!(fd::read_to_end(launch.file.as_fd(), 100).unwrap(), head);
-        assert!(launch.test_args.is_none());
-        let again = images.launch().map_err(|failure| failure.to_string()).unwrap();
+        assert_eq!((launch.argv, launch.env), (argv(), Vec::new()));
+        let again = images.launch(argv()).map_err(|failure| failure.to_string()).unwrap();
         assert!(std::sync::Arc::ptr_eq(&launch.file, &again.file));
     }
-    let args = vec![c"--exact".to_owned()];
-    let own = images(Vec::new(), Own::Test(args.clone()));
-    let launch = own.launch().map_err(|failure| failure.to_string()).unwrap();
-    assert_eq!(launch.test_args, Some(args));
+    let own = images(Vec::new(), Own::Test(vec![c"--exact".to_owned()]));
+    let launch = own.launch(argv()).map_err(|failure| failure.to_string()).unwrap();
+    assert_eq!(launch.argv, [b"mitogen", &b"--exact"[..]]);
+    assert_eq!(launch.env, [b"MITOGEN_TEST_AGENT=mitogen-agent-7"]);
 }

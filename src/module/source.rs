@@ -17,6 +17,9 @@ use crate::sys::fd;
 /// Bytes of an executable's head that hold its headers.
 const HEAD_BYTES: usize = 4096;
 
+/// The variable that tells a test binary that it is an agent; its value is the agent's argument.
+pub const TEST_VARIABLE: &str = "MITOGEN_TEST_AGENT";
+
 /// Whether a process may start copies of its own executable.
 #[derive(Clone, Debug, Default)]
 pub enum Own {
@@ -129,21 +132,29 @@ impl Source for Given {
         }
     }
 
-    fn launch(&self) -> Result<Launch, ConnectFailure> {
+    fn launch(&self, argv: Vec<Vec<u8>>) -> Result<Launch, ConnectFailure> {
         let here = target::own();
         if let Some(image) = self.given(&here, false) {
             let file = self.start(image)?;
-            return Ok(Launch { file, test_args: None });
+            return Ok(Launch { file, argv, env: Vec::new() });
         }
-        let test_args = match &self.own {
+        let (argv, env) = match &self.own {
             None => return Err(self.none_for(&here)),
             Some(Own::Unknown) => return Err(no_own()),
-            Some(Own::Entered) => None,
-            Some(Own::Test(args)) => Some(args.clone()),
+            Some(Own::Entered) => (argv, Vec::new()),
+            Some(Own::Test(args)) => as_test(argv, args),
         };
         let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
-        Ok(Launch { file, test_args })
+        Ok(Launch { file, argv, env })
     }
+}
+
+/// A test binary's arguments are its harness's, so a variable says what an agent's would.
+fn as_test(mut argv: Vec<Vec<u8>>, args: &[CString]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let variable = [TEST_VARIABLE.as_bytes(), b"=", &argv[1]].concat();
+    argv.truncate(1);
+    argv.extend(args.iter().map(|arg| arg.as_bytes().to_vec()));
+    (argv, vec![variable])
 }
 
 /// Whether the own executable may go to a target.
