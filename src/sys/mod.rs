@@ -13,7 +13,7 @@ pub mod limit;
 pub mod pipe;
 #[allow(unsafe_code)] // posix_openpt and termios
 pub mod pty;
-#[allow(unsafe_code)] // the contract of polling::Poller::add; ppoll
+#[allow(unsafe_code)] // epoll, or the contract of polling::Poller::add; ppoll
 pub mod poll;
 #[allow(unsafe_code)] // pthread_create, pthread_sigmask
 pub mod thread;

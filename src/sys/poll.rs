@@ -1,21 +1,22 @@
-//! Waiting for descriptors: the loop's poller, over the `polling` crate in level mode, and the one
-//! sleep of a user's thread.
+//! Waiting for descriptors: the loop's poller, level-triggered, and the one sleep of a user's
+//! thread.
 
-use std::io;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polling::PollMode;
-
 use super::errno::{Errno, Result, check};
 use super::signal;
 
-/// Events taken from the system at once.
-// The minimum is not zero.
-#[allow(clippy::unwrap_used)]
-const BATCH: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+#[cfg(target_os = "linux")]
+#[path = "poll/epoll.rs"]
+mod system;
+#[cfg(not(target_os = "linux"))]
+#[path = "poll/portable.rs"]
+mod system;
+
+pub use system::Notifier;
+use system::System;
 
 /// Descriptors that one [`sleep`] can watch: the bits of its answer.
 pub const SLEEP_FDS_MAX: usize = 32;
@@ -56,29 +57,15 @@ struct Entry {
 /// The descriptors of one loop. It owns a share of each, so none is closed while it is watched.
 /// An event may come once more after `change` or `remove` if it was already taken.
 pub struct Poller {
-    inner: Arc<polling::Poller>,
-    batch: polling::Events,
-    /// Sorted by key. An entry without interest is not in `inner`, which would report its end.
+    system: System,
+    /// Sorted by key.
     entries: Vec<Entry>,
-}
-
-/// Ends a wait of its [`Poller`] from any thread: this one, or else the next.
-#[derive(Clone, Debug)]
-pub struct Notifier(Arc<polling::Poller>);
-
-impl Notifier {
-    /// Ends the wait.
-    pub fn notify(&self) {
-        // An eventfd or pipe that is full is readable, so a failure is none.
-        let _ = self.0.notify();
-    }
 }
 
 impl Poller {
     /// One with no descriptors.
     pub fn new() -> Result<Poller> {
-        let inner = Arc::new(polling::Poller::new().map_err(errno)?);
-        Ok(Poller { inner, batch: polling::Events::with_capacity(BATCH), entries: Vec::new() })
+        Ok(Poller { system: System::new()?, entries: Vec::new() })
     }
 
     /// Watches `fd` for `interest`, under a key that is not in use (EXIST), below `usize::MAX`.
@@ -86,7 +73,7 @@ impl Poller {
     pub fn add(&mut self, key: usize, fd: Arc<OwnedFd>, interest: Interest) -> Result<()> {
         let Err(at) = self.find(key) else { return Err(Errno::EXIST) };
         let mut entry = Entry { key, fd, interest: Interest::NONE };
-        apply(&self.inner, &mut entry, interest)?;
+        apply(&self.system, &mut entry, interest)?;
         self.entries.insert(at, entry);
         Ok(())
     }
@@ -94,35 +81,32 @@ impl Poller {
     /// Waits for something else from now on; NOENT if the key is not there.
     pub fn change(&mut self, key: usize, interest: Interest) -> Result<()> {
         let at = self.find(key).map_err(|_| Errno::NOENT)?;
-        apply(&self.inner, &mut self.entries[at], interest)
+        apply(&self.system, &mut self.entries[at], interest)
     }
 
     /// Lets go of the descriptor; nothing happens if the key is not there.
     pub fn remove(&mut self, key: usize) {
         if let Ok(at) = self.find(key) {
             let mut entry = self.entries.remove(at);
-            let _ = apply(&self.inner, &mut entry, Interest::NONE);
+            let _ = apply(&self.system, &mut entry, Interest::NONE);
         }
     }
 
     /// Waits until a descriptor is ready, the timeout runs out (`None`: never), or a notifier is
-    /// used, and replaces `events`. Signals do not end it.
+    /// used, and replaces `events`. A signal may end it with no events.
     pub fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<()> {
         events.clear();
-        self.batch.clear();
-        self.inner.wait(&mut self.batch, timeout).map_err(errno)?;
-        for event in self.batch.iter() {
-            if let Ok(at) = self.entries.binary_search_by_key(&event.key, |entry| entry.key) {
-                let write = event.writable && self.entries[at].interest.write;
-                events.push(Event { key: event.key, read: event.readable, write });
+        let entries = &self.entries;
+        self.system.wait(timeout, &mut |key, read, write| {
+            if let Ok(at) = entries.binary_search_by_key(&key, |entry| entry.key) {
+                events.push(Event { key, read, write: write && entries[at].interest.write });
             }
-        }
-        Ok(())
+        })
     }
 
     /// What ends a wait.
     pub fn notifier(&self) -> Notifier {
-        Notifier(Arc::clone(&self.inner))
+        self.system.notifier()
     }
 
     fn find(&self, key: usize) -> std::result::Result<usize, usize> {
@@ -132,34 +116,21 @@ impl Poller {
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        // A notifier may keep `inner` alive beyond the descriptors.
+        // A notifier, or a child before it executes, may keep the system's side alive beyond the
+        // descriptors.
         for entry in &mut self.entries {
-            let _ = apply(&self.inner, entry, Interest::NONE);
+            let _ = apply(&self.system, entry, Interest::NONE);
         }
     }
 }
 
-/// Tells `inner` the interest that `entry` shall have from now on.
-fn apply(inner: &polling::Poller, entry: &mut Entry, interest: Interest) -> Result<()> {
-    // It refuses the key usize::MAX with a text: code that we need not carry if it cannot happen.
-    let event = polling::Event::new(entry.key & (usize::MAX >> 1), interest.read, interest.write);
-    let fd = &*entry.fd;
-    match (entry.interest != Interest::NONE, interest != Interest::NONE) {
-        (false, false) => Ok(()),
-        // SAFETY: the entry keeps the descriptor open; it leaves `inner` when it loses its
-        // interest, which is at the latest when it or the Poller is dropped.
-        (false, true) => unsafe { inner.add_with_mode(fd, event, PollMode::Level) },
-        (true, true) if entry.interest == interest => Ok(()),
-        (true, true) => inner.modify_with_mode(fd, event, PollMode::Level),
-        (true, false) => inner.delete(fd),
+/// Tells the system the interest that `entry` shall have from now on.
+fn apply(system: &System, entry: &mut Entry, interest: Interest) -> Result<()> {
+    if entry.interest != interest {
+        system.set(&entry.fd, entry.key, entry.interest, interest)?;
+        entry.interest = interest;
     }
-    .map_err(errno)?;
-    entry.interest = interest;
     Ok(())
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno(error.raw_os_error().unwrap_or(libc::EINVAL))
 }
 
 /// Sleeps until one of at most [`SLEEP_FDS_MAX`] descriptors is ready, closed or broken, or the
