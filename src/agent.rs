@@ -264,8 +264,8 @@ fn serve_in_process(
     })?;
     attached?;
     let body = Box::new(move || calls.serve(&inner));
-    let thread = thread::spawn(c"mitogen-context", 0, body);
-    thread.map(drop).map_err(|Errno(e)| Error::system("starting a thread", e))
+    let started = thread::spawn(c"mitogen-context", 0, body);
+    started.map_err(|Errno(e)| Error::system("starting a thread", e))
 }
 
 /// The parent's side of a context in its own process.

@@ -11,13 +11,13 @@ use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Notifier, Poller};
-use crate::sys::thread::{self, Thread};
+use crate::sys::thread;
 use crate::trace::{self, Level};
 
 /// Multiplexes the I/O of one or more routers on a thread of its own. Clones are the same broker.
 ///
 /// # Resources
-/// One thread, and three descriptors on Linux.
+/// One thread, and two descriptors on Linux.
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
@@ -26,8 +26,8 @@ pub struct Broker {
 struct Shared {
     queue: Mutex<Queue>,
     notifier: Notifier,
-    ended: Latch<()>,
-    thread: Mutex<Option<Thread>>,
+    /// Closed when the loop has ended and let go of all that is the broker's.
+    ended: Arc<Latch<()>>,
 }
 
 #[derive(Default)]
@@ -57,14 +57,12 @@ impl Broker {
             shared: Arc::new(Shared {
                 queue: Mutex::default(),
                 notifier: poller.notifier(),
-                ended: Latch::new(),
-                thread: Mutex::new(None),
+                ended: Arc::new(Latch::new()),
             }),
         };
         let own = broker.clone();
         let body = Box::new(move || own.main(poller));
-        let thread = thread::spawn(c"mitogen-broker", BROKER_STACK_BYTES, body).map_err(failed)?;
-        *lock(&broker.shared.thread) = Some(thread);
+        thread::spawn(c"mitogen-broker", BROKER_STACK_BYTES, body).map_err(failed)?;
         Ok(broker)
     }
 
@@ -122,18 +120,11 @@ impl Broker {
             return;
         }
         while self.shared.ended.wait_closed(None).is_err() {}
-        if let Some(thread) = lock(&self.shared.thread).take() {
-            thread.join();
-        }
     }
 
     /// Waits until the broker has ended, for at most this long. Returns whether it has.
     pub fn join_timeout(&self, timeout: Duration) -> bool {
-        let ended = self.shared.ended.wait_closed(Instant::now().checked_add(timeout)).is_ok();
-        if ended {
-            self.join();
-        }
-        ended
+        self.shared.ended.wait_closed(Instant::now().checked_add(timeout)).is_ok()
     }
 
     /// Whether the calling thread is this broker's.
@@ -158,7 +149,8 @@ impl Broker {
 
     fn main(self, poller: Poller) {
         SELF.set(Arc::as_ptr(&self.shared) as usize);
-        let _ending = Ending(self.shared.clone());
+        let shared = self.shared.clone();
+        let _ending = Ending { _ended: Ended(shared.ended.clone()), shared };
         // All that wait are told by the turn's and the ending's drops; nothing else is left to do.
         let ran = catch_unwind(AssertUnwindSafe(|| Turn::new(self, poller).run()));
         if ran.is_err() {
@@ -168,17 +160,28 @@ impl Broker {
 }
 
 /// However the loop ends, by a panic too, nobody waits for it any longer.
-struct Ending(Arc<Shared>);
+struct Ending {
+    shared: Arc<Shared>,
+    /// Dropped last.
+    _ended: Ended,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
         let tasks = {
-            let mut queue = lock(&self.0.queue);
+            let mut queue = lock(&self.shared.queue);
             queue.closed = true;
             std::mem::take(&mut queue.tasks)
         };
         drop(tasks);
-        self.0.ended.close();
+    }
+}
+
+struct Ended(Arc<Latch<()>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -11,25 +11,16 @@ use super::errno::{Errno, Result};
 /// What a thread does.
 pub type Body = Box<dyn FnOnce() + Send>;
 
-/// A thread that runs. Dropping this detaches it.
-#[derive(Debug)]
-pub struct Thread(libc::pthread_t);
-
-// With musl the handle is a pointer.
-// SAFETY: any thread may join or detach it, which takes `self` and so happens once.
-unsafe impl Send for Thread {}
-// SAFETY: nothing can be done with a shared reference.
-unsafe impl Sync for Thread {}
-
 struct Start {
     name: CString,
     body: Body,
 }
 
-/// Starts a thread with all signals blocked. `name` shows in debuggers (15 bytes of it on Linux).
+/// Starts a thread with all signals blocked, that nobody waits for: who must know of its end has
+/// `body` tell it. `name` shows in debuggers (15 bytes of it on Linux).
 /// `stack_bytes` is a minimum; 0 means the system's default, which is small with musl.
 /// A panic that leaves `body` ends the process.
-pub fn spawn(name: &CStr, stack_bytes: usize, body: Body) -> Result<Thread> {
+pub fn spawn(name: &CStr, stack_bytes: usize, body: Body) -> Result<()> {
     let start = Box::into_raw(Box::new(Start { name: name.to_owned(), body }));
     let blocked = SignalsBlocked::new();
     let result = create(stack_bytes, start.cast());
@@ -41,24 +32,7 @@ pub fn spawn(name: &CStr, stack_bytes: usize, body: Body) -> Result<Thread> {
     result
 }
 
-impl Thread {
-    /// Waits until the thread has ended.
-    pub fn join(self) {
-        let handle = self.0;
-        std::mem::forget(self);
-        // SAFETY: the handle has been neither joined nor detached: `self` was the only one.
-        unsafe { libc::pthread_join(handle, ptr::null_mut()) };
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        // SAFETY: the handle has been neither joined nor detached.
-        unsafe { libc::pthread_detach(self.0) };
-    }
-}
-
-fn create(stack_bytes: usize, start: *mut c_void) -> Result<Thread> {
+fn create(stack_bytes: usize, start: *mut c_void) -> Result<()> {
     let mut attributes = MaybeUninit::uninit();
     // SAFETY: initialises the attributes that it points to.
     check_number(unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) })?;
@@ -67,6 +41,10 @@ fn create(stack_bytes: usize, start: *mut c_void) -> Result<Thread> {
         // SAFETY: the attributes are initialised. A size that the system refuses changes nothing.
         unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), bytes) };
     }
+    // SAFETY: the attributes are initialised. It cannot fail: the state is a valid one.
+    unsafe {
+        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED)
+    };
     let mut thread = MaybeUninit::uninit();
     // SAFETY: the attributes are initialised, `thread` has room for a handle, and `start` is a
     // Start that the new thread becomes the owner of.
@@ -75,9 +53,7 @@ fn create(stack_bytes: usize, start: *mut c_void) -> Result<Thread> {
     });
     // SAFETY: the attributes are initialised, and not used again.
     unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    created?;
-    // SAFETY: pthread_create succeeded, so it wrote the handle.
-    Ok(Thread(unsafe { thread.assume_init() }))
+    created
 }
 
 /// These calls return the error number itself.
@@ -125,31 +101,19 @@ impl Drop for SignalsBlocked {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     #[test]
-    fn a_joined_thread_has_run_with_all_signals_blocked() {
-        let seen = Arc::new(AtomicUsize::new(0));
-        let theirs = Arc::clone(&seen);
-        let body = move || {
-            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
-            let mask = u64::from_str_radix(blocked.trim(), 16).unwrap();
-            assert!(status.starts_with("Name:\ta-name"));
-            assert_eq!(mask & (1 << (libc::SIGTERM - 1)), 1 << (libc::SIGTERM - 1));
-            theirs.store(7, Ordering::SeqCst);
-        };
-        spawn(c"a-name", 64 * 1024, Box::new(body)).unwrap().join();
-        assert_eq!(seen.load(Ordering::SeqCst), 7);
-    }
-
-    #[test]
-    fn a_dropped_thread_goes_on() {
+    fn a_thread_has_its_name_and_all_signals_blocked() {
         let (send, receive) = std::sync::mpsc::channel();
-        drop(spawn(c"detached", 0, Box::new(move || send.send(3).unwrap())).unwrap());
-        assert_eq!(receive.recv(), Ok(3));
+        let body = move || {
+            send.send(std::fs::read_to_string("/proc/thread-self/status").unwrap()).unwrap();
+        };
+        spawn(c"a-name", 64 * 1024, Box::new(body)).unwrap();
+        let status = receive.recv().unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        let mask = u64::from_str_radix(blocked.trim(), 16).unwrap();
+        assert!(status.starts_with("Name:\ta-name"));
+        assert_eq!(mask & (1 << (libc::SIGTERM - 1)), 1 << (libc::SIGTERM - 1));
     }
 }
