@@ -1,5 +1,5 @@
-//! Runs a command and streams what it prints. Its process is the broker's child, so that it dies
-//! with the context; its output waits in its pipes while the receiver has no room.
+//! Runs a command and streams what it prints. Its process dies with the thread that runs it, which
+//! waits for its end; its output waits in its pipes while the receiver has no room.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::call::channel::Sender;
-use crate::call::context::CallContext;
 use crate::error::{Error, ErrorKind, Exit};
 use crate::io::latch;
 use crate::limits::{FRAGMENT_BYTES, LOOK_AGAIN_MAX};
@@ -70,7 +69,7 @@ pub(crate) fn guard_processes() {
 /// cannot be waited for, the command is killed.
 ///
 /// What it leaves in the background keeps running, but is not listened to, until the context ends.
-pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Ended {
+pub fn run(command: Command, out: Sender<Output>) -> Ended {
     if IS_AGENT.load(Ordering::Relaxed) {
         let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
         // Without a guard a SIGKILL of the context would leave the command's children; no more.
@@ -78,8 +77,7 @@ pub fn run(cx: &CallContext, command: Command, out: Sender<Output>) -> Ended {
             *guard = Guard::start().ok();
         }
     }
-    let started = cx.router().broker().defer_sync(move |_| start(command));
-    let mut running = match started.unwrap_or(Err(Errno::CANCELED)) {
+    let mut running = match start(command) {
         Ok(running) => running,
         Err(Errno(errno)) => return Ended::NotStarted(errno),
     };

@@ -40,8 +40,6 @@ impl Errno {
     pub const PIPE: Errno = Errno(libc::EPIPE);
     /// The kernel has no such call.
     pub const NOSYS: Errno = Errno(libc::ENOSYS);
-    /// It was given up.
-    pub const CANCELED: Errno = Errno(libc::ECANCELED);
     /// The peer threw the connection away.
     pub const CONNRESET: Errno = Errno(libc::ECONNRESET);
 
