@@ -243,7 +243,10 @@ fn a_directory_of_images_serves_this_machine_and_others() {
 
 /// What a context says of itself that a wrapper changes.
 fn niceness(context: &Context) -> i32 {
-    let pid = context.call(stock::identify, ()).unwrap().pid;
+    niceness_of(context.call(stock::identify, ()).unwrap().pid) - niceness_of(std::process::id())
+}
+
+fn niceness_of(pid: u32) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let behind_the_name = stat.rsplit(") ").next().unwrap();
     behind_the_name.split(' ').nth(16).unwrap().parse().unwrap()
