@@ -61,8 +61,11 @@ lint:                   # format, clippy, documentation
 BENCH := RUSTFLAGS=-Ctarget-feature=+crt-static $(CARGO) bench --quiet --locked \
 	--target $(CPU)-unknown-linux-gnu --bench budgets --
 
-check-portable:         # the library and the command compile for FreeBSD and macOS, too
+check-portable:         # compiles for FreeBSD and macOS, too, and polls as they do
 	@.ci/make/portable
+	@echo "testing with the poller of other systems"
+	@RUSTFLAGS='--cfg portable_poll' CARGO_TARGET_DIR=target/portable-poll \
+		$(CARGO) test --quiet --locked --lib -- sys::poll io:: route::
 
 bench: $(IMAGE).gz      # our rows beside their floors; also to target/bench.jsonl
 	@$(BENCH) $(ROWS)
