@@ -103,6 +103,7 @@ struct Attempt {
 }
 
 impl Attempt {
+    #[inline(never)] // a frame of its own: smaller code
     fn begin(
         node: Arc<Node>,
         images: Arc<Images>,
@@ -151,6 +152,7 @@ impl Child {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline(never)] // a frame of its own: smaller code
     fn attach(
         &self,
         turn: &mut Turn,
@@ -231,6 +233,7 @@ impl Child {
         }
     }
 
+    #[inline(never)] // a frame of its own: smaller code
     fn type_secret(&self, turn: &mut Turn, secret: &str) {
         let mut state = self.lock();
         let (Some(key), Some(attempt)) = (state.terminal, &mut state.attempt) else { return };
@@ -243,6 +246,7 @@ impl Child {
         }
     }
 
+    #[inline(never)] // a frame of its own: smaller code
     fn push_image(&self, turn: &mut Turn, target: &Target) {
         let (images, node, same_root) = {
             let state = self.lock();
@@ -264,6 +268,7 @@ impl Child {
     }
 
     /// Writes the second line and the image, unless the attempt is over.
+    #[inline(never)] // a frame of its own: smaller code
     fn push_parcel(&self, turn: &mut Turn, parcel: &Parcel) -> Result<(), ConnectFailure> {
         let bytes = match &mut self.lock().attempt {
             Some(attempt) => attempt.handshake.image(parcel.content.len(), parcel.gzipped),
@@ -274,6 +279,7 @@ impl Child {
     }
 
     /// The agent has spoken: tells it who it is, and makes its stream a link.
+    #[inline(never)] // a frame of its own: smaller code
     fn up(&self, turn: &mut Turn) {
         let mut state = self.lock();
         let (Some(key), Some(mut attempt)) = (state.main, state.attempt.take()) else { return };

@@ -11,7 +11,7 @@ use crate::error::ConnectFailure;
 use crate::io::side::Side;
 use crate::module::images::Images;
 use crate::sys::errno::Errno;
-use crate::sys::spawn::{self, Env, Program, Spawn};
+use crate::sys::spawn::{self, Program, Spawn};
 use crate::sys::wait::Process;
 use crate::sys::{fd, pipe, pty};
 
@@ -31,6 +31,7 @@ pub struct Started {
 ///
 /// # Errors
 /// Why it could not be started.
+#[inline(never)] // a frame of its own: smaller code
 pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
     let Start::Shell { argv, .. } = &recipe.start else { return start_own(recipe, images) };
     let argv = strings(argv)?;
@@ -39,21 +40,26 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
 }
 
 /// Executes our own image; or the wrapper, which executes it by its path.
+#[inline(never)] // a frame of its own: smaller code
 fn start_own(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
     let mut launch = images.launch(stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
-    let env = strings(&launch.env)?;
-    if recipe.wrapper.is_empty() {
-        let (argv, program) = (strings(&launch.argv)?, Program::Fd(launch.file.as_fd()));
-        let started = execute(recipe, program, None, &argv, &env);
-        return started.map_err(|errno| match errno {
-            Errno::NOEXEC => ConnectFailure::ImageDoesNotRun,
-            errno => refused(errno),
-        });
-    }
     let file = fd::dup_above(launch.file.as_fd(), 3).map_err(refused)?;
-    launch.argv[0] = spawn::path_of(file.as_fd());
-    let argv = strings(&[&recipe.wrapper[..], &launch.argv].concat())?;
-    execute(recipe, Program::Search(&argv[0]), Some(&file), &argv, &env).map_err(refused)
+    let mut argv = strings(&recipe.wrapper)?;
+    let wrapped = !argv.is_empty();
+    if wrapped {
+        launch.argv[0] = spawn::path_of(file.as_fd());
+    }
+    argv.append(&mut strings(&launch.argv)?);
+    let env = strings(&launch.env)?;
+    let program = match wrapped {
+        true => Program::Search(&argv[0]),
+        false => Program::Fd(file.as_fd()),
+    };
+    let started = execute(recipe, program, wrapped.then_some(&file), &argv, &env);
+    started.map_err(|errno| match errno {
+        Errno::NOEXEC if !wrapped => ConnectFailure::ImageDoesNotRun,
+        errno => refused(errno),
+    })
 }
 
 fn execute(
@@ -75,7 +81,7 @@ fn execute(
     };
     let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
     let process = spawn::spawn(&Spawn {
-        env: Env::Extra(env),
+        env,
         terminal: recipe.terminal.then_some(errors.as_fd()),
         session: true,
         die_with_parent: true,

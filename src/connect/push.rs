@@ -93,17 +93,20 @@ const FIND: &[u8] = b"for d do shift;[ \"$d\" ]||continue;p=$d/.mgn-$n;\
     e=\"$e $d: the image does not fit;\";break;fi;\
     rm -rf \"$p\";m=$(t 2>&1 </dev/null);m=${m%: $p/a};rm -rf \"$p\";p=;e=\"$e $d: ${m##*: };\";\
     done;";
-/// Tries the directory `$p`.
-const TRY: &[u8] = b"t(){ mkdir -m 700 \"$p\"&&echo \"$c\">\"$p/a\"&&chmod 700 \"$p/a\"\
-    &&exec 4<\"$p/a\"&&\"$p/a\" \"$p\";};";
-/// In a trap nothing may be waited for: mksh would wait for ever.
-const TRAP: &[u8] = b"trap 'exec rm -rf \"$p\"' 0 1 2 15;";
+/// What FIND needs: what to execute and how, a trap that removes what is left, and `t`, which tries
+/// the directory `$p`. In a trap nothing may be waited for: mksh would wait for ever.
+const PREPARE: &[u8] = b";y=;z=cat;x=/dev/null;c=:;\
+    [ -x /proc/self/fd ]&&{ y=/proc/self/fd/4;c='exec rm -r \"$1\"';};\
+    trap 'exec rm -rf \"$p\"' 0 1 2 15;\
+    t(){ mkdir -m 700 \"$p\"&&echo \"$c\">\"$p/a\"&&chmod 700 \"$p/a\"\
+    &&exec 4<\"$p/a\"&&\"$p/a\" \"$p\";};set --";
 
 impl Push<'_> {
     /// The line that receives the image and becomes the agent.
     ///
     /// Where that fails, the answer is [`Mark::Nowhere`], and the shell waits for another line.
     /// What is left of the image then is passed over, for it has no line that ends as ours do.
+    #[inline(never)] // a frame of its own: smaller code
     pub fn line(&self) -> Vec<u8> {
         let mut line = Vec::with_capacity(LINE_BYTES_MAX);
         if self.rung != Rung::Chosen {
@@ -123,11 +126,7 @@ impl Push<'_> {
         if self.rung == Rung::Memory {
             add(b";z=$g;y=/proc/self/fd/4;x=$y;set --;e=' memfd_create: the image does not fit;';");
         } else {
-            add(b";y=;z=cat;x=/dev/null;c=:;[ -x /proc/self/fd ]&&{ y=/proc/self/fd/4;");
-            add(b"c='exec rm -r \"$1\"';};");
-            add(TRAP);
-            add(TRY);
-            add(b"set --");
+            add(PREPARE);
             if let (Rung::Chosen, Some(directory)) = (self.rung, self.directory) {
                 add(b" ");
                 add(&quote(directory));
@@ -191,24 +190,29 @@ fn memfd_call(cpu: &str) -> Option<u64> {
     })
 }
 
+/// Makes the file by perl, whose system call has this number, or by python3; up to the nonce.
+const MEMORY_BEGIN: &[u8] = b"\nset -f;m='no perl or python3';for h in perl python3;do \
+    case $h in perl)set -- perl -e '$n=\"mitogen-agent\";$f=syscall ";
+const MEMORY: &[u8] = b",$n,$ARGV[0]+0;$f<0&&die\"$!\\n\";\
+    exec\"sh\",\"-c\",$ARGV[1],$f';;*)set -- python3 -c '\
+    import os,sys;a=sys.argv;os.execvp(\"sh\",[\"sh\",\"-c\",a[2],\
+    str(os.memfd_create(\"mitogen-agent\",int(a[1])))])';esac;\
+    command -v $h >/dev/null||continue;for f in 16 0;do \
+    m=$(\"$@\" $f 'echo :>/proc/self/fd/$0;/proc/self/fd/$0' 2>&1 </dev/null)&&\
+    exec \"$@\" $f 'exec 4</proc/self/fd/$0;q=";
+
 /// The line that becomes a shell with a file in memory, which can be executed, as descriptor 4;
 /// then it answers [`Mark::Memory`], else [`Mark::Nowhere`]. None where there is no such thing.
 ///
 /// Such files are asked for as executable ones, and, where that is not understood, as any.
+#[inline(never)] // a frame of its own: smaller code
 pub fn memory_line(target: Target, nonce: u64) -> Option<Vec<u8>> {
     let call = memfd_call(target.cpu).filter(|_| target.os == "linux")?;
     let mut line = Vec::with_capacity(LINE_BYTES_MAX);
     let mut add = |part: &[u8]| line.extend_from_slice(part);
-    add(b"\nset -f;m='no perl or python3';for h in perl python3;do ");
-    add(b"case $h in perl)set -- perl -e '");
-    add(b"$n=\"mitogen-agent\";$f=syscall ");
+    add(MEMORY_BEGIN);
     add(&decimal(call));
-    add(b",$n,$ARGV[0]+0;$f<0&&die\"$!\\n\";exec\"sh\",\"-c\",$ARGV[1],$f';;*)set -- python3 -c '");
-    add(b"import os,sys;a=sys.argv;os.execvp(\"sh\",[\"sh\",\"-c\",a[2],");
-    add(b"str(os.memfd_create(\"mitogen-agent\",int(a[1])))])';esac;");
-    add(b"command -v $h >/dev/null||continue;for f in 16 0;do ");
-    add(b"m=$(\"$@\" $f 'echo :>/proc/self/fd/$0;/proc/self/fd/$0' 2>&1 </dev/null)&&");
-    add(b"exec \"$@\" $f 'exec 4</proc/self/fd/$0;q=");
+    add(MEMORY);
     add(&hex(nonce));
     add(b";");
     add(&Mark::Memory.say());

@@ -25,15 +25,6 @@ pub enum Program<'a> {
     Fd(BorrowedFd<'a>),
 }
 
-/// What the child's environment is.
-#[derive(Clone, Copy, Debug)]
-pub enum Env<'a> {
-    /// Ours.
-    Inherit,
-    /// Ours, with these `NAME=value` instead of ours of those names.
-    Extra(&'a [CString]),
-}
-
 /// A program to start. All signals have their defaults in it and none is blocked; it has no
 /// descriptors but the three named here.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +33,8 @@ pub struct Spawn<'a> {
     pub program: Program<'a>,
     /// Its arguments, its name included.
     pub argv: &'a [CString],
-    /// Its environment; ours by default.
-    pub env: Env<'a>,
+    /// What its environment has instead of ours of those names: `NAME=value`; nothing by default.
+    pub env: &'a [CString],
     /// Its working directory; ours by default.
     pub cwd: Option<&'a CStr>,
     /// Its standard input.
@@ -83,7 +74,7 @@ impl<'a> Spawn<'a> {
         Spawn {
             program,
             argv,
-            env: Env::Inherit,
+            env: &[],
             cwd: None,
             stdin,
             stdout,
@@ -168,11 +159,7 @@ fn candidates(name: &CStr) -> Vec<CString> {
 }
 
 /// The child's environment as `exec` wants it.
-fn environment(env: Env<'_>) -> Vec<*const c_char> {
-    let extra = match env {
-        Env::Inherit => &[],
-        Env::Extra(these) => these,
-    };
+fn environment(extra: &[CString]) -> Vec<*const c_char> {
     let mut list: Vec<*const c_char> = pointers(extra).collect();
     for ours in our_environment() {
         // SAFETY: a terminated text of our environment.

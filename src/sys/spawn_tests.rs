@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::errno::Errno;
-use super::spawn::{Env, Program, Spawn, SpawnError, Step, spawn};
+use super::spawn::{Program, Spawn, SpawnError, Step, spawn};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 use super::{fd, host, limit, memfd, pipe, poll, pty, signal, testing};
@@ -189,7 +189,7 @@ fn environment_directory_and_limits_are_as_asked_for() {
     assert_eq!(text, "none /usr 77\n");
     let argv = strings(&["sh", "-c", "echo $EXTRA $HOME ${PATH:+path}"]);
     let base = Spawn::new(Program::Search(c"sh"), &argv, [fd::stdin(); 3]);
-    assert_eq!(run(Spawn { env: Env::Extra(&extra), ..base }, |_| ()).0, "1 /h path\n");
+    assert_eq!(run(Spawn { env: &extra, ..base }, |_| ()).0, "1 /h path\n");
 }
 
 #[test]
