@@ -18,6 +18,8 @@ pub struct Handshake {
     nonce: u64,
     phase: Phase,
     awaits: Awaits,
+    /// What the shell has told.
+    target: Target,
     stdout: Tail,
     terminal: Tail,
     rest: Vec<u8>,
@@ -37,14 +39,14 @@ pub struct Handshake {
 }
 
 /// What the next mark must be.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Awaits {
     Shell,
-    Raw(Target),
+    Raw,
     /// None: the engine looks for an image.
-    Image(Target),
-    Agent(Target),
-    Memory(Target),
+    Image,
+    Agent,
+    Memory,
     /// The agent, without a shell before it.
     Own,
     /// None ever: the agent is up, or all is over.
@@ -99,6 +101,7 @@ impl Handshake {
             nonce,
             phase: Phase::Spawn,
             awaits,
+            target: Target::default(),
             stdout: Tail::default(),
             terminal: Tail::default(),
             rest: Vec::new(),
@@ -144,9 +147,12 @@ impl Handshake {
     /// The image is at hand: the line to send, behind which `sent_bytes` of image follow, which are
     /// gzip's output if `gzipped` (only where [`Target::gzip`] says so). Only when asked for it.
     pub fn image(&mut self, sent_bytes: u64, gzipped: bool) -> Vec<u8> {
-        let Awaits::Image(target) = self.awaits else { return Vec::new() };
+        if self.awaits != Awaits::Image {
+            return Vec::new();
+        }
+        let target = self.target;
         self.phase = Phase::Push;
-        self.awaits = Awaits::Agent(target);
+        self.awaits = Awaits::Agent;
         let Recipe { title, directory, answer_nonce, wrapper, .. } = &*self.recipe;
         let (nonce, answer_nonce, directory) = (self.nonce, *answer_nonce, directory.as_deref());
         let rung = self.rung;
@@ -156,7 +162,7 @@ impl Handshake {
 
     /// The image is wholly written.
     pub fn pushed(&mut self) {
-        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image(_) | Awaits::Nothing) {
+        if self.phase == Phase::Push && !matches!(self.awaits, Awaits::Image | Awaits::Nothing) {
             self.phase = Phase::Start;
         }
     }
@@ -246,28 +252,28 @@ impl Handshake {
                     self.shell_spoke(uname, cooked);
                 }
             }
-            Awaits::Raw(target) => match Mark::Raw.find(self.nonce, text) {
+            Awaits::Raw => match Mark::Raw.find(self.nonce, text) {
                 Some(_) if cooked => {
                     self.fail(ConnectFailure::Protocol("a terminal that stays cooked"));
                 }
-                Some(_) => self.want_image(target),
+                Some(_) => self.want_image(),
                 None => (),
             },
-            Awaits::Memory(target) => {
+            Awaits::Memory => {
                 if Mark::Memory.find(self.nonce, text).is_some() {
-                    self.want_image(target);
+                    self.want_image();
                 }
-                self.nowhere(target, text);
+                self.nowhere(text);
             }
-            Awaits::Agent(target) => {
+            Awaits::Agent => {
                 self.agent_line(&line);
                 if Mark::Damaged.find(self.nonce, text).is_some() {
                     self.fail(ConnectFailure::ImageDamaged);
                 }
-                self.nowhere(target, text);
+                self.nowhere(text);
             }
             Awaits::Own => self.agent_line(&line),
-            Awaits::Image(_) | Awaits::Nothing => (),
+            Awaits::Image | Awaits::Nothing => (),
         }
     }
 
@@ -278,7 +284,7 @@ impl Handshake {
     }
 
     /// If the line says that no place would do, the next ones are tried.
-    fn nowhere(&mut self, target: Target, line: &[u8]) {
+    fn nowhere(&mut self, line: &[u8]) {
         let Some(says) = Mark::Nowhere.find(self.nonce, line) else { return };
         let (untried, tried) = match says.trim_ascii_start() {
             [digit @ b'0'..=b'9', tried @ ..] => (usize::from(digit - b'0'), tried),
@@ -292,7 +298,7 @@ impl Handshake {
         let Some(mut next) = self.rung.after(untried) else {
             return self.fail(ConnectFailure::Protocol("more places than there are"));
         };
-        let memory = memory_line(target, self.nonce).filter(|_| self.recipe.memfd);
+        let memory = memory_line(self.target, self.nonce).filter(|_| self.recipe.memfd);
         if let (Rung::Memory, None) = (next, &memory) {
             next = next.after(0).unwrap_or(Rung::End);
         }
@@ -303,16 +309,16 @@ impl Handshake {
                 self.fail(ConnectFailure::NoDirectory(tried));
             }
             (Rung::Memory, Some(line)) => {
-                self.awaits = Awaits::Memory(target);
+                self.awaits = Awaits::Memory;
                 self.actions.push(Action::Send(line));
             }
-            _ => self.want_image(target),
+            _ => self.want_image(),
         }
     }
 
     #[inline(never)] // a frame of its own: smaller code
     fn shell_spoke(&mut self, uname: &[u8], cooked: bool) {
-        let target = match Target::parse(uname) {
+        self.target = match Target::parse(uname) {
             Ok(target) => target,
             Err(uname) => {
                 let says = self.quotable(&uname[..uname.len().min(UNAME_BYTES_MAX)]);
@@ -321,17 +327,17 @@ impl Handshake {
         };
         self.cannot_run = false;
         if cooked {
-            self.awaits = Awaits::Raw(target);
+            self.awaits = Awaits::Raw;
             self.actions.push(Action::Send(stage::raw_line(self.nonce)));
         } else {
-            self.want_image(target);
+            self.want_image();
         }
     }
 
-    fn want_image(&mut self, target: Target) {
-        self.awaits = Awaits::Image(target);
+    fn want_image(&mut self) {
+        self.awaits = Awaits::Image;
         self.phase = Phase::Push;
-        self.actions.push(Action::WantImage(target));
+        self.actions.push(Action::WantImage(self.target));
     }
 
     fn agent_spoke(&mut self, protocol: &[u8]) {

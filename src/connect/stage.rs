@@ -34,7 +34,7 @@ pub enum Mark {
 }
 
 /// What a target is, as its `uname` and its shell say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// The operating system, as `std::env::consts::OS` names it.
     pub os: &'static str,
