@@ -3,24 +3,21 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Cause, ConnectFailure, Death};
-use crate::ids::{ContextId, Handle};
+use crate::error::{ConnectFailure, Death};
+use crate::ids::Handle;
 use crate::io::turn::Turn;
 use crate::limits::{IMAGE_BYTES_MAX, IMAGE_PIECE_BYTES, IMAGE_PIECES_MAX};
 use crate::module::content::{Growing, Parcel};
 use crate::module::images::{Images, Outcome, Want, unreadable};
 use crate::module::respond::{Piece, Request};
-use crate::route::node::{Node, Outgoing};
-use crate::route::pending::Deliver;
-use crate::wire::codec::{Reader, Writer};
-use crate::wire::header::{Kind, Lane};
+use crate::route::node::{Node, Payload};
+use crate::wire::codec::{Malformed, Reader};
 use crate::wire::message::Message;
 
 /// One image on its way.
 struct Fetch {
     images: Arc<Images>,
     node: Arc<Node>,
-    parent: ContextId,
     want: Want,
     state: Mutex<State>,
 }
@@ -32,38 +29,39 @@ struct State {
     asked: u64,
 }
 
-/// One piece of it.
-struct Asked {
-    fetch: Arc<Fetch>,
-    at: u64,
-}
-
 /// Asks the parent for an image; `images` learn the outcome.
 pub fn ask(images: &Arc<Images>, node: &Arc<Node>, turn: &mut Turn, want: Want) {
-    let Some(&parent) = node.identity().parents.first() else {
-        let failure = ConnectFailure::ViaGone(Death::of(Cause::NoRoute));
-        return images.arrived(turn, &want, &Err(failure));
-    };
     let state = Mutex::new(State { arrived: Some(Growing::new()), asked: IMAGE_PIECE_BYTES });
     let (images, node) = (images.clone(), node.clone());
-    Arc::new(Fetch { images, node, parent, want, state }).ask(turn, 0);
+    Arc::new(Fetch { images, node, want, state }).ask(turn, 0);
 }
 
 impl Fetch {
     /// Asks for the piece that begins at this byte.
     fn ask(self: &Arc<Self>, turn: &mut Turn, at: u64) {
-        let listener = Arc::new(Asked { fetch: self.clone(), at });
-        let Ok(handle) = self.node.listen_for_answer(self.parent, listener) else {
-            return self.fail(turn, ConnectFailure::Cancelled);
-        };
-        let (dst, auth) = (self.parent, self.node.id());
-        let reply_to = Some(handle);
-        let out = Outgoing { kind: Kind::Control, dst, auth, handle: Handle::GET_IMAGE, reply_to };
+        let fetch = self.clone();
         let request = Request { want: self.want.clone(), at };
-        if !self.node.tell(&out, Lane::Quick, &|w: &mut Writer<'_>| request.put(w)) {
-            self.node.unlisten(handle);
-            self.fail(turn, ConnectFailure::ViaGone(Death::of(Cause::NoRoute)));
-        }
+        let answered = move |turn: &mut Turn, answer: Result<Message, Death>| {
+            let failed = answer.map_err(ConnectFailure::ViaGone);
+            if let Err(failure) = failed.and_then(|message| fetch.answered(turn, at, &message)) {
+                fetch.fail(turn, failure);
+            }
+        };
+        let question: Payload<'_> = &|w| request.put(w);
+        self.node.ask_parent(turn, Handle::GET_IMAGE, question, Box::new(answered));
+    }
+
+    fn answered(
+        self: &Arc<Self>,
+        turn: &mut Turn,
+        at: u64,
+        message: &Message,
+    ) -> Result<(), ConnectFailure> {
+        let piece = Piece::take(&mut Reader::new(&message.data, None));
+        let piece = piece.unwrap_or_else(|Malformed(why)| Err(ConnectFailure::Protocol(why)))?;
+        self.take(at, &piece)?.into_iter().for_each(|at| self.ask(turn, at));
+        self.finish(turn, &piece);
+        Ok(())
     }
 
     /// Takes a piece. Returns from where on more is to be asked for, while there is more.
@@ -114,24 +112,5 @@ impl Fetch {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Deliver for Asked {
-    fn message(&self, turn: &mut Turn, message: Message) {
-        let piece = match Piece::take(&mut Reader::new(&message.data, None)) {
-            Ok(Ok(piece)) => piece,
-            Ok(Err(failure)) => return self.fetch.fail(turn, failure),
-            Err(malformed) => return self.fetch.fail(turn, ConnectFailure::Protocol(malformed.0)),
-        };
-        match self.fetch.take(self.at, &piece) {
-            Ok(next) => next.into_iter().for_each(|at| self.fetch.ask(turn, at)),
-            Err(failure) => return self.fetch.fail(turn, failure),
-        }
-        self.fetch.finish(turn, &piece);
-    }
-
-    fn dead(&self, turn: &mut Turn, _: ContextId, death: Death) {
-        self.fetch.fail(turn, ConnectFailure::ViaGone(death));
     }
 }

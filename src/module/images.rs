@@ -37,7 +37,23 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Why there is no image, or why this system refuses to make it a file.
     fn launch(&self, argv: Vec<Vec<u8>>) -> Result<Launch, ConnectFailure>;
+
+    /// Makes what is [`Found::ToMake`] on a thread of its own. Here, so that a stock agent, which
+    /// makes nothing, does not link it.
+    fn make(
+        &self,
+        images: &Arc<Images>,
+        node: &Arc<Node>,
+        turn: &mut Turn,
+        want: Want,
+        make: Make,
+    ) {
+        images.start_making(node, turn, want, make);
+    }
 }
+
+/// Makes an image.
+pub type Make = Box<dyn FnOnce() -> Outcome + Send>;
 
 /// All images that a context can start children from.
 pub struct Images {
@@ -59,7 +75,7 @@ pub enum Found {
     /// Here, or nowhere.
     Known(Outcome),
     /// Here, but not as it is wanted: this makes it so, and may take a while.
-    ToMake(Box<dyn FnOnce() -> Outcome + Send>),
+    ToMake(Make),
     /// Perhaps with the parent.
     ToAsk,
 }
@@ -95,8 +111,10 @@ impl Images {
             found => match self.wait(&want, taker) {
                 Err(taker) => taker(turn, &Err(ConnectFailure::ImageUnusable(crowd()))),
                 Ok(false) => (),
-                Ok(true) => match found {
-                    Found::ToMake(make) => self.start_making(node, turn, want, make),
+                Ok(true) => match (found, &self.source) {
+                    (Found::ToMake(make), Some(source)) => {
+                        source.make(self, node, turn, want, make);
+                    }
                     _ => forward::ask(self, node, turn, want),
                 },
             },
@@ -163,13 +181,7 @@ impl Images {
     }
 
     /// Makes it on a thread of its own, since that takes a while.
-    fn start_making(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        turn: &mut Turn,
-        want: Want,
-        make: Box<dyn FnOnce() -> Outcome + Send>,
-    ) {
+    fn start_making(self: &Arc<Self>, node: &Arc<Node>, turn: &mut Turn, want: Want, make: Make) {
         let (images, node, wanted) = (self.clone(), node.clone(), want.clone());
         let body = move || {
             let outcome = make();

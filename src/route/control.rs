@@ -7,7 +7,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Turn, broken};
 use crate::limits::LEASE_IDS;
 use crate::route::lease::Lease;
-use crate::route::node::{Identity, Node, Outgoing};
+use crate::route::node::{Identity, Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::table::LinkId;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
@@ -19,6 +19,8 @@ use crate::wire::message::Message;
 type Taker = Box<dyn FnOnce(&mut Turn, Result<ContextId, Death>) + Send>;
 /// Goes on when ids have come, or not.
 type Asked = Box<dyn FnOnce(&mut Turn, Result<(), Death>) + Send>;
+/// Takes the parent's answer, or why there is none.
+type Answered = Box<dyn FnOnce(&mut Turn, Result<Message, Death>) + Send>;
 
 impl Node {
     /// Tells the parent of a context that now lives below.
@@ -72,15 +74,36 @@ impl Node {
 
     /// Asks the parent for ids, and goes on when they are in the pool.
     fn ask_for_ids(self: &Arc<Self>, turn: &mut Turn, asked: Asked) {
+        let node = self.clone();
+        let take = move |turn: &mut Turn, answer: Result<Message, Death>| {
+            let lease =
+                |r: &mut Reader<'_>| Ok(Lease { first: u32::decode(r)?, count: u32::decode(r)? });
+            let lease = answer.and_then(|message| decode(&message, lease).map_err(broken));
+            asked(turn, lease.map(|lease| node.pool().add(lease)));
+        };
+        let wanted: Payload<'_> = &|w| w.put_varint(u64::from(LEASE_IDS));
+        self.ask_parent(turn, Handle::ALLOCATE_ID, wanted, Box::new(take));
+    }
+
+    /// Asks the parent for something, and goes on with its answer. A master's are refused.
+    pub fn ask_parent(
+        &self,
+        turn: &mut Turn,
+        handle: Handle,
+        question: Payload<'_>,
+        answered: Answered,
+    ) {
         let Some(&parent) = self.identity().parents.first() else {
-            return asked(turn, Err(Death::of(Cause::Refused)));
+            return answered(turn, Err(Death::of(Cause::Refused)));
         };
-        let wanted = Arc::new(Wanted { node: self.clone(), asked: Mutex::new(Some(asked)) });
-        let Ok(handle) = self.listen_for_answer(parent, wanted.clone()) else {
-            return wanted.go_on(turn, Err(Death::of(Cause::Shutdown)));
+        let waiting = Arc::new(Waiting(Mutex::new(Some(answered))));
+        let Ok(reply_to) = self.listen_for_answer(parent, waiting.clone()) else {
+            return waiting.go_on(turn, Err(Death::of(Cause::Shutdown)));
         };
-        if let Some(out) = self.to_parent(Handle::ALLOCATE_ID, Some(handle)) {
-            self.tell(&out, Lane::Quick, &|w| w.put_varint(u64::from(LEASE_IDS)));
+        let asked = self.to_parent(handle, Some(reply_to));
+        if !asked.is_some_and(|out| self.tell(&out, Lane::Quick, question)) {
+            self.unlisten(reply_to);
+            waiting.go_on(turn, Err(Death::of(Cause::NoRoute)));
         }
     }
 
@@ -157,27 +180,21 @@ impl Node {
     }
 }
 
-/// Waits for more ids from the parent.
-struct Wanted {
-    node: Arc<Node>,
-    asked: Mutex<Option<Asked>>,
-}
+/// Waits for the parent's answer.
+struct Waiting(Mutex<Option<Answered>>);
 
-impl Wanted {
-    fn go_on(&self, turn: &mut Turn, result: Result<(), Death>) {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(asked) = asked {
-            asked(turn, result);
+impl Waiting {
+    fn go_on(&self, turn: &mut Turn, answer: Result<Message, Death>) {
+        let answered = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(answered) = answered {
+            answered(turn, answer);
         }
     }
 }
 
-impl Deliver for Wanted {
+impl Deliver for Waiting {
     fn message(&self, turn: &mut Turn, message: Message) {
-        let lease =
-            |r: &mut Reader<'_>| Ok(Lease { first: u32::decode(r)?, count: u32::decode(r)? });
-        let lease = decode(&message, lease).map(|lease| self.node.pool().add(lease));
-        self.go_on(turn, lease.map_err(broken));
+        self.go_on(turn, Ok(message));
     }
 
     fn dead(&self, turn: &mut Turn, _: ContextId, death: Death) {
