@@ -191,7 +191,7 @@ impl Deliver for Shutdown {
         look(self.node.clone(), self.calls.clone(), turn, deadline);
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
 }
 
 /// Ends the process when nothing is left to wait for, or in time.
@@ -304,5 +304,5 @@ impl Deliver for InProcessShutdown {
         turn.stop();
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
 }

@@ -113,12 +113,12 @@ impl Deliver for Core {
         let _ = self.queue.put(Item::Data(message));
     }
 
-    fn dead(&self, _: &mut Turn, from: ContextId, death: Death) {
+    fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
         if from == self.me && death.cause == Cause::Shutdown {
             return self.shut();
         }
         let why = (death.cause != Cause::SenderClosed).then_some(death);
-        let end = self.holders().remove(from, why);
+        let end = self.holders().remove(from, why.cloned());
         self.end(end);
     }
 

@@ -37,7 +37,7 @@ impl Deliver for Calls {
         let _ = self.queue.put(message);
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {
         self.queue.close();
     }
 }

@@ -203,7 +203,7 @@ impl Deliver for Holds {
         }
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
 }
 
 /// Says something to a new holder that it ignores: who was talked to, we are told the end of; and

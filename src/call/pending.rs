@@ -104,10 +104,10 @@ impl Deliver for Slot {
         let _ = self.answer.put(Ok(message));
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, death: Death) {
-        self.given.take_back(Some(&death));
+    fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
+        self.given.take_back(Some(death));
         // A closed slot is one that nobody waits at any more.
-        let _ = self.answer.put(Err(death));
+        let _ = self.answer.put(Err(death.clone()));
     }
 }
 
@@ -186,9 +186,9 @@ impl Deliver for Unawaited {
         self.given.take_back_unknown(&message);
     }
 
-    fn dead(&self, _: &mut Turn, from: ContextId, death: Death) {
+    fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
         trace::event(Level::Warn, "a call without reply was lost with", &[from.0.into()]);
-        self.given.take_back(Some(&death));
+        self.given.take_back(Some(death));
     }
 }
 
@@ -213,9 +213,9 @@ type End = Latch<Death>;
 impl Deliver for End {
     fn message(&self, _: &mut Turn, _: Message) {}
 
-    fn dead(&self, _: &mut Turn, _: ContextId, death: Death) {
+    fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
         // A closed one is one that nobody waits at any more.
-        let _ = self.put(death);
+        let _ = self.put(death.clone());
     }
 }
 

@@ -57,7 +57,7 @@ impl Deliver for Service {
         child::connect(&node, &self.images, turn, Arc::new(recipe), Box::new(done));
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
 }
 
 /// Has `via` start a child; the outcome comes to `outcome`.
@@ -91,9 +91,9 @@ impl Deliver for Asked {
         let _ = self.0.put(outcome.map_err(Refusal::Failed));
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, death: Death) {
+    fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
         // As above.
-        let _ = self.0.put(Err(Refusal::Gone(death)));
+        let _ = self.0.put(Err(Refusal::Gone(death.clone())));
     }
 }
 

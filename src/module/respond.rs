@@ -70,7 +70,7 @@ impl Deliver for Responder {
         self.images.want(&node, turn, want, false, Box::new(taker));
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
 }
 
 /// Sends an answer of one frame, behind what is more urgent.

@@ -197,8 +197,8 @@ impl Deliver for Waiting {
         self.go_on(turn, Ok(message));
     }
 
-    fn dead(&self, turn: &mut Turn, _: ContextId, death: Death) {
-        self.go_on(turn, Err(death));
+    fn dead(&self, turn: &mut Turn, _: ContextId, death: &Death) {
+        self.go_on(turn, Err(death.clone()));
     }
 }
 

@@ -218,7 +218,7 @@ impl Node {
         let arrival = Arrival { me: self.id(), parents: &self.identity.parents };
         let receiver = self.handles().receiver(&message, &arrival);
         match receiver {
-            Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, death_in(&message)),
+            Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, &death_in(&message)),
             Ok(to) => to.message(turn, message),
             Err(cause) => self.refuse(turn, &message, cause),
         }
@@ -232,7 +232,7 @@ impl Node {
             self.credit.lost(id, &death);
             for (ends, to) in concerned {
                 match ends {
-                    true => to.dead(turn, id, death.clone()),
+                    true => to.dead(turn, id, &death),
                     false => to.lost(turn, id, &death),
                 }
             }
@@ -263,7 +263,7 @@ impl Node {
         let all = self.handles().close();
         self.credit.close();
         for to in all {
-            to.dead(turn, self.id(), death.clone());
+            to.dead(turn, self.id(), death);
         }
     }
 

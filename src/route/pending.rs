@@ -15,7 +15,7 @@ pub trait Deliver: Send + Sync {
     fn message(&self, turn: &mut Turn, message: Message);
 
     /// In place of a message: why `from` sends none, or no more.
-    fn dead(&self, turn: &mut Turn, from: ContextId, death: Death);
+    fn dead(&self, turn: &mut Turn, from: ContextId, death: &Death);
 
     /// `giver` has given `taker` a Sender to this handle.
     fn held(&self, _giver: ContextId, _taker: ContextId) {}
@@ -175,7 +175,7 @@ mod tests {
 
     impl Deliver for Nobody {
         fn message(&self, _: &mut Turn, _: Message) {}
-        fn dead(&self, _: &mut Turn, _: ContextId, _: Death) {}
+        fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
     }
 
     fn entry(accepts: Kind, from: Option<ContextId>) -> Entry {

@@ -32,7 +32,7 @@ impl Node {
         if message.src == self.id() {
             let to = self.handles().remove(handle);
             if let Some(entry) = to {
-                entry.to.dead(turn, self.id(), death);
+                entry.to.dead(turn, self.id(), &death);
             }
             return;
         }

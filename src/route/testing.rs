@@ -43,8 +43,8 @@ impl Deliver for Inbox {
         self.0.put(Ok(message)).unwrap();
     }
 
-    fn dead(&self, _: &mut Turn, _: ContextId, death: Death) {
-        self.0.put(Err(death)).unwrap();
+    fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
+        self.0.put(Err(death.clone())).unwrap();
     }
 
     fn lost(&self, _: &mut Turn, _: ContextId, death: &Death) {
