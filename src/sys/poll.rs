@@ -10,11 +10,13 @@ use super::signal;
 
 // `--cfg portable_poll` takes the other one on Linux, too: `make check-portable` tests it so.
 #[cfg(all(target_os = "linux", not(portable_poll)))]
-#[path = "poll/epoll.rs"]
-mod system;
+mod epoll;
 #[cfg(any(not(target_os = "linux"), portable_poll))]
-#[path = "poll/portable.rs"]
-mod system;
+mod portable;
+#[cfg(all(target_os = "linux", not(portable_poll)))]
+use epoll as system;
+#[cfg(any(not(target_os = "linux"), portable_poll))]
+use portable as system;
 
 pub use system::Notifier;
 use system::System;

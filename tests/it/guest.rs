@@ -102,7 +102,7 @@ fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     let pid = pid(context);
     let census = census(pid);
     let mut expected = connection.to_vec();
-    expected.extend(["/dev/null", "anon_inode:[eventpoll]", "anon_inode:[timerfd]"]);
+    expected.extend(["/dev/null", "anon_inode:[eventpoll]"]);
     expected.extend(["anon_inode:[eventfd]"; 2]);
     expected.sort();
     // A stock agent keeps its image open; a copy of a test has it at hand by its name.
