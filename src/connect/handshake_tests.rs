@@ -190,10 +190,10 @@ fn a_mark_inside_a_line_or_with_another_nonce_is_noise() {
 fn a_cooked_terminal_is_made_raw_first() {
     let shell = shell_line("gzip Linux aarch64\r\n");
     let raw = shell_line("\n").replace("MGN0", "MGN2");
-    let echo = "stty raw -echo;echo MGN\"2\"-$q #0000000000000011\r\n";
+    let echo = "stty raw -echo;echo MGN\"2\"-$_q #0000000000000011\r\n";
     let agent = agent_line();
     let says = [(Stdout, &*shell), (Stdout, echo), (Stdout, &raw), (Stdout, &agent)];
-    let sent = "send stty raw -echo;echo MGN\"2\"-$q #0000000000000011\n";
+    let sent = "send stty raw -echo;echo MGN\"2\"-$_q #0000000000000011\n";
     assert_up(&ssh(), &says, &[sent, "image linux-aarch64 true", "up"], "");
     let says = [(Stdout, &*shell), (Stdout, &*raw.replace('\n', "\r\n"))];
     let failure = ConnectFailure::Protocol("a terminal that stays cooked");

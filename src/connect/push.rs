@@ -1,5 +1,7 @@
 //! The ladder: the places of a target where the image may be executed, in their order, and the
 //! lines of shell that try them. All of it is plain POSIX shell, and leaves nothing behind.
+//!
+//! A name that the target exports would go on to the agent with our value: ours begin with `_`.
 
 use crate::connect::stage::{Mark, Target, agent_arg, decimal, hex, line_end, listen};
 use crate::connect::stage::{quote, title_head};
@@ -85,21 +87,21 @@ pub struct Push<'a> {
 
 /// Finds a directory. A script is executed there, before a byte of the image is taken; with /proc
 /// it also removes the directory and itself, so that the file has no name any more when the first
-/// byte arrives. `y` is that file then, `x` is what to execute, `p` is what is still to be removed.
+/// byte arrives. `_y` is that file then, `_x` is what to execute, `_p` is still to be removed.
 ///
 /// What fails is done again, to learn why: so the good case needs no process that listens.
-const FIND: &[u8] = b"for d do shift;[ \"$d\" ]||continue;p=$d/.mgn-$n;\
-    if t 2>/dev/null </dev/null;then z=$g;x=$p/a;[ $y ]&&{ x=$y;p=;trap - 0;};\
-    e=\"$e $d: the image does not fit;\";break;fi;\
-    rm -rf \"$p\";m=$(t 2>&1 </dev/null);m=${m%: $p/a};rm -rf \"$p\";p=;e=\"$e $d: ${m##*: };\";\
-    done;";
-/// What FIND needs: what to execute and how, a trap that removes what is left, and `t`, which tries
-/// the directory `$p`. In a trap nothing may be waited for: mksh would wait for ever.
-const PREPARE: &[u8] = b";y=;z=cat;x=/dev/null;c=:;\
-    [ -x /proc/self/fd ]&&{ y=/proc/self/fd/4;c='exec rm -r \"$1\"';};\
-    trap 'exec rm -rf \"$p\"' 0 1 2 15;\
-    t(){ mkdir -m 700 \"$p\"&&echo \"$c\">\"$p/a\"&&chmod 700 \"$p/a\"\
-    &&exec 4<\"$p/a\"&&\"$p/a\" \"$p\";};set --";
+const FIND: &[u8] = b"for _d do shift;[ \"$_d\" ]||continue;_p=$_d/.mgn-$_n;\
+    if _t 2>/dev/null </dev/null;then _z=$_g;_x=$_p/a;[ $_y ]&&{ _x=$_y;_p=;trap - 0;};\
+    _e=\"$_e $_d: the image does not fit;\";break;fi;\
+    rm -rf \"$_p\";_m=$(_t 2>&1 </dev/null);_m=${_m%: $_p/a};rm -rf \"$_p\";_p=;\
+    _e=\"$_e $_d: ${_m##*: };\";done;";
+/// What FIND needs: what to execute and how, a trap that removes what is left, and `_t`, which
+/// tries the directory `$_p`. In a trap nothing may be waited for: mksh would wait for ever.
+const PREPARE: &[u8] = b";_y=;_z=cat;_x=/dev/null;_c=:;\
+    [ -x /proc/self/fd ]&&{ _y=/proc/self/fd/4;_c='exec rm -r \"$1\"';};\
+    trap 'exec rm -rf \"$_p\"' 0 1 2 15;\
+    _t(){ mkdir -m 700 \"$_p\"&&echo \"$_c\">\"$_p/a\"&&chmod 700 \"$_p/a\"\
+    &&exec 4<\"$_p/a\"&&\"$_p/a\" \"$_p\";};set --";
 
 impl Push<'_> {
     /// The line that receives the image and becomes the agent.
@@ -119,12 +121,13 @@ impl Push<'_> {
         }
         let unpack: &[u8] = if self.gzipped { b"'gzip -dc'" } else { b"cat" };
         let mut add = |part: &[u8]| line.extend_from_slice(part);
-        add(b"set -f;n=");
+        add(b"set -f;_n=");
         add(&hex(self.answer_nonce));
-        add(b";e=;p=;g=");
+        add(b";_e=;_p=;_g=");
         add(unpack);
         if self.rung == Rung::Memory {
-            add(b";z=$g;y=/proc/self/fd/4;x=$y;set --;e=' memfd_create: the image does not fit;';");
+            add(b";_z=$_g;_y=/proc/self/fd/4;_x=$_y;set --;");
+            add(b"_e=' memfd_create: the image does not fit;';");
         } else {
             add(PREPARE);
             if let (Rung::Chosen, Some(directory)) = (self.rung, self.directory) {
@@ -142,7 +145,7 @@ impl Push<'_> {
         line
     }
 
-    /// Takes the image into `$x` by `$z`, and executes it: if it is all there, and an executable,
+    /// Takes the image into `$_x` by `$_z`, and executes it: if it is all there, and an executable,
     /// for some shells would run anything else as a script. It is open for writing in one process
     /// only, which the shell waits for: a busy file cannot be executed.
     fn receive(&self, line: &mut Vec<u8>) {
@@ -150,29 +153,29 @@ impl Push<'_> {
         let count = decimal(self.sent_bytes);
         add(if self.target.head { b"head -c " } else { b"dd bs=1 count=" });
         add(&count);
-        add(b" 2>/dev/null|$z >\"$x\"&&[ -f \"$x\" ]&&{ ");
+        add(b" 2>/dev/null|$_z >\"$_x\"&&[ -f \"$_x\" ]&&{ ");
         if !self.gzipped {
-            add(b"[ $(wc -c <\"$x\") = ");
+            add(b"[ $(wc -c <\"$_x\") = ");
             add(&count);
             add(b" ]&&");
         }
-        add(b"read -r m <\"$x\";case $m in ");
+        add(b"read -r _m <\"$_x\";case $_m in ");
         add(if self.target.os == "macos" { b"*" } else { b"?ELF*" });
         // Without /proc the shell stays, to remove the image if it does not execute.
-        add(b")${y:+exec} ");
+        add(b")${_y:+exec} ");
         for word in self.wrapper {
             add(&quote(word));
             add(b" ");
         }
-        add(b"\"$x\" ");
+        add(b"\"$_x\" ");
         add(&agent_arg(self.answer_nonce));
         add(b" ");
         add(&quote(title_head(self.title)));
-        add(b" \"$p\" 4<&4;exit;esac;");
+        add(b" \"$_p\" 4<&4;exit;esac;");
         add(&Mark::Damaged.say());
-        add(b";};rm -rf \"$p\";");
+        add(b";};rm -rf \"$_p\";");
         add(&Mark::Nowhere.say());
-        add(b" $# $e");
+        add(b" $# $_e");
         add(&line_end(self.nonce));
     }
 }
@@ -191,15 +194,15 @@ fn memfd_call(cpu: &str) -> Option<u64> {
 }
 
 /// Makes the file by perl, whose system call has this number, or by python3; up to the nonce.
-const MEMORY_BEGIN: &[u8] = b"\nset -f;m='no perl or python3';for h in perl python3;do \
-    case $h in perl)set -- perl -e '$n=\"mitogen-agent\";$f=syscall ";
+const MEMORY_BEGIN: &[u8] = b"\nset -f;_m='no perl or python3';for _h in perl python3;do \
+    case $_h in perl)set -- perl -e '$n=\"mitogen-agent\";$f=syscall ";
 const MEMORY: &[u8] = b",$n,$ARGV[0]+0;$f<0&&die\"$!\\n\";\
     exec\"sh\",\"-c\",$ARGV[1],$f';;*)set -- python3 -c '\
     import os,sys;a=sys.argv;os.execvp(\"sh\",[\"sh\",\"-c\",a[2],\
     str(os.memfd_create(\"mitogen-agent\",int(a[1])))])';esac;\
-    command -v $h >/dev/null||continue;for f in 16 0;do \
-    m=$(\"$@\" $f 'echo :>/proc/self/fd/$0;/proc/self/fd/$0' 2>&1 </dev/null)&&\
-    exec \"$@\" $f 'exec 4</proc/self/fd/$0;q=";
+    command -v $_h >/dev/null||continue;for _f in 16 0;do \
+    _m=$(\"$@\" $_f 'echo :>/proc/self/fd/$0;/proc/self/fd/$0' 2>&1 </dev/null)&&\
+    exec \"$@\" $_f 'exec 4</proc/self/fd/$0;_q=";
 
 /// The line that becomes a shell with a file in memory, which can be executed, as descriptor 4;
 /// then it answers [`Mark::Memory`], else [`Mark::Nowhere`]. None where there is no such thing.
@@ -220,7 +223,7 @@ pub fn memory_line(target: Target, nonce: u64) -> Option<Vec<u8>> {
     add(&listen());
     add(b"';done;done;");
     add(&Mark::Nowhere.say());
-    add(b" 0 \"memfd_create: ${m##*: };\"");
+    add(b" 0 \"memfd_create: ${_m##*: };\"");
     add(&line_end(nonce));
     Some(line)
 }
@@ -270,7 +273,7 @@ mod tests {
     fn a_wrapper_stands_before_the_agent_as_it_was_given() {
         let wrapper = ["env", "A=it's $x", "-"].map(|word| word.as_bytes().to_vec());
         let line = String::from_utf8(Push { wrapper: &wrapper, ..PUSH }.line()).unwrap();
-        assert!(line.contains("exec} 'env' 'A=it'\\''s $x' '-' \"$x\" mitogen-agent-"), "{line}");
+        assert!(line.contains("exec} 'env' 'A=it'\\''s $x' '-' \"$_x\" mitogen-agent-"), "{line}");
     }
 
     #[test]

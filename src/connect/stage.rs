@@ -100,8 +100,8 @@ impl Mark {
     }
 
     /// How the shell is told to say it; the quotes keep it out of an echo of the command.
-    pub(super) fn say(self) -> [u8; 14] {
-        let mut words = *b"echo MGN\"_\"-$q";
+    pub(super) fn say(self) -> [u8; 15] {
+        let mut words = *b"echo MGN\"_\"-$_q";
         words[9] = self.digit();
         words
     }
@@ -115,13 +115,13 @@ pub fn first_script(nonce: u64) -> Vec<u8> {
     // A pipe that somebody set not to block is opened anew, which is another description of it.
     let block: &[u8] =
         b"[ -p /proc/self/fd/0 ]&&{ command exec </proc/self/fd/0;} 2>/dev/null;echo;";
-    [b"q=", &hex(nonce)[..], b";", block, &hello, tools, &listen].concat()
+    [b"_q=", &hex(nonce)[..], b";", block, &hello, tools, &listen].concat()
 }
 
 /// The loop that obeys our lines; there is no function around it, since mksh goes on behind the
 /// function when an `exec` in it fails.
 pub(super) fn listen() -> Vec<u8> {
-    let listen: &[u8] = b"while read -r s;do case $s in *$q)eval \"$s\";esac;done;";
+    let listen: &[u8] = b"while read -r _s;do case $_s in *$_q)eval \"$_s\";esac;done;";
     [listen, &Mark::Deaf.say()].concat()
 }
 

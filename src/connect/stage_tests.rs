@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::connect::push::{Push, Rung};
+use crate::connect::push::{Push, Rung, memory_line};
 use crate::connect::stage::{self, first_command, first_script, hex};
 use crate::wire::PROTOCOL;
 
@@ -219,6 +219,31 @@ fn the_first_command_passes_every_login_shell() {
 }
 
 #[test]
+fn what_the_target_exports_reaches_the_agent_unchanged() {
+    let names: Vec<String> = ('a'..='z').chain('A'..='Z').map(String::from).collect();
+    let wrapper = ["sh", "-c", "env"].map(|word| word.as_bytes().to_vec());
+    for shell in SHELLS.into_iter().filter(|shell| have(shell)) {
+        for rung in [Rung::Chosen, Rung::Memory] {
+            let target = Target::new();
+            let image = image();
+            let line = Push { rung, wrapper: &wrapper, ..target.push(&image, false, None) }.line();
+            let memory = memory_line(LINUX, target.nonce).filter(|_| rung == Rung::Memory);
+            let script = String::from_utf8(first_script(target.nonce)).unwrap();
+            let words: Vec<&str> = shell.split(' ').chain(["-c", &script]).collect();
+            let mut command = target.command(&words);
+            command.envs(names.iter().map(|name| (name, "theirs")));
+            let parts = [&memory.unwrap_or_default()[..], &line, &image];
+            let says = text(&talk(command.spawn().unwrap(), &parts).stdout);
+            for name in &names {
+                let kept = says.lines().any(|line| line == format!("{name}=theirs"));
+                assert!(kept, "{shell} {rung:?}: {name} in {says}");
+            }
+            target.assert_clean();
+        }
+    }
+}
+
+#[test]
 fn what_reads_the_image_does_not_keep_it_busy() {
     for shell in SHELLS.into_iter().filter(|shell| have(shell)) {
         let target = Target::new();
@@ -332,7 +357,7 @@ fn a_cooked_terminal_is_made_raw_and_says_so() {
     let target = Target::new();
     let nonce = String::from_utf8(hex(target.nonce).to_vec()).unwrap();
     let line = String::from_utf8(stage::raw_line(target.nonce)).unwrap();
-    let line = format!("q={nonce};{line}");
+    let line = format!("_q={nonce};{line}");
     let mut child = target.command(&["script", "-qc", "sh", "/dev/null"]).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(line.as_bytes()).unwrap();
