@@ -70,17 +70,18 @@ impl Given {
     /// This content, if it is what is wanted, and surely an executable for its target; else what it
     /// takes to make that of it.
     fn as_wanted(&self, content: Content, gzipped: bool, want: &Want) -> Found {
-        let target = want.target.clone();
+        let (target, gzip) = (want.target.clone(), want.gzip);
         // What was compressed cannot be looked into, but what lies beside it can.
-        let sibling = self.given(&target, false).filter(|image| !image.is_gzipped());
-        let (gzip, plain) = (want.gzip, sibling.and_then(|image| image.content.to_vec().ok()));
-        match plain {
-            Some(plain) if gzipped && gzip => {
-                let fits = pack::check(&plain, &target);
-                Found::Known(fits.map(|()| Parcel { content, gzipped }))
-            }
-            _ => Found::ToMake(Box::new(move || pack::make(&content, &target, gzipped, gzip))),
+        let is_ready = gzipped && gzip;
+        let sibling = self.given(&target, false).filter(|image| is_ready && !image.is_gzipped());
+        if let Some(sibling) = sibling {
+            // A look at its head alone: this is done for each piece that a child asks for.
+            let mut head = Vec::new();
+            let read = sibling.content.append_to(&mut head, 0, HEAD_BYTES as u64);
+            let fits = read.map_err(unreadable).and_then(|()| pack::check(&head, &target));
+            return Found::Known(fits.map(|()| Parcel { content, gzipped }));
         }
+        Found::ToMake(Box::new(move || pack::make(&content, &target, gzipped, gzip)))
     }
 
     /// The file of this image, which is made once.
