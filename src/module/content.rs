@@ -85,7 +85,8 @@ impl Content {
         Ok(all)
     }
 
-    /// A file of these bytes that can be executed.
+    /// A file of these bytes that can be executed, and changed by nobody: who executes it may have
+    /// less rights than whoever executes it next.
     pub fn to_file(&self) -> Result<OwnedFd, Errno> {
         let file = memfd::memfd(c"mitogen-agent")?;
         match self {
@@ -93,6 +94,7 @@ impl Content {
             Content::Heap(bytes) => fd::write_all(file.as_fd(), bytes)?,
             Content::File(..) => fd::write_all(file.as_fd(), &self.to_vec()?)?,
         }
+        memfd::seal(file.as_fd())?;
         Ok(file)
     }
 }
@@ -183,6 +185,18 @@ mod tests {
             }
             let copy = Content::of_file(content.to_file().unwrap()).unwrap();
             assert_eq!(copy.to_vec().unwrap(), BYTES);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nobody_changes_what_the_next_child_executes() {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::from(Content::Static(BYTES).to_file().unwrap());
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        let anew = std::fs::OpenOptions::new().write(true).open(path);
+        for file in [Ok(file), anew].into_iter().flatten() {
+            assert!(file.write_at(b"x", 0).is_err() && file.set_len(0).is_err());
         }
     }
 

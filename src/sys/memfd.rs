@@ -2,8 +2,8 @@
 
 use std::ffi::CStr;
 #[cfg(target_os = "linux")]
-use std::os::fd::FromRawFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 #[cfg(target_os = "linux")]
 use super::errno::check;
@@ -14,10 +14,27 @@ use super::errno::{Errno, Result};
 #[cfg(target_os = "linux")]
 pub fn memfd(name: &CStr) -> Result<OwnedFd> {
     // Since Linux 6.3 it should be said that it will be executed; before, that is an error.
-    match create(name, libc::MFD_CLOEXEC | libc::MFD_EXEC) {
-        Err(Errno::INVAL) => create(name, libc::MFD_CLOEXEC),
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    match create(name, flags | libc::MFD_EXEC) {
+        Err(Errno::INVAL) => create(name, flags),
         result => result,
     }
+}
+
+/// Has nobody change a file in memory any more, whoever gets hold of it.
+#[cfg(target_os = "linux")]
+pub fn seal(file: BorrowedFd<'_>) -> Result<()> {
+    let content = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+    // SAFETY: this command takes a number and no pointer.
+    let rc =
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, content | libc::F_SEAL_SEAL) };
+    check(rc).map(drop)
+}
+
+/// There is no such thing here: NOSYS.
+#[cfg(not(target_os = "linux"))]
+pub fn seal(_file: BorrowedFd<'_>) -> Result<()> {
+    Err(Errno::NOSYS)
 }
 
 /// There is no such thing here: NOSYS.
