@@ -381,7 +381,7 @@ fn a_target_without_a_directory_lists_those_it_tried() {
 #[test]
 fn the_image_is_sent_again_to_the_next_place() {
     let shell = shell_line("Linux x86_64\n");
-    let full = nowhere_line("1 /dev/shm: the image does not fit;\n");
+    let full = nowhere_line("1 /dev/shm: no room;\n");
     let first = nowhere_line("0 /run: Permission denied;\n");
     let memory = shell_line("\n").replace("MGN0", "MGN6");
     let agent = agent_line();

@@ -207,7 +207,7 @@ fn a_full_disk_leads_to_the_next_one() {
 fn where_all_is_full_every_rung_is_named() {
     let prepare = "for d in /dev/shm /tmp /var/tmp;do mount -t tmpfs -o size=64k none $d;done;\
                    cd /tmp";
-    let full = "the image does not fit";
+    let full = "no room";
     let expected = [
         ("/dev/shm", full),
         ("memfd_create", "permission denied"),

@@ -3,7 +3,7 @@
 //!
 //! A name that the target exports would go on to the agent with our value: ours begin with `_`.
 
-use crate::connect::stage::{Mark, Target, agent_arg, decimal, hex, line_end, listen};
+use crate::connect::stage::{AGENT_WORD, Mark, Target, decimal, hex, line_end, listen};
 use crate::connect::stage::{quote, title_head};
 use crate::limits::LINE_BYTES_MAX;
 
@@ -91,9 +91,9 @@ pub struct Push<'a> {
 ///
 /// What fails is done again, to learn why: so the good case needs no process that listens.
 const FIND: &[u8] = b"for _d do shift;[ \"$_d\" ]||continue;_p=$_d/.mgn-$_n;\
-    if _t 2>/dev/null </dev/null;then _z=$_g;_x=$_p/a;[ $_y ]&&{ _x=$_y;_p=;trap - 0;};\
-    _e=\"$_e $_d: the image does not fit;\";break;fi;\
-    rm -rf \"$_p\";_m=$(_t 2>&1 </dev/null);_m=${_m%: $_p/a};rm -rf \"$_p\";_p=;\
+    if _t 2>/dev/null;then _z=$_g;_x=$_p/a;[ $_y ]&&{ _x=$_y;_p=;trap - 0;};\
+    _e=\"$_e $_d: no room;\";break;fi;\
+    rm -rf \"$_p\";_m=$(_t 2>&1);_m=${_m%: $_p/a};rm -rf \"$_p\";_p=;\
     _e=\"$_e $_d: ${_m##*: };\";done;";
 /// What FIND needs: what to execute and how, a trap that removes what is left, and `_t`, which
 /// tries the directory `$_p`. In a trap nothing may be waited for: mksh would wait for ever.
@@ -101,7 +101,7 @@ const PREPARE: &[u8] = b";_y=;_z=cat;_x=/dev/null;_c=:;\
     [ -x /proc/self/fd ]&&{ _y=/proc/self/fd/4;_c='exec rm -r \"$1\"';};\
     trap 'exec rm -rf \"$_p\"' 0 1 2 15;\
     _t(){ mkdir -m 700 \"$_p\"&&echo \"$_c\">\"$_p/a\"&&chmod 700 \"$_p/a\"\
-    &&exec 4<\"$_p/a\"&&\"$_p/a\" \"$_p\";};set --";
+    &&exec 4<\"$_p/a\"&&\"$_p/a\" \"$_p\";} </dev/null;set --";
 
 impl Push<'_> {
     /// The line that receives the image and becomes the agent.
@@ -127,7 +127,7 @@ impl Push<'_> {
         add(unpack);
         if self.rung == Rung::Memory {
             add(b";_z=$_g;_y=/proc/self/fd/4;_x=$_y;set --;");
-            add(b"_e=' memfd_create: the image does not fit;';");
+            add(b"_e=' memfd_create: no room;';");
         } else {
             add(PREPARE);
             if let (Rung::Chosen, Some(directory)) = (self.rung, self.directory) {
@@ -151,9 +151,9 @@ impl Push<'_> {
     fn receive(&self, line: &mut Vec<u8>) {
         let mut add = |part: &[u8]| line.extend_from_slice(part);
         let count = decimal(self.sent_bytes);
-        add(if self.target.head { b"head -c " } else { b"dd bs=1 count=" });
+        add(if self.target.head { b"head -c " } else { b"2>/dev/null dd bs=1 count=" });
         add(&count);
-        add(b" 2>/dev/null|$_z >\"$_x\"&&[ -f \"$_x\" ]&&{ ");
+        add(b"|$_z >\"$_x\"&&[ -f \"$_x\" ]&&{ ");
         if !self.gzipped {
             add(b"[ $(wc -c <\"$_x\") = ");
             add(&count);
@@ -168,8 +168,8 @@ impl Push<'_> {
             add(b" ");
         }
         add(b"\"$_x\" ");
-        add(&agent_arg(self.answer_nonce));
-        add(b" ");
+        add(AGENT_WORD.as_bytes());
+        add(b"-$_n ");
         add(&quote(title_head(self.title)));
         add(b" \"$_p\" 4<&4;exit;esac;");
         add(&Mark::Damaged.say());
@@ -273,7 +273,10 @@ mod tests {
     fn a_wrapper_stands_before_the_agent_as_it_was_given() {
         let wrapper = ["env", "A=it's $x", "-"].map(|word| word.as_bytes().to_vec());
         let line = String::from_utf8(Push { wrapper: &wrapper, ..PUSH }.line()).unwrap();
-        assert!(line.contains("exec} 'env' 'A=it'\\''s $x' '-' \"$_x\" mitogen-agent-"), "{line}");
+        assert!(
+            line.contains("exec} 'env' 'A=it'\\''s $x' '-' \"$_x\" mitogen-agent-$_n "),
+            "{line}"
+        );
     }
 
     #[test]

@@ -94,11 +94,11 @@ fn every_disk_full() {
     comes_up(&[full, NO_HOME].concat());
     let prepare = [full, NO_MEMFD, NO_HOME].concat();
     let expected = [
-        "/dev/shm: the image does not fit",
+        "/dev/shm: no room",
         "memfd_create: Permission denied",
-        "/var/tmp: the image does not fit",
-        "/tmp: the image does not fit",
-        ".: the image does not fit",
+        "/var/tmp: no room",
+        "/tmp: no room",
+        ".: no room",
     ];
     finds_nowhere(&prepare, &expected);
 }
