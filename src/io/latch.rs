@@ -345,6 +345,13 @@ mod tests {
     }
 
     #[test]
+    fn of_many_descriptors_that_were_lent_few_are_kept() {
+        let lent: Vec<Sleeper> = (0..3 * IDLE_WAKES_MAX).map(|_| sleeper().unwrap()).collect();
+        drop(lent);
+        assert!(idle().len() <= IDLE_WAKES_MAX);
+    }
+
+    #[test]
     fn a_wait_times_out_and_leaves_no_waiter() {
         let latch = Latch::<()>::new();
         let error = latch.get_timeout(Duration::from_millis(5)).unwrap_err();

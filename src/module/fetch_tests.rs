@@ -9,7 +9,8 @@ use crate::ids::Handle;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::{
-    IMAGE_BYTES_MAX, IMAGE_NAME_BYTES_MAX, IMAGE_PIECE_BYTES, IMAGE_PIECES_MAX, OUTBOX_BYTES_MAX,
+    IMAGE_BYTES_MAX, IMAGE_NAME_BYTES_MAX, IMAGE_PIECE_BYTES, IMAGE_PIECES_MAX, IMAGE_TAKERS_MAX,
+    IMAGES_COMING_MAX, IMAGES_HELD_MAX, OUTBOX_BYTES_MAX,
 };
 use crate::module::image::Image;
 use crate::module::images::{Images, Outcome, Want};
@@ -89,6 +90,45 @@ fn what_the_parent_does_not_have_is_told_with_what_it_has_and_remembered() {
         // The second time there is nobody to ask.
         tree.root.broker().shutdown();
     }
+}
+
+#[test]
+fn absences_are_forgotten_when_there_are_too_many_and_images_never() {
+    let bytes = content(10);
+    let tree = with_root(bytes);
+    let images = child_images();
+    assert!(told(&ask(&tree.good, &images, NAME)).unwrap() == bytes);
+    let absent: Vec<String> = (0..IMAGES_HELD_MAX).map(|i| format!("linux-{i}")).collect();
+    for name in &absent {
+        assert!(told(&ask(&tree.good, &images, name)).is_err());
+    }
+    tree.root.broker().shutdown();
+    let [first, second] = [0, 1].map(|i| told(&ask(&tree.good, &images, &absent[i])).unwrap_err());
+    assert!(!matches!(first, ConnectFailure::NoImage { .. }), "{first:?}");
+    assert!(matches!(second, ConnectFailure::NoImage { .. }), "{second:?}");
+    assert!(told(&ask(&tree.good, &images, NAME)).unwrap() == bytes);
+}
+
+#[test]
+fn a_crowd_that_waits_has_a_limit() {
+    let tree = tree();
+    let silent = Arc::new(Inbox::default());
+    tree.root.listen(Handle::GET_IMAGE, Kind::Control, policy::anyone, silent).unwrap();
+    let images = child_images();
+    let names: Vec<String> = (0..IMAGES_COMING_MAX).map(|i| format!("linux-{i}")).collect();
+    let _first: Vec<_> = names.iter().map(|name| ask(&tree.good, &images, name)).collect();
+    let more = told(&ask(&tree.good, &images, NAME)).unwrap_err();
+    assert!(matches!(more, ConnectFailure::ImageUnusable(_)), "{more:?}");
+    let (at, all, target) = (tree.good.clone(), images.clone(), names[0].clone());
+    let queue = move |turn: &mut Turn| {
+        for _ in 1..IMAGE_TAKERS_MAX {
+            let want = Want { target: target.clone(), gzip: false };
+            all.want(&at, turn, want, false, Box::new(|_, _| ()));
+        }
+    };
+    tree.good.broker().defer(queue).unwrap();
+    let more = told(&ask(&tree.good, &images, &names[0])).unwrap_err();
+    assert!(matches!(more, ConnectFailure::ImageUnusable(_)), "{more:?}");
 }
 
 #[test]
@@ -198,6 +238,7 @@ fn a_child_that_asks_and_does_not_read_is_cut_off() {
 /// A parent that is played by hand, and a child that wants an image of it.
 struct Played {
     tree: Tree,
+    images: Arc<Images>,
     asked: Arc<Inbox>,
     outcome: Arc<Latch<Outcome>>,
 }
@@ -207,8 +248,9 @@ impl Played {
         let (tree, asked) = (tree(), Arc::new(Inbox::default()));
         let (handle, kind) = (Handle::GET_IMAGE, Kind::Control);
         tree.root.listen(handle, kind, policy::anyone, asked.clone()).unwrap();
-        let outcome = ask(&tree.good, &child_images(), NAME);
-        Played { tree, asked, outcome }
+        let images = child_images();
+        let outcome = ask(&tree.good, &images, NAME);
+        Played { tree, images, asked, outcome }
     }
 
     /// Answers the next request.
@@ -256,4 +298,14 @@ fn a_piece_that_was_not_asked_for_ends_the_wait() {
         };
         assert!(expected, "{total}: {failure:?}");
     }
+}
+
+#[test]
+fn what_went_wrong_once_is_tried_again() {
+    let played = Played::new();
+    played.answer(10, &[0; 9]);
+    told(&played.outcome).unwrap_err();
+    let again = ask(&played.tree.good, &played.images, NAME);
+    played.answer(1, b"x");
+    assert_eq!(told(&again).unwrap(), b"x");
 }
