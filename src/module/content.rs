@@ -188,7 +188,6 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn nobody_changes_what_the_next_child_executes() {
         use std::os::unix::fs::FileExt;
