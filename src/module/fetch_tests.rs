@@ -103,6 +103,7 @@ fn absences_are_forgotten_when_there_are_too_many_and_images_never() {
         assert!(told(&ask(&tree.good, &images, name)).is_err());
     }
     tree.root.broker().shutdown();
+    tree.root.broker().join();
     let [first, second] = [0, 1].map(|i| told(&ask(&tree.good, &images, &absent[i])).unwrap_err());
     assert!(!matches!(first, ConnectFailure::NoImage { .. }), "{first:?}");
     assert!(matches!(second, ConnectFailure::NoImage { .. }), "{second:?}");
