@@ -21,6 +21,8 @@ use crate::sys::{fd, pipe};
 const NO_MEMFD: &str = "echo 2 >/proc/sys/vm/memfd_noexec";
 const NO_SHM: &str = "mount -t tmpfs -o noexec none /dev/shm";
 const NO_TMP: &str = "for d in /tmp /var/tmp;do mount -t tmpfs -o noexec none $d;done;cd /tmp";
+/// The shells whose commands are programs of their own.
+const WITHOUT_PROC: [&str; 5] = ["dash", "bash", "mksh", "ksh93", "zsh --emulate sh"];
 const NO_PROC: &str = "while umount -l /proc 2>/dev/null;do :;done";
 
 /// A connection attempt to a shell that `prepare` has made a hostile place for.
@@ -204,6 +206,19 @@ fn a_full_disk_leads_to_the_next_one() {
 }
 
 #[test]
+fn what_did_not_fit_is_removed_without_proc_too() {
+    for shell in WITHOUT_PROC.into_iter().filter(|shell| have(shell)) {
+        let mut attempt = Attempt::new();
+        attempt.recipe.memfd = false;
+        let error = attempt.run(shell, &[NO_PROC, "ulimit -c 0;ulimit -f 40"]).unwrap_err();
+        let ConnectFailure::NoDirectory(tried) = &error.failure else { panic!("{shell}: {error}") };
+        assert!(tried.contains("/dev/shm: the image does not fit;"), "{shell}: {tried}");
+        assert!(tried.contains(" .: the image does not fit;"), "{shell}: {tried}");
+        attempt.target.assert_clean();
+    }
+}
+
+#[test]
 fn where_all_is_full_every_rung_is_named() {
     let prepare = "for d in /dev/shm /tmp /var/tmp;do mount -t tmpfs -o size=64k none $d;done;\
                    cd /tmp";
@@ -250,7 +265,7 @@ fn an_image_of_another_cpu_is_told_and_leaves_nothing() {
 
 #[test]
 fn without_proc_the_agent_is_told_what_to_remove() {
-    for shell in ["dash", "bash", "mksh", "ksh93", "zsh --emulate sh"] {
+    for shell in WITHOUT_PROC.into_iter().filter(|shell| have(shell)) {
         let attempt = Attempt::new();
         let chosen = attempt.target.directory("chosen");
         let directory = Some(chosen.as_os_str().as_encoded_bytes().to_vec());

@@ -287,13 +287,14 @@ fn the_shell_ends_with_its_input() {
 #[test]
 fn a_stream_cut_in_the_image_leaves_nothing() {
     for shell in SHELLS.into_iter().filter(|shell| have(shell)) {
-        for count in [0, 1, 50_000] {
+        for (gzipped, count) in [(true, 0), (true, 1), (true, 50_000), (false, 0), (false, 50_000)]
+        {
             let target = Target::new();
-            let sent = gzip(&image());
-            let line = target.push(&sent, true, None).line();
+            let sent = if gzipped { gzip(&image()) } else { image() };
+            let line = target.push(&sent, gzipped, None).line();
             let output = talk(target.shell(shell), &[&line, &sent[..count]]);
-            let says = text(&output.stdout);
-            assert!(says.contains("\nMGN3-") && !says.contains("mitogen-agent-"), "{says}");
+            let (says, mark) = (text(&output.stdout), if gzipped { "\nMGN3-" } else { "\nMGN4-" });
+            assert!(says.contains(mark) && !says.contains("mitogen-agent-"), "{shell}: {says}");
             target.assert_clean();
         }
     }
