@@ -213,6 +213,25 @@ mod tests {
     }
 
     #[test]
+    fn headers_that_overlap_or_count_elsewhere_are_refused() {
+        for (wide, big_endian) in KINDS {
+            let file = made(wide, big_endian);
+            let (table, head, counts, entry) =
+                if wide { (32, 64, 54, 56) } else { (28, 52, 42, 32) };
+            let low = if big_endian { table + if wide { 7 } else { 3 } } else { table };
+            let mut overlapping = file.clone();
+            overlapping[low] = head - 1;
+            assert_eq!(minimize(&overlapping), Err("its headers overlap"));
+            // All of them are there.
+            let mut many = file.clone();
+            many[counts + 2..counts + 4].fill(0xff);
+            many.resize(usize::from(head) + entry * 0xffff, 0);
+            many[usize::from(head) + 2 * entry..].fill(0);
+            assert_eq!(minimize(&many), Err("it has no segments to load"));
+        }
+    }
+
+    #[test]
     fn a_lie_in_a_header_is_no_panic_and_makes_nothing_larger() {
         for (wide, big_endian) in KINDS {
             let file = made(wide, big_endian);
