@@ -5,9 +5,21 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{processes, run, signal, unique, until};
+
+/// A number that no account had before: what an earlier one still had running would count against
+/// this one's limits.
+fn fresh_uid() -> u32 {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let since_epoch = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let first = *FIRST.get_or_init(|| since_epoch().subsec_micros() / 25);
+    20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 40_000
+}
 
 /// An account with a home of its own; gone, with its processes and files, when this is dropped.
 pub struct TestUser {
@@ -23,7 +35,10 @@ impl TestUser {
         let name = format!("mgn{}", unique());
         let home = PathBuf::from(format!("/home/{name}"));
         // `*` and not `!`: sshd takes the latter for a locked account, which no key opens.
-        alter(&["useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", &name]);
+        let (uid, shell) = (fresh_uid().to_string(), "/bin/sh");
+        let uid = ["--uid", &uid];
+        let rest = ["--create-home", "--shell", shell, "--password", "*", &name];
+        alter(&[&["useradd"], &uid[..], &rest].concat());
         let user = TestUser { uid: id(&name, "-u"), gid: id(&name, "-g"), name, home };
         run(Command::new("chmod").arg("755").arg(&user.home));
         if let Some(password) = password {
