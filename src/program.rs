@@ -11,7 +11,7 @@ use crate::agent;
 use crate::call::function::{Function, Signature};
 use crate::call::registry::Registry;
 use crate::call::router::Router;
-use crate::connect::stage;
+use crate::connect::{request, stage};
 use crate::error::{Error, Result};
 use crate::module::image::Image;
 use crate::module::images::{Images, Source};
@@ -132,7 +132,9 @@ impl Program {
         let failed = |Errno(errno)| Error::system("opening /dev/null", errno);
         fd::fill_missing_stdio().map_err(failed)?;
         let images = Arc::new(Images::new(Some(Box::new(Given::new(self.images, self.own)))));
-        Router::master(Arc::new(self.registry), images)
+        let router = Router::master(Arc::new(self.registry), images.clone())?;
+        request::listen(router.node(), images)?;
+        Ok(router)
     }
 
     /// Becomes an agent if this test binary was started as one; see

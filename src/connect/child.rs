@@ -41,16 +41,22 @@ pub struct Connected {
     pub elapsed_us: u64,
 }
 
-/// Takes the outcome of an attempt.
-pub type Done = Box<dyn FnOnce(&mut Turn, Result<Connected, Box<ConnectError>>) + Send>;
+/// Who hears of an attempt.
+pub trait Listener: Send + Sync {
+    /// Its process was started.
+    fn begun(&self, turn: &mut Turn, child: &Child);
 
-/// Starts a child. `done` gets the outcome, within the recipe's time.
+    /// The outcome; this is the last call.
+    fn done(&self, turn: &mut Turn, outcome: Result<Connected, Box<ConnectError>>);
+}
+
+/// Starts a child. `listener` gets the outcome, within the recipe's time.
 pub fn connect(
     node: &Arc<Node>,
     images: &Arc<Images>,
     turn: &mut Turn,
     recipe: Arc<Recipe>,
-    done: Done,
+    listener: Arc<dyn Listener>,
 ) {
     let (parent, images) = (node.clone(), images.clone());
     let mut handshake = Handshake::new(recipe);
@@ -60,8 +66,10 @@ pub fn connect(
             Ok((id, started))
         });
         match started {
-            Ok((id, started)) => Attempt::begin(parent, images, turn, id, started, handshake, done),
-            Err(failure) => done(turn, Err(handshake.failed(failure, None))),
+            Ok((id, started)) => {
+                Attempt::begin(parent, images, turn, id, started, handshake, listener);
+            }
+            Err(failure) => listener.done(turn, Err(handshake.failed(failure, None))),
         }
     };
     node.take_id(turn, Box::new(begin));
@@ -72,7 +80,7 @@ type Then = fn(&Child, &mut Turn);
 
 /// One child, from its start to the end of its process. Every protocol of its streams shares it.
 #[derive(Clone)]
-struct Child(Arc<Mutex<State>>);
+pub struct Child(Arc<Mutex<State>>);
 
 struct State {
     process: Process,
@@ -96,7 +104,7 @@ struct Attempt {
     handshake: Box<Handshake>,
     outbox: Arc<Outbox>,
     typewriter: Option<Arc<Outbox>>,
-    done: Done,
+    listener: Arc<dyn Listener>,
     begun: Instant,
     pushed_bytes: u64,
     timers: Vec<TimerId>,
@@ -111,7 +119,7 @@ impl Attempt {
         id: ContextId,
         started: Started,
         mut handshake: Box<Handshake>,
-        done: Done,
+        listener: Arc<dyn Listener>,
     ) {
         handshake.started();
         let timeout = Duration::from_millis(handshake.recipe().timeout_ms);
@@ -125,7 +133,7 @@ impl Attempt {
             handshake,
             outbox: outbox.clone(),
             typewriter: typewriter.clone(),
-            done,
+            listener: listener.clone(),
             begun,
             pushed_bytes: 0,
             timers: Vec::new(),
@@ -144,10 +152,16 @@ impl Attempt {
         child.attach(turn, main, outbox, terminal, typewriter);
         child.set_timer(turn, timeout, |child, turn| child.fail(turn, ConnectFailure::Timeout));
         child.set_nudge(turn);
+        listener.begun(turn, &child);
     }
 }
 
 impl Child {
+    /// Gives the attempt up, unless it is over.
+    pub fn cancel(&self, turn: &mut Turn) {
+        self.fail(turn, ConnectFailure::Cancelled);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -307,7 +321,7 @@ impl Child {
         let elapsed_us = attempt.begun.elapsed().as_micros() as u64;
         let pushed_bytes = attempt.pushed_bytes;
         trace::event(Level::Info, "a context is up:", &[id.0.into(), pushed_bytes, elapsed_us]);
-        (attempt.done)(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
+        attempt.listener.done(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
         if let Err(why) = fed {
             turn.close(key, &broken(why));
         }
@@ -317,7 +331,7 @@ impl Child {
     fn fail(&self, turn: &mut Turn, failure: ConnectFailure) {
         if let Some(mut attempt) = self.give_up(turn) {
             let error = attempt.handshake.failed(failure, None);
-            (attempt.done)(turn, Err(error));
+            attempt.listener.done(turn, Err(error));
         }
     }
 
@@ -325,7 +339,7 @@ impl Child {
     fn fail_closed(&self, turn: &mut Turn, exit: Option<Exit>) {
         if let Some(mut attempt) = self.give_up(turn) {
             let error = attempt.handshake.closed(exit);
-            (attempt.done)(turn, Err(error));
+            attempt.listener.done(turn, Err(error));
         }
     }
 

@@ -7,16 +7,19 @@ use std::time::Duration;
 use crate::call::context::Context;
 use crate::call::router::{Prefix, Reached, Router};
 use crate::connect::address::{Address, Hop};
-use crate::connect::child::{self, Connected};
-use crate::connect::handshake::Handshake;
+use crate::connect::child::Connected;
 use crate::connect::options::sealed::Describe;
 use crate::connect::options::{Base, Common, Connect, Method, recipe};
 use crate::connect::recipe::Recipe;
-use crate::connect::request::{self, Outcome, Refusal};
+use crate::connect::request::{self, Refusal};
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, ErrorKind, Phase, Result};
 use crate::io::latch::Latch;
+use crate::io::turn::Turn;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::sys::{host, random};
+
+/// Where the outcome of an attempt arrives.
+type Outcome = Latch<std::result::Result<Connected, Refusal>>;
 
 /// A context that is being started. Dropping it does not stop the attempt.
 #[must_use = "`wait` gives the context"]
@@ -128,60 +131,27 @@ fn start(
 
 fn begin(router: &Router, via: Option<&Context>, recipe: Recipe) -> Result<Arc<Outcome>> {
     let outcome = Arc::new(Outcome::new());
-    match via.filter(|via| via.context_id() != router.context_id()) {
-        Some(via) if !router.same_tree(via.router()) => {
+    let here = router.context_id();
+    let via = match via {
+        Some(via) if via.context_id() != here && !router.same_tree(via.router()) => {
             return Err(Error::usage("a context of another tree cannot make this connection"));
         }
-        Some(via) => ask(router, via, &recipe, &outcome)?,
-        None => begin_here(router, Arc::new(recipe), outcome.clone())?,
+        via => via.map_or(here, Context::context_id),
+    };
+    let answer = outcome.clone();
+    let taker = Box::new(move |_: &mut Turn, result: Result<Connected, Refusal>| {
+        // Who asked may have given up.
+        let _ = answer.put(result);
+    });
+    match request::ask(router.node(), via, &recipe, taker).map_err(Error::into_kind) {
+        Ok(_) => (),
+        // One that is gone already is a failed connect, as one that goes meanwhile is.
+        Err(ErrorKind::Closed(death)) if death.cause != Cause::Shutdown => {
+            outcome.put(Err(Refusal::Gone(death)))?;
+        }
+        Err(kind) => return Err(Error::new(kind)),
     }
     Ok(outcome)
-}
-
-/// Asks `via`; one that is gone already is a failed connect, as one that goes meanwhile is.
-fn ask(router: &Router, via: &Context, recipe: &Recipe, outcome: &Arc<Outcome>) -> Result<()> {
-    let sent = request::ask(router.node(), via.context_id(), recipe, outcome);
-    match sent.map_err(Error::into_kind) {
-        Err(ErrorKind::Closed(death)) if death.cause != Cause::Shutdown => {
-            outcome.put(Err(Refusal::Gone(death)))
-        }
-        sent => sent.map_err(Error::new),
-    }
-}
-
-fn begin_here(router: &Router, recipe: Arc<Recipe>, outcome: Arc<Outcome>) -> Result<()> {
-    let (node, images) = (router.node().clone(), router.images().clone());
-    let unheard = Unheard { recipe: recipe.clone(), outcome: Some(outcome) };
-    router.broker().defer(move |turn| {
-        let done =
-            move |_: &mut _, result: Result<Connected, Box<ConnectError>>| unheard.tell(result);
-        child::connect(&node, &images, turn, recipe, Box::new(done));
-    })
-}
-
-/// Tells the outcome; that there is none, if the broker ends before.
-struct Unheard {
-    recipe: Arc<Recipe>,
-    outcome: Option<Arc<Outcome>>,
-}
-
-impl Unheard {
-    fn tell(mut self, result: Result<Connected, Box<ConnectError>>) {
-        if let Some(outcome) = self.outcome.take() {
-            // Who asked may have given up.
-            let _ = outcome.put(result.map_err(Refusal::Failed));
-        }
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        if let Some(outcome) = self.outcome.take() {
-            let error = Handshake::new(self.recipe.clone()).failed(ConnectFailure::Cancelled, None);
-            // As above.
-            let _ = outcome.put(Err(Refusal::Failed(error)));
-        }
-    }
 }
 
 /// Who starts an agent: what `ps` shows there.
