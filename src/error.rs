@@ -142,12 +142,16 @@ pub enum ConnectFailure {
     Timeout,
     /// The process could not be started; the error number.
     Spawn(i32),
+    /// The tool that was to bring us there is not installed, or not in PATH; its name.
+    NoTool(String),
     /// The connection ended, and nothing tells more than the exit status and the tail.
     Ended,
     /// A password is wanted, and none was given.
     PasswordRequired,
     /// The password is wrong.
     PasswordWrong,
+    /// A question was asked that nobody answered; the question.
+    UnknownPrompt(String),
     /// The login was refused: wrong key, no such user, not permitted.
     Denied,
     /// The host's key is unknown, or not the recorded one.

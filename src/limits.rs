@@ -78,6 +78,11 @@ pub const KILL_TIME: Duration = Duration::from_millis(100);
 pub const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 /// Silence before the first marker after which an empty line is sent, for an rc file that reads.
 pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
+/// Time for which an unfinished line that looks like a question must stand before it is one: what
+/// is printed in two pieces follows sooner.
+pub const SETTLE_AFTER: Duration = Duration::from_millis(200);
+/// Bytes of a question that is quoted: to those who are asked, and in an error.
+pub const QUESTION_BYTES_MAX: usize = 1024;
 /// Stack bytes of a thread of ours that runs only library code.
 pub const BROKER_STACK_BYTES: usize = 256 * 1024;
 /// Bytes of what `ps` shows for an agent: room for it travels in a line that must stay below 4,095.

@@ -230,6 +230,7 @@ impl Child {
                 Action::Send(bytes) => self.write(turn, bytes),
                 Action::Type(secret) => self.type_secret(turn, secret.expose()),
                 Action::WantImage(target) => self.push_image(turn, &target),
+                Action::Settle | Action::Ask(_) => (),
                 Action::Up => self.up(turn),
                 Action::Failed(failure) => self.fail(turn, failure),
             }
@@ -394,7 +395,7 @@ impl Child {
     fn close_streams(&self, turn: &mut Turn, cause: Cause) {
         let (main, terminal, death) = {
             let mut state = self.lock();
-            let tail = state.said.text(true, b"");
+            let tail = state.said.text(true, &[]);
             let death = Death { cause, context: Some(state.id), exit: state.exit, tail };
             trace::event(Level::Info, "a context is gone:", &[state.id.0.into()]);
             (state.main.take(), state.terminal.take(), death)
@@ -476,7 +477,7 @@ impl State {
                 let line = lossy(self.said.line());
                 trace::text(Level::Info, "a context says", &[u64::from(self.id.0)], &line);
             }
-            self.said.end_line(true, b"");
+            self.said.end_line(true, &[]);
             bytes = rest;
         }
     }

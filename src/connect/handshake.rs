@@ -1,6 +1,8 @@
 //! What is said between the start of a child and the agent's first word: bytes in, actions out.
 //! It knows no process, descriptor or clock; the engine that owns those feeds it.
 
+mod prompts;
+
 use std::sync::Arc;
 
 use crate::connect::push::{Push, Rung, memory_line};
@@ -24,10 +26,7 @@ pub struct Handshake {
     terminal: Tail,
     rest: Vec<u8>,
     noise_bytes: usize,
-    /// Whether the password was typed, ever.
-    typed: bool,
-    /// Whether the prompt on the terminal's unfinished line was answered.
-    answered: bool,
+    prompts: Prompts,
     /// The place in the table of the most telling hint.
     hint: Option<usize>,
     /// Whether a line says that something cannot be executed.
@@ -36,6 +35,25 @@ pub struct Handshake {
     rung: Rung,
     tried: String,
     actions: Vec<Action>,
+}
+
+/// What is known of questions and answers.
+#[derive(Default)]
+struct Prompts {
+    /// All that was or may be typed and must not be shown.
+    secrets: Vec<Secret>,
+    /// Whether a password was typed, ever.
+    typed: bool,
+    /// Whether the unfinished line of the terminal has its answer, or waits for one.
+    answered: bool,
+    /// The last question that somebody was asked; whether it is for the password; whether an
+    /// answer is awaited.
+    question: String,
+    for_password: bool,
+    asked: bool,
+    /// Whether the engine is to call [`Handshake::settled`], and whether something came since.
+    settling: bool,
+    stirred: bool,
 }
 
 /// What the next mark must be.
@@ -67,8 +85,12 @@ pub enum Origin {
 pub enum Action {
     /// Write this to the child's standard input.
     Send(Vec<u8>),
-    /// Write this and a line feed to the child's terminal.
+    /// Write this and a line feed where the child reads answers: see [`Recipe::types_to_stdin`].
     Type(Secret),
+    /// Call [`Handshake::settled`] after `SETTLE_AFTER`.
+    Settle,
+    /// Have somebody answer this question, made harmless; then call [`Handshake::answer`].
+    Ask(String),
     /// Find an image for this target; then call [`Handshake::image`], or [`Handshake::failed`].
     WantImage(Target),
     /// The agent has spoken. [`Handshake::rest`] has what came behind; feed no more.
@@ -96,6 +118,7 @@ impl Handshake {
             Start::Own => (0, Awaits::Own),
             Start::Shell { nonce, .. } => (nonce, Awaits::Shell),
         };
+        let secrets = recipe.secret.iter().cloned().collect();
         Box::new(Handshake {
             recipe,
             nonce,
@@ -106,8 +129,7 @@ impl Handshake {
             terminal: Tail::default(),
             rest: Vec::new(),
             noise_bytes: 0,
-            typed: false,
-            answered: false,
+            prompts: Prompts { secrets, ..Prompts::default() },
             hint: None,
             cannot_run: false,
             rung: Rung::Chosen,
@@ -167,19 +189,11 @@ impl Handshake {
         }
     }
 
-    /// Nothing came for `NUDGE_AFTER`: an empty line, for an rc file that reads; or, where the
-    /// terminal shows a question that no prompt of the recipe is, an answer or the end.
+    /// Nothing came for `NUDGE_AFTER`: an empty line, for an rc file that reads; not where it could
+    /// be taken for an answer.
     pub fn quiet(&mut self) -> Vec<Action> {
-        if let Awaits::Shell = self.awaits {
-            let line = self.terminal.line().trim_ascii_end();
-            let question = [":", "?", "："].iter().any(|end| line.ends_with(end.as_bytes()));
-            if !self.recipe.terminal || !question || self.answered {
-                self.actions.push(Action::Send(b"\n".to_vec()));
-            } else if holds(line, b"password") {
-                self.prompted();
-            } else {
-                self.fail(ConnectFailure::Protocol("a question that has no answer"));
-            }
+        if self.awaits == Awaits::Shell && !self.recipe.types_to_stdin() {
+            self.actions.push(Action::Send(b"\n".to_vec()));
         }
         std::mem::take(&mut self.actions)
     }
@@ -212,13 +226,13 @@ impl Handshake {
 
     /// The last that was said on the terminal and on standard output, at most `TAIL_BYTES` of each.
     pub fn tail(&self) -> String {
-        let shown = !self.is_prompt();
-        let mut text = self.terminal.text(shown, self.secret());
+        let shown = self.prompts.asked || !self.prompts.answered && !self.is_prompt();
+        let mut text = self.terminal.text(shown, &self.prompts.secrets);
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
         let shown = !self.is_echo(self.stdout.line());
-        text.push_str(&self.stdout.text(shown, self.secret()));
+        text.push_str(&self.stdout.text(shown, &self.prompts.secrets));
         text
     }
 
@@ -232,6 +246,9 @@ impl Handshake {
                 self.rest = rest.to_vec();
                 return;
             }
+        }
+        if self.recipe.as_su {
+            self.look(Origin::Stdout);
         }
     }
 
@@ -363,26 +380,7 @@ impl Handshake {
             self.terminal_line();
             rest = behind;
         }
-        if !self.answered && matches!(self.awaits, Awaits::Shell) && self.is_prompt() {
-            self.prompted();
-        }
-    }
-
-    /// The unfinished line of the terminal asks for the password.
-    fn prompted(&mut self) {
-        self.answered = true;
-        match &self.recipe.secret {
-            None => self.fail(ConnectFailure::PasswordRequired),
-            Some(_) if self.typed => self.fail(ConnectFailure::PasswordWrong),
-            Some(secret) => {
-                self.typed = true;
-                self.actions.push(Action::Type(secret.clone()));
-            }
-        }
-    }
-
-    fn is_prompt(&self) -> bool {
-        self.recipe.prompts.iter().any(|prompt| prompt.matches(self.terminal.line()))
+        self.look(Origin::Terminal);
     }
 
     /// Looks at a line of the terminal that has ended, and keeps it unless it was a prompt.
@@ -393,9 +391,11 @@ impl Handshake {
             self.hint = self.hint.into_iter().chain(found).min();
         }
         self.cannot_run |= says_cannot_run(line);
-        let kept = !line.is_empty() && !self.is_prompt();
-        self.terminal.end_line(kept, secret_of(&self.recipe));
-        self.answered = false;
+        // Behind a prompt stand at most the stars of what was typed.
+        let kept = !line.is_empty() && !self.prompts.answered && !self.is_prompt();
+        self.terminal.end_line(kept, &self.prompts.secrets);
+        self.prompts.answered = false;
+        self.prompts.asked = false;
     }
 
     /// Keeps a line of standard output that has ended, unless it is a mark or an echo of ours.
@@ -403,7 +403,7 @@ impl Handshake {
         let line = self.stdout.line();
         self.cannot_run |= says_cannot_run(line);
         let kept = !line.trim_ascii().is_empty() && !self.is_echo(line);
-        self.stdout.end_line(kept, secret_of(&self.recipe));
+        self.stdout.end_line(kept, &self.prompts.secrets);
     }
 
     /// Whether the line has a nonce of ours: then the words are ours too.
@@ -415,7 +415,7 @@ impl Handshake {
 
     fn login_failure(&self, exit: Option<Exit>) -> ConnectFailure {
         match (self.hint, exit) {
-            (Some(hint), _) => self.recipe.hints[hint].meaning.failure(self.typed),
+            (Some(hint), _) => self.recipe.hints[hint].meaning.failure(self.prompts.typed),
             (None, Some(Exit::Code(126 | 127))) if self.cannot_run => ConnectFailure::NoShell,
             _ => ConnectFailure::Ended,
         }
@@ -430,17 +430,9 @@ impl Handshake {
         self.actions.push(Action::Failed(failure));
     }
 
-    fn secret(&self) -> &[u8] {
-        secret_of(&self.recipe)
-    }
-
     fn quotable(&self, text: &[u8]) -> String {
-        tail::harmless(&tail::scrub(text.trim_ascii(), self.secret()))
+        tail::harmless(&tail::scrub(text.trim_ascii(), &self.prompts.secrets))
     }
-}
-
-fn secret_of(recipe: &Recipe) -> &[u8] {
-    recipe.secret.as_ref().map_or(b"", |secret| secret.expose().as_bytes())
 }
 
 fn says_cannot_run(line: &[u8]) -> bool {

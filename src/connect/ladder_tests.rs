@@ -100,7 +100,7 @@ impl Attempt {
                         child.wait().unwrap();
                         return Err(*handshake.failed(failure, None));
                     }
-                    Action::Type(_) => panic!("a password"),
+                    Action::Type(_) | Action::Settle | Action::Ask(_) => panic!("a question"),
                 }
             }
         }

@@ -23,4 +23,6 @@ mod handshake_tests;
 #[cfg(test)]
 mod ladder_tests;
 #[cfg(test)]
+mod prompt_tests;
+#[cfg(test)]
 mod stage_tests;

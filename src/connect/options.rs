@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::call::context::Context;
 use crate::call::router::Router;
 use crate::connect::address::Hop;
-use crate::connect::recipe::{Hint, Meaning, Pattern, Recipe, Start};
+use crate::connect::recipe::{Hint, Meaning, Pattern, Prompt, Recipe, Reply, Start};
 use crate::error::ConnectFailure;
 use crate::limits::{
     CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
@@ -212,6 +212,8 @@ pub(crate) fn recipe(
         start: Start::Own,
         answer_nonce: base.answer_nonce,
         terminal: false,
+        as_su: false,
+        asks: false,
         secret: None,
         prompts: Vec::new(),
         hints: Vec::new(),
@@ -285,3 +287,46 @@ pub(crate) fn hints(table: &[(&str, &str, Meaning)]) -> Vec<Hint> {
         })
         .collect()
 }
+
+/// How questions for a password look, each by what it begins and ends with; behind these, the word
+/// in the languages that tools speak.
+pub(crate) fn password_prompts(questions: &[(&[u8], &[u8])]) -> Vec<Prompt> {
+    let exact = questions.iter().map(|(starts, ends)| Pattern::ending(starts, ends));
+    let words = PASSWORD_WORDS.iter().map(|word| Prompt {
+        line: Pattern::line(b"", word.as_bytes()),
+        reply: Reply::PasswordOnceSettled,
+    });
+    exact.map(Prompt::password).chain(words).collect()
+}
+
+/// What asks for a password has one of these words: as OpenSSH, Linux-PAM and sudo are translated.
+const PASSWORD_WORDS: [&str; 28] = [
+    "password",
+    "passwort",
+    "kennwort",
+    "contrase",
+    "contrasinal",
+    "mot de passe",
+    "senha",
+    "palavra-passe",
+    "parol",
+    "parool",
+    "wachtwoord",
+    "lösenord",
+    "passord",
+    "adgangskode",
+    "salasana",
+    "hasło",
+    "heslo",
+    "geslo",
+    "lozinka",
+    "jelszó",
+    "парол",
+    "лозинка",
+    "şifre",
+    "パスワード",
+    "密码",
+    "密碼",
+    "口令",
+    "암호",
+];

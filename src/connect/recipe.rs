@@ -2,6 +2,7 @@
 //! makes the connection, run there by one engine that knows nothing of methods.
 
 use crate::error::ConnectFailure;
+use crate::sys::host;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::secret::Secret;
 
@@ -16,12 +17,19 @@ pub struct Recipe {
     pub start: Start,
     /// What the agent must answer with. It stands in no command line before the agent's own.
     pub answer_nonce: u64,
-    /// Whether what is started gets a pty as its controlling terminal and stderr.
+    /// Whether what is started gets a pty as its controlling terminal and stderr, and reads
+    /// answers there.
     pub terminal: bool,
-    /// Typed, once, when a prompt is seen.
+    /// Whether it reads answers where the `su` of the connecting context's system does: from its
+    /// standard input on Linux, from a terminal elsewhere.
+    pub as_su: bool,
+    /// Whether somebody answers questions that are not foreseen, and gives a password that is not
+    /// here. Without, such a question ends the attempt.
+    pub asks: bool,
+    /// The password; typed, once, when a prompt is seen.
     pub secret: Option<Secret>,
-    /// What asks for the secret: how the unfinished last line of the terminal looks.
-    pub prompts: Vec<Pattern>,
+    /// The questions that are foreseen; of several that match, the first counts.
+    pub prompts: Vec<Prompt>,
     /// What the tool's lines mean if the connection ends before the target's shell has spoken. The
     /// first in this list that any line matches decides.
     pub hints: Vec<Hint>,
@@ -61,6 +69,29 @@ pub struct Pattern {
     pub holds: Vec<u8>,
     /// What it ends with, blanks apart; may be empty.
     pub ends: Vec<u8>,
+}
+
+/// A question that is foreseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// The unfinished last line of the terminal.
+    pub line: Pattern,
+    /// What is typed.
+    pub reply: Reply,
+}
+
+/// What is typed at a question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reply {
+    /// The password, at once.
+    #[default]
+    Password = 0,
+    /// The password, once the line has stood for `SETTLE_AFTER`, if it ends as a question does and
+    /// no password was typed yet: for words that a banner may have, too.
+    PasswordOnceSettled = 1,
+    /// `yes`, at once.
+    Yes = 2,
 }
 
 /// What a line of a tool means.
@@ -110,13 +141,53 @@ impl Pattern {
 
     /// Whether `line`, which has no line feed, looks like this.
     pub fn matches(&self, line: &[u8]) -> bool {
-        let end = line.trim_ascii_end();
-        let tail_at = end.len().checked_sub(self.ends.len());
+        let line = trim(line);
+        let tail_at = line.len().checked_sub(self.ends.len());
         line.len() >= self.starts.len()
             && line[..self.starts.len()].eq_ignore_ascii_case(&self.starts)
-            && tail_at.is_some_and(|at| end[at..].eq_ignore_ascii_case(&self.ends))
+            && tail_at.is_some_and(|at| line[at..].eq_ignore_ascii_case(&self.ends))
             && holds(line, &self.holds)
     }
+}
+
+impl Prompt {
+    /// One at which the password is typed at once.
+    pub fn password(line: Pattern) -> Prompt {
+        Prompt { line, reply: Reply::Password }
+    }
+}
+
+impl Recipe {
+    /// Whether answers are typed to the standard input of what is started.
+    pub fn types_to_stdin(&self) -> bool {
+        self.as_su && host::SU_READS_STDIN
+    }
+
+    /// Whether what is started gets a pty.
+    pub fn wants_pty(&self) -> bool {
+        self.terminal || self.as_su && !host::SU_READS_STDIN
+    }
+
+    /// Whether answers can be typed at all.
+    pub fn types(&self) -> bool {
+        self.terminal || self.as_su
+    }
+}
+
+/// The line without the blanks around it, those that no ASCII has among them: some languages set
+/// one before the colon or behind it.
+pub fn trim(line: &[u8]) -> &[u8] {
+    const NO_BREAK: [&str; 3] = ["\u{a0}", "\u{202f}", "\u{3000}"];
+    let mut line = line.trim_ascii();
+    while let Some(rest) = NO_BREAK.iter().find_map(|blank| line.strip_suffix(blank.as_bytes())) {
+        line = rest.trim_ascii_end();
+    }
+    line
+}
+
+/// Whether the line ends as a question does.
+pub fn is_question(line: &[u8]) -> bool {
+    [":", "?", "\u{ff1a}", "\u{ff1f}"].iter().any(|end| trim(line).ends_with(end.as_bytes()))
 }
 
 /// Whether `part` stands in `line`, whatever the case.
@@ -166,17 +237,19 @@ impl Encode for Recipe {
             }
         }
         self.answer_nonce.encode(w);
-        w.put_u8(u8::from(self.terminal));
+        let flags = [self.terminal, self.as_su, self.asks, self.same_root, self.memfd];
+        w.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
         put_option(&self.secret, w, Secret::encode);
-        put_all(&self.prompts, w, Pattern::put);
+        put_all(&self.prompts, w, |prompt, w| {
+            w.put_u8(prompt.reply as u8);
+            prompt.line.put(w);
+        });
         put_all(&self.hints, w, |hint, w| {
             w.put_u8(hint.meaning as u8);
             hint.line.put(w);
         });
         self.timeout_ms.encode(w);
-        w.put_u8(u8::from(self.same_root));
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
-        w.put_u8(u8::from(self.memfd));
         put_all(&self.wrapper, w, |word, w| w.put_bytes(word));
     }
 }
@@ -189,7 +262,7 @@ impl Decode for Recipe {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("recipe-2");
+        s.word("recipe-3");
     }
 }
 
@@ -206,19 +279,25 @@ impl Recipe {
             self.start = Start::Shell { argv, nonce };
         }
         fill(&mut self.answer_nonce, r)?;
-        self.terminal = take_flag(r)?;
+        self.fill_flags(r.take_u8()?);
         if take_flag(r)? {
             self.secret = Some(Secret::decode(r)?);
         }
-        fill_all(&mut self.prompts, r, Pattern::fill)?;
+        fill_all(&mut self.prompts, r, Prompt::fill)?;
         fill_all(&mut self.hints, r, Hint::fill)?;
         fill(&mut self.timeout_ms, r)?;
-        self.same_root = take_flag(r)?;
         if take_flag(r)? {
             fill_bytes(self.directory.insert(Vec::new()), r)?;
         }
-        self.memfd = take_flag(r)?;
         fill_words(&mut self.wrapper, r)
+    }
+
+    fn fill_flags(&mut self, bits: u8) {
+        self.terminal = bits & 1 != 0;
+        self.as_su = bits & 2 != 0;
+        self.asks = bits & 4 != 0;
+        self.same_root = bits & 8 != 0;
+        self.memfd = bits & 16 != 0;
     }
 }
 
@@ -233,6 +312,18 @@ impl Pattern {
         fill_bytes(&mut self.starts, r)?;
         fill_bytes(&mut self.holds, r)?;
         fill_bytes(&mut self.ends, r)
+    }
+}
+
+impl Prompt {
+    fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        self.reply = match r.take_u8()? {
+            0 => Reply::Password,
+            1 => Reply::PasswordOnceSettled,
+            2 => Reply::Yes,
+            _ => return Err(Malformed("no reply of a prompt")),
+        };
+        self.line.fill(r)
     }
 }
 
@@ -306,8 +397,14 @@ mod tests {
             start: Start::Shell { argv: vec![b"sudo".to_vec(), b"sh".to_vec()], nonce: u64::MAX },
             answer_nonce: 7,
             terminal: true,
+            as_su: false,
+            asks: true,
             secret: Some(Secret::from("hunter2")),
-            prompts: vec![Pattern::ending(b"", b"password:")],
+            prompts: vec![
+                Prompt::password(Pattern::ending(b"", b"password:")),
+                Prompt { reply: Reply::PasswordOnceSettled, ..Prompt::default() },
+                Prompt { reply: Reply::Yes, ..Prompt::default() },
+            ],
             hints: vec![Hint { line, meaning: Meaning::NoShell }],
             timeout_ms: 30_000,
             same_root: false,
@@ -326,7 +423,10 @@ mod tests {
     #[test]
     fn a_recipe_arrives_as_it_was_sent() {
         let own = Recipe { start: Start::Own, secret: None, directory: None, ..recipe() };
-        for sent in [recipe(), own] {
+        let [mut none, mut others] = [own.clone(), own.clone()];
+        (none.terminal, none.asks) = (false, false);
+        (others.as_su, others.same_root, others.memfd) = (true, true, true);
+        for sent in [recipe(), own, none, others] {
             let bytes = bytes_of(&sent);
             let mut r = Reader::new(&bytes, None);
             let arrived = Recipe::decode(&mut r).unwrap();
@@ -359,6 +459,21 @@ mod tests {
         assert!(!pattern.matches(b"x(me@here) Password: "));
         assert!(!pattern.matches(b"(me@here) Password: x"));
         assert!(!pattern.matches(b"("));
+    }
+
+    #[test]
+    fn blanks_that_no_ascii_has_count_as_blanks() {
+        let password = Pattern::ending(b"", b"password:");
+        for line in
+            ["Password:", "\rPassword:\u{a0}", " Password: \u{202f}\u{a0} ", "Password:\u{3000}"]
+        {
+            assert!(password.matches(line.as_bytes()) && is_question(line.as_bytes()), "{line:?}");
+        }
+        for line in ["Mot de passe\u{a0}: ", "パスワード：", "続けますか？ ", "Go on? "]
+        {
+            assert!(is_question(line.as_bytes()), "{line:?}");
+        }
+        assert!(!is_question(b"Password: x") && !is_question(b" ") && !is_question(b""));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
-use crate::connect::options::{Base, Connect, check_text, check_word, hints};
-use crate::connect::recipe::{Meaning, Pattern, Recipe, Start};
+use crate::connect::options::{Base, Connect, check_text, check_word, hints, password_prompts};
+use crate::connect::recipe::{Meaning, Recipe, Start};
 use crate::connect::stage::first_command;
 use crate::error::ConnectFailure;
 use crate::wire::secret::Secret;
@@ -236,11 +236,9 @@ impl Describe for SshOptions {
         recipe.secret = self.password.clone();
         recipe.hints = hints(HINTS);
         if recipe.terminal {
-            recipe.prompts = vec![
-                Pattern::ending(b"", b"'s password:"),
-                Pattern::ending(b"(", b") Password:"),
-                Pattern::ending(b"Password:", b"Password:"),
-            ];
+            let questions: [(&[u8], &[u8]); 3] =
+                [(b"", b"'s password:"), (b"(", b") Password:"), (b"Password:", b"Password:")];
+            recipe.prompts = password_prompts(&questions);
         }
         Ok(())
     }

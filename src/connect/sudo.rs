@@ -3,7 +3,7 @@
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, Connect, check_text, check_word, hints, parse_flag};
-use crate::connect::recipe::{Meaning, Pattern, Recipe, Start};
+use crate::connect::recipe::{Meaning, Pattern, Prompt, Recipe, Start};
 use crate::connect::stage::{first_script, hex};
 use crate::error::ConnectFailure;
 use crate::wire::secret::Secret;
@@ -151,7 +151,7 @@ impl Describe for SudoOptions {
         recipe.secret = self.password.clone();
         recipe.hints = hints(HINTS);
         if recipe.terminal {
-            recipe.prompts = vec![Pattern::line(b"", &prompt)];
+            recipe.prompts = vec![Prompt::password(Pattern::line(b"", &prompt))];
         }
         Ok(())
     }

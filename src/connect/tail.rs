@@ -4,6 +4,7 @@
 use crate::limits::{LINE_BYTES_MAX, TAIL_BYTES};
 use crate::sys::text::lossy;
 use crate::trace::is_harmful;
+use crate::wire::secret::Secret;
 
 /// One output, in lines.
 #[derive(Default)]
@@ -28,10 +29,10 @@ impl Tail {
         &self.line
     }
 
-    /// Ends the line; a `kept` one goes to the tail, scrubbed of `secret`.
-    pub fn end_line(&mut self, kept: bool, secret: &[u8]) {
+    /// Ends the line; a `kept` one goes to the tail, scrubbed of `secrets`.
+    pub fn end_line(&mut self, kept: bool, secrets: &[Secret]) {
         if kept {
-            self.kept.extend_from_slice(&scrub(self.line.trim_ascii_end(), secret));
+            self.kept.extend_from_slice(&scrub(self.line.trim_ascii_end(), secrets));
             self.kept.push(b'\n');
             let excess = self.kept.len().saturating_sub(TAIL_BYTES);
             self.kept.drain(..excess);
@@ -40,24 +41,30 @@ impl Tail {
     }
 
     /// What is kept, and the unfinished line behind it if that is to be shown.
-    pub fn text(&self, with_line: bool, secret: &[u8]) -> String {
+    pub fn text(&self, with_line: bool, secrets: &[Secret]) -> String {
         let line: &[u8] = if with_line { self.line.trim_ascii() } else { &[] };
-        let all = [&self.kept[..], &scrub(line, secret)].concat();
+        let all = [&self.kept[..], &scrub(line, secrets)].concat();
         harmless(&all[all.len().saturating_sub(TAIL_BYTES)..])
     }
 }
 
-/// `text` with `***` for each `secret` in it.
-pub fn scrub(text: &[u8], secret: &[u8]) -> Vec<u8> {
+/// `text` with `***` for each of the `secrets` in it.
+pub fn scrub(text: &[u8], secrets: &[Secret]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.first() {
-        if !secret.is_empty() && rest.starts_with(secret) {
-            out.extend_from_slice(b"***");
-            rest = &rest[secret.len()..];
-        } else {
-            out.push(*first);
-            rest = &rest[1..];
+        let here = secrets.iter().map(|secret| secret.expose().as_bytes());
+        // Of two secrets the longer: what it has more than the other must not stay.
+        let hidden = here.filter(|secret| rest.starts_with(secret)).map(<[u8]>::len).max();
+        match hidden {
+            Some(bytes @ 1..) => {
+                out.extend_from_slice(b"***");
+                rest = &rest[bytes..];
+            }
+            _ => {
+                out.push(*first);
+                rest = &rest[1..];
+            }
         }
     }
     out
@@ -85,23 +92,24 @@ mod tests {
         let mut tail = Tail::default();
         for _ in 0..10_000 {
             assert_eq!(tail.fill(b"0123456789\nx"), Some(&b"x"[..]));
-            tail.end_line(true, b"");
+            tail.end_line(true, &[]);
         }
         assert_eq!(tail.fill(&[b'y'; 100_000]), None);
         assert_eq!(tail.line().len(), LINE_BYTES_MAX);
-        tail.end_line(false, b"");
+        tail.end_line(false, &[]);
         assert_eq!(tail.fill(b"end"), None);
-        let text = tail.text(true, b"");
+        let text = tail.text(true, &[]);
         assert!(text.len() <= TAIL_BYTES && text.ends_with("0123456789\nend"), "{text}");
     }
 
     #[test]
     fn what_is_shown_has_no_secret_and_no_escapes() {
+        let secrets = ["hunter", "hunter2", "", "123456"].map(Secret::from);
         let mut tail = Tail::default();
         tail.fill(b"a hunter2 b\x1b[31m\r\n");
-        tail.end_line(true, b"hunter2");
-        tail.fill(b"hunter2");
-        assert_eq!(tail.text(true, b"hunter2"), "a *** b?[31m\n***");
-        assert_eq!(tail.text(false, b"hunter2"), "a *** b?[31m\n");
+        tail.end_line(true, &secrets);
+        tail.fill(b"hunter123456");
+        assert_eq!(tail.text(true, &secrets), "a *** b?[31m\n******");
+        assert_eq!(tail.text(false, &secrets), "a *** b?[31m\n");
     }
 }

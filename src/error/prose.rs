@@ -105,9 +105,19 @@ impl fmt::Display for ConnectFailure {
         match self {
             Self::Timeout => f.write_str("timed out; raise connect_timeout if the target is slow"),
             Self::Spawn(errno) => f.write_str(&strerror(*errno)),
+            Self::NoTool(tool) => write!(
+                f,
+                "{} is not installed, or not in PATH; install it, or give its path",
+                Printable(tool)
+            ),
             Self::Ended => f.write_str("the connection ended before the agent ran"),
             Self::PasswordRequired => f.write_str("a password is required; give one with password"),
             Self::PasswordWrong => f.write_str("the password is wrong"),
+            Self::UnknownPrompt(question) => write!(
+                f,
+                "a question was asked that has no answer: `{}`; answer it with on_prompt",
+                Printable(question)
+            ),
             Self::Denied => f.write_str("permission denied; check the user and the key"),
             Self::HostKey => f.write_str(
                 "the host's key is unknown or has changed; add it to known_hosts, or see \

@@ -13,6 +13,9 @@ use super::text::{Decimal, lossy, parse_decimal};
 /// Bytes of /etc/passwd that are looked at.
 const PASSWD_BYTES_MAX: usize = 1 << 20;
 
+/// Whether this system's `su` reads a password from its standard input, or else from its terminal.
+pub const SU_READS_STDIN: bool = cfg!(target_os = "linux");
+
 /// What the kernel says of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uname {

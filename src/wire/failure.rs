@@ -203,6 +203,8 @@ impl ConnectFailure {
             Self::BadOption(_) => 20,
             Self::ImageDamaged => 21,
             Self::InputEnded => 22,
+            Self::UnknownPrompt(_) => 23,
+            Self::NoTool(_) => 24,
         }
     }
 }
@@ -215,7 +217,9 @@ impl Encode for ConnectFailure {
             Self::TargetUnknown(text)
             | Self::ImageUnusable(text)
             | Self::NoDirectory(text)
-            | Self::BadOption(text) => put_text(text, w),
+            | Self::BadOption(text)
+            | Self::UnknownPrompt(text)
+            | Self::NoTool(text) => put_text(text, w),
             Self::Protocol(text) => put_text(text, w),
             Self::NoImage { target, available } => {
                 put_text(target, w);
@@ -255,12 +259,14 @@ impl Decode for ConnectFailure {
             20 => Self::BadOption(take_text(r)?),
             21 => Self::ImageDamaged,
             22 => Self::InputEnded,
+            23 => Self::UnknownPrompt(take_text(r)?),
+            24 => Self::NoTool(take_text(r)?),
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }
 
     fn shape(s: &mut Shape) {
-        s.word("connect-failure-2");
+        s.word("connect-failure-3");
     }
 }
 
@@ -409,6 +415,8 @@ mod tests {
         both_ways(connect_error(ConnectFailure::NoDirectory(text())));
         both_ways(connect_error(ConnectFailure::ImageDamaged));
         both_ways(connect_error(ConnectFailure::InputEnded));
+        both_ways(connect_error(ConnectFailure::UnknownPrompt(text())));
+        both_ways(connect_error(ConnectFailure::NoTool(text())));
         both_ways(connect_error(ConnectFailure::Version { ours: 1, theirs: 2 }));
         both_ways(connect_error(ConnectFailure::ViaGone(death())));
         both_ways(connect_error(ConnectFailure::BadOption(text())));

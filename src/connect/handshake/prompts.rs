@@ -1,0 +1,134 @@
+//! Questions of the tool that brings us to the target, and what is typed.
+
+use super::{Action, Awaits, Handshake, Origin};
+use crate::connect::recipe::{Prompt, Reply, is_question, trim};
+use crate::error::ConnectFailure;
+use crate::limits::QUESTION_BYTES_MAX;
+use crate::wire::secret::Secret;
+
+impl Handshake {
+    /// The line has stood for `SETTLE_AFTER`, unless something came since.
+    pub fn settled(&mut self) -> Vec<Action> {
+        let prompts = &mut self.prompts;
+        prompts.settling = false;
+        if prompts.stirred {
+            self.look(Origin::Terminal);
+        } else if self.awaits == Awaits::Shell && !prompts.answered {
+            self.judge();
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// What somebody says to the question of [`Action::Ask`]; none if nobody does. Nothing comes of
+    /// it if the question was withdrawn.
+    pub fn answer(&mut self, says: Option<Secret>) -> Vec<Action> {
+        if std::mem::take(&mut self.prompts.asked) && !self.is_over() {
+            match says {
+                Some(secret) => {
+                    self.prompts.secrets.push(secret.clone());
+                    self.prompts.typed |= self.prompts.for_password;
+                    self.reply(secret, Origin::Terminal);
+                }
+                None => {
+                    let question = std::mem::take(&mut self.prompts.question);
+                    self.fail(ConnectFailure::UnknownPrompt(question));
+                }
+            }
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Looks at the unfinished line of an output. A prompt is answered at once; what only looks
+    /// like a question must stand for a while.
+    #[inline(never)] // a frame of its own: smaller code
+    pub(super) fn look(&mut self, origin: Origin) {
+        self.prompts.stirred = true;
+        if self.awaits != Awaits::Shell || self.prompts.answered {
+            return;
+        }
+        match self.foreseen(origin).map(|prompt| prompt.reply) {
+            Some(Reply::Yes) => self.reply(Secret::from("yes"), origin),
+            Some(Reply::Password) if self.recipe.secret.is_some() || !self.recipe.asks => {
+                self.password(origin);
+            }
+            _ if origin == Origin::Stdout => (),
+            _ if self.recipe.types() && is_question(self.terminal.line()) => self.settle(),
+            _ => (),
+        }
+    }
+
+    /// Whether the unfinished line of the terminal asks for the password in words that nothing else
+    /// uses.
+    pub(super) fn is_prompt(&self) -> bool {
+        let foreseen = self.foreseen(Origin::Terminal);
+        foreseen.is_some_and(|prompt| prompt.reply == Reply::Password)
+    }
+
+    fn foreseen(&self, origin: Origin) -> Option<&Prompt> {
+        let line = match origin {
+            Origin::Stdout => self.stdout.line(),
+            Origin::Terminal => self.terminal.line(),
+        };
+        self.recipe.prompts.iter().find(|prompt| prompt.line.matches(line))
+    }
+
+    fn settle(&mut self) {
+        self.prompts.stirred = false;
+        if !std::mem::replace(&mut self.prompts.settling, true) {
+            self.actions.push(Action::Settle);
+        }
+    }
+
+    /// The line of the terminal stands. If it is a question, it is answered, or the end.
+    fn judge(&mut self) {
+        if !is_question(self.terminal.line()) {
+            return;
+        }
+        let typed = self.prompts.typed;
+        match self.foreseen(Origin::Terminal).map(|prompt| prompt.reply) {
+            Some(Reply::Password) => self.password(Origin::Terminal),
+            Some(Reply::PasswordOnceSettled) if !typed => self.password(Origin::Terminal),
+            _ => self.ask(false),
+        }
+    }
+
+    fn password(&mut self, origin: Origin) {
+        match self.recipe.secret.clone() {
+            _ if self.prompts.typed => self.fail(ConnectFailure::PasswordWrong),
+            Some(secret) => {
+                self.prompts.typed = true;
+                self.reply(secret, origin);
+            }
+            None if self.recipe.asks => self.ask(true),
+            None => self.fail(ConnectFailure::PasswordRequired),
+        }
+    }
+
+    fn ask(&mut self, for_password: bool) {
+        let line = trim(self.terminal.line());
+        let question = self.quotable(&line[line.len().saturating_sub(QUESTION_BYTES_MAX)..]);
+        if !self.recipe.asks {
+            self.fail(ConnectFailure::UnknownPrompt(question));
+        } else if self.prompts.question == question {
+            // The same again: what was typed is wrong.
+            self.fail(ConnectFailure::PasswordWrong);
+        } else {
+            let prompts = &mut self.prompts;
+            (prompts.answered, prompts.asked, prompts.for_password) = (true, true, for_password);
+            prompts.question.clone_from(&question);
+            self.actions.push(Action::Ask(question));
+        }
+    }
+
+    /// Types the answer to what stands on the unfinished line.
+    fn reply(&mut self, secret: Secret, origin: Origin) {
+        self.actions.push(Action::Type(secret));
+        // Who reads a terminal ends the line there. Who does not goes on behind the prompt.
+        self.prompts.answered = !self.recipe.types_to_stdin();
+        match origin {
+            _ if self.prompts.answered => (),
+            Origin::Stdout => self.stdout.end_line(false, &[]),
+            Origin::Terminal => self.terminal.end_line(false, &[]),
+        }
+    }
+}
