@@ -17,7 +17,7 @@ use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Turn, broken};
-use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE};
+use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
 use crate::module::content::Parcel;
 use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
@@ -125,7 +125,7 @@ impl Attempt {
         let timeout = Duration::from_millis(handshake.recipe().timeout_ms);
         let Started { begun, process, main, terminal } = started;
         let outbox = Arc::new(Outbox::new(main.clone()));
-        let types = handshake.recipe().terminal;
+        let types = handshake.recipe().wants_pty();
         let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
         let attempt = Box::new(Attempt {
             node,
@@ -229,8 +229,15 @@ impl Child {
             match action {
                 Action::Send(bytes) => self.write(turn, bytes),
                 Action::Type(secret) => self.type_secret(turn, secret.expose()),
+                Action::Settle => self.set_timer(turn, SETTLE_AFTER, |child, turn| {
+                    child.tell(turn, &mut Handshake::settled);
+                }),
+                Action::Ask(question) => {
+                    // Nobody is there to be asked.
+                    drop(question);
+                    self.tell(turn, &mut |handshake| handshake.answer(None));
+                }
                 Action::WantImage(target) => self.push_image(turn, &target),
-                Action::Settle | Action::Ask(_) => (),
                 Action::Up => self.up(turn),
                 Action::Failed(failure) => self.fail(turn, failure),
             }
@@ -251,10 +258,15 @@ impl Child {
     #[inline(never)] // a frame of its own: smaller code
     fn type_secret(&self, turn: &mut Turn, secret: &str) {
         let mut state = self.lock();
-        let (Some(key), Some(attempt)) = (state.terminal, &mut state.attempt) else { return };
-        let Some(typewriter) = &attempt.typewriter else { return };
+        let (main, terminal) = (state.main, state.terminal);
+        let Some(attempt) = &mut state.attempt else { return };
+        let (key, outbox) = match &attempt.typewriter {
+            Some(typewriter) => (terminal, typewriter),
+            None => (main, &attempt.outbox),
+        };
+        let Some(key) = key else { return };
         let line = [secret.as_bytes(), b"\n"].concat();
-        let pushed = typewriter.push(&line, Lane::Quick);
+        let pushed = outbox.push(&line, Lane::Quick);
         drop(state);
         if pushed == Pushed::Arm {
             turn.arm(key);

@@ -12,6 +12,7 @@ use crate::io::side::Side;
 use crate::module::images::Images;
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Program, Spawn};
+use crate::sys::text::lossy;
 use crate::sys::wait::Process;
 use crate::sys::{fd, pipe, pty};
 
@@ -36,7 +37,11 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
     let Start::Shell { argv, .. } = &recipe.start else { return start_own(recipe, images) };
     let argv = strings(argv)?;
     let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
-    execute(recipe, Program::Search(name), None, &argv, &[]).map_err(refused)
+    let started = execute(recipe, Program::Search(name), None, &argv, &[]);
+    started.map_err(|errno| match errno {
+        Errno::NOENT => ConnectFailure::NoTool(lossy(name.to_bytes())),
+        errno => refused(errno),
+    })
 }
 
 /// Executes our own image; or the wrapper, which executes it by its path.
@@ -71,7 +76,7 @@ fn execute(
 ) -> Result<Started, Errno> {
     let begun = Instant::now();
     let (ours, theirs) = pipe::socketpair()?;
-    let (terminal, errors) = match recipe.terminal {
+    let (terminal, errors) = match recipe.wants_pty() {
         true => {
             let pair = pty::open_pty()?;
             pty::make_raw(pair.follower.as_fd());
@@ -82,7 +87,7 @@ fn execute(
     let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
     let process = spawn::spawn(&Spawn {
         env,
-        terminal: recipe.terminal.then_some(errors.as_fd()),
+        terminal: recipe.wants_pty().then_some(errors.as_fd()),
         session: true,
         die_with_parent: true,
         keep: keep.map(AsFd::as_fd),

@@ -325,10 +325,10 @@ fn a_peer_of_another_version_is_refused() {
 fn a_client_that_is_not_there_cannot_be_started() {
     here_and_behind(|ssh, hop| {
         let error = failed(ssh.ssh_path("/no/such/ssh").connect());
-        const ENOENT: i32 = 2;
-        assert_failed(&error, ConnectFailure::Spawn(ENOENT), Phase::Spawn, None);
+        let missing = ConnectFailure::NoTool("/no/such/ssh".to_owned());
+        assert_failed(&error, missing, Phase::Spawn, None);
         assert!(error.hop.starts_with(hop), "{error}");
-        assert!(error.to_string().contains("No such file"), "{error}");
+        assert!(error.to_string().contains("/no/such/ssh is not installed"), "{error}");
     });
 }
 
