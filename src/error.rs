@@ -154,14 +154,19 @@ pub enum ConnectFailure {
     UnknownPrompt(String),
     /// The login was refused: wrong key, no such user, not permitted.
     Denied,
-    /// The host's key is unknown, or not the recorded one.
+    /// The host's key is not recorded.
     HostKey,
+    /// The host's key is another than the recorded one, or was revoked.
+    HostKeyChanged,
     /// The host's name does not resolve.
     HostUnknown,
     /// The port is closed.
     ConnectionRefused,
     /// No route leads to the host, or it does not answer.
     Unreachable,
+    /// The server ended the connection before it heard who we are: too many are logging in
+    /// (sshd's `MaxStartups`), or it does not want us now. Another try may succeed.
+    Busy,
     /// The target has no POSIX shell `sh`.
     NoShell,
     /// `uname` on the target says something that we do not know; what it says.

@@ -114,7 +114,7 @@ pub enum Meaning {
     PasswordWrong = 1,
     /// The login was refused, whatever the password.
     Denied = 2,
-    /// The host's key is unknown or has changed.
+    /// The host's key is not known.
     HostKey = 3,
     /// The host's name does not resolve.
     HostUnknown = 4,
@@ -126,6 +126,10 @@ pub enum Meaning {
     NoShell = 7,
     /// The login was refused: for the password, if one was typed.
     LoginRefused = 8,
+    /// The server turned us away before we said who we are.
+    Busy = 9,
+    /// The host's key is another than the known one.
+    HostKeyChanged = 10,
 }
 
 impl Pattern {
@@ -196,7 +200,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    const ALL: [Meaning; 9] = [
+    const ALL: [Meaning; 11] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -206,6 +210,8 @@ impl Meaning {
         Meaning::Unreachable,
         Meaning::NoShell,
         Meaning::LoginRefused,
+        Meaning::Busy,
+        Meaning::HostKeyChanged,
     ];
 
     /// The failure, given whether the password was typed.
@@ -220,6 +226,10 @@ impl Meaning {
             Meaning::ConnectionRefused => ConnectFailure::ConnectionRefused,
             Meaning::Unreachable => ConnectFailure::Unreachable,
             Meaning::NoShell => ConnectFailure::NoShell,
+            // Who refuses us after the password is not busy: another try could lock the account.
+            Meaning::Busy if typed => ConnectFailure::Ended,
+            Meaning::Busy => ConnectFailure::Busy,
+            Meaning::HostKeyChanged => ConnectFailure::HostKeyChanged,
         }
     }
 }

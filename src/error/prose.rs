@@ -120,12 +120,19 @@ impl fmt::Display for ConnectFailure {
             ),
             Self::Denied => f.write_str("permission denied; check the user and the key"),
             Self::HostKey => f.write_str(
-                "the host's key is unknown or has changed; add it to known_hosts, or see \
-                 check_host_keys",
+                "the host's key is not known; add it to known_hosts, or see check_host_keys",
+            ),
+            Self::HostKeyChanged => f.write_str(
+                "the host's key is not the one that known_hosts has, or was revoked: somebody may \
+                 be in between; if the host was made anew, remove its old key with ssh-keygen -R",
             ),
             Self::HostUnknown => f.write_str("the host's name does not resolve"),
             Self::ConnectionRefused => f.write_str("connection refused; is the port right?"),
             Self::Unreachable => f.write_str("the host cannot be reached"),
+            Self::Busy => f.write_str(
+                "the server ended the connection before the login; too many at once? see sshd's \
+                 MaxStartups",
+            ),
             Self::NoShell => f.write_str("the target has no shell named sh"),
             Self::TargetUnknown(says) => {
                 write!(f, "an unknown kind of target: uname says `{}`", Printable(says))

@@ -205,6 +205,8 @@ impl ConnectFailure {
             Self::InputEnded => 22,
             Self::UnknownPrompt(_) => 23,
             Self::NoTool(_) => 24,
+            Self::Busy => 25,
+            Self::HostKeyChanged => 26,
         }
     }
 }
@@ -261,6 +263,8 @@ impl Decode for ConnectFailure {
             22 => Self::InputEnded,
             23 => Self::UnknownPrompt(take_text(r)?),
             24 => Self::NoTool(take_text(r)?),
+            25 => Self::Busy,
+            26 => Self::HostKeyChanged,
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }
@@ -417,6 +421,8 @@ mod tests {
         both_ways(connect_error(ConnectFailure::InputEnded));
         both_ways(connect_error(ConnectFailure::UnknownPrompt(text())));
         both_ways(connect_error(ConnectFailure::NoTool(text())));
+        both_ways(connect_error(ConnectFailure::Busy));
+        both_ways(connect_error(ConnectFailure::HostKeyChanged));
         both_ways(connect_error(ConnectFailure::Version { ours: 1, theirs: 2 }));
         both_ways(connect_error(ConnectFailure::ViaGone(death())));
         both_ways(connect_error(ConnectFailure::BadOption(text())));
@@ -431,7 +437,7 @@ mod tests {
         assert!(value_of::<Cause>(&[13]).is_err());
         assert!(value_of::<Phase>(&[6]).is_err());
         assert!(value_of::<Exit>(&[2, 0]).is_err());
-        assert!(value_of::<ConnectFailure>(&[23]).is_err());
+        assert!(value_of::<ConnectFailure>(&[25]).is_err());
         assert!(value_of::<CallFailure>(&[5]).is_err());
     }
 
