@@ -68,6 +68,11 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 8 * 1024;
 pub const BAD_HANDLES_MAX: u32 = 1000;
 /// Time for a connection to come up, if the caller names none; the original's.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which ssh asks whether the server is there: a host that has vanished is noticed
+/// within a minute, and a line is not kept busy.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Such questions without an answer that end a connection: one lost packet does not.
+pub const KEEPALIVE_COUNT: u32 = 3;
 /// Time that a child which was asked to end has before it is killed; the original's.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Time that a process whose stream has ended has before it is killed.

@@ -107,7 +107,7 @@ pub struct Hint {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Meaning {
-    /// A password is wanted and there is none.
+    /// A password is wanted and there is none, or another one.
     #[default]
     PasswordRequired = 0,
     /// The password was refused.
@@ -217,9 +217,11 @@ impl Meaning {
     /// The failure, given whether the password was typed.
     pub fn failure(self, typed: bool) -> ConnectFailure {
         match self {
+            Meaning::PasswordRequired | Meaning::LoginRefused if typed => {
+                ConnectFailure::PasswordWrong
+            }
             Meaning::PasswordRequired => ConnectFailure::PasswordRequired,
             Meaning::PasswordWrong => ConnectFailure::PasswordWrong,
-            Meaning::LoginRefused if typed => ConnectFailure::PasswordWrong,
             Meaning::Denied | Meaning::LoginRefused => ConnectFailure::Denied,
             Meaning::HostKey => ConnectFailure::HostKey,
             Meaning::HostUnknown => ConnectFailure::HostUnknown,

@@ -1,13 +1,19 @@
 //! Method `ssh`: another machine, by OpenSSH's client.
 
+mod client;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
+use std::time::Duration;
 
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
-use crate::connect::options::{Base, Connect, check_text, check_word, hints, password_prompts};
-use crate::connect::recipe::{Meaning, Recipe, Start};
+use crate::connect::options::{Base, Connect, check_text, check_word, parse_flag};
+use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage::first_command;
 use crate::error::ConnectFailure;
+use crate::limits::{KEEPALIVE_COUNT, KEEPALIVE_INTERVAL};
 use crate::wire::secret::Secret;
 
 /// Another machine, over ssh.
@@ -20,7 +26,12 @@ pub struct SshOptions {
     username: Option<String>,
     port: Option<u16>,
     identity_file: Option<String>,
+    identities_only: bool,
     check_host_keys: HostKeys,
+    compression: Option<bool>,
+    keepalive_interval_s: u32,
+    keepalive_count: u32,
+    ssh_debug_level: u8,
     ssh_path: Option<String>,
     ssh_args: Vec<String>,
     password: Option<Secret>,
@@ -60,15 +71,52 @@ impl Connect<SshOptions> {
         self
     }
 
-    /// The file of the private key; no other key is tried then. Default: ssh's own.
+    /// The file of the private key, on the machine where ssh runs; a `~` in front is expanded
+    /// there, by ssh. No password and no other key is tried then, but for those that ssh's
+    /// configuration names. Default: ssh's own.
     pub fn identity_file(mut self, path: impl AsRef<Path>) -> Self {
         self.method.identity_file = Some(path.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
+    /// Whether an `identity_file` or a `password` keeps ssh from trying the keys of its agent and
+    /// those with the usual names. Default: yes.
+    pub fn identities_only(mut self, only: bool) -> Self {
+        self.method.identities_only = only;
         self
     }
 
     /// What is done about hosts' keys. Default: [`HostKeys::Enforce`].
     pub fn check_host_keys(mut self, check: HostKeys) -> Self {
         self.method.check_host_keys = check;
+        self
+    }
+
+    /// Whether ssh compresses what it carries. It costs more than it saves but on slow lines: the
+    /// agent's image is compressed already. Default: what ssh's configuration says, else no.
+    pub fn compression(mut self, compression: bool) -> Self {
+        self.method.compression = Some(compression);
+        self
+    }
+
+    /// After how long a silence ssh asks the server whether it is still there, in whole seconds,
+    /// rounded up; zero: never. Default: 15 s.
+    pub fn keepalive_interval(mut self, interval: Duration) -> Self {
+        self.method.keepalive_interval_s = whole_seconds(interval);
+        self
+    }
+
+    /// How many such questions may go without an answer, one interval after the other, before the
+    /// connection counts as broken. Default: 3.
+    pub fn keepalive_count(mut self, count: u32) -> Self {
+        self.method.keepalive_count = count;
+        self
+    }
+
+    /// How much ssh says of what it does, from 0 to 3: it is in errors' texts, and in the log at
+    /// level `info`. Default: 0, its errors only.
+    pub fn ssh_debug_level(mut self, level: u8) -> Self {
+        self.method.ssh_debug_level = level;
         self
     }
 
@@ -92,6 +140,12 @@ impl Connect<SshOptions> {
     }
 }
 
+/// `-vvv`; the client knows no more.
+const DEBUG_LEVEL_MAX: u8 = 3;
+
+/// The largest number that every client takes.
+const CLIENT_NUMBER_MAX: u32 = i32::MAX as u32;
+
 /// Method `ssh` in addresses.
 pub(crate) static ENTRY: Entry = Entry {
     name: "ssh",
@@ -103,27 +157,18 @@ pub(crate) static ENTRY: Entry = Entry {
         "username",
         "port",
         "identity_file",
+        "identities_only",
         "check_host_keys",
+        "compression",
+        "keepalive_interval",
+        "keepalive_count",
+        "ssh_debug_level",
         "ssh_path",
         "ssh_args",
         "password",
     ],
     make: || Box::new(SshOptions::empty()),
 };
-
-/// What the client says, before a shell of the target has spoken.
-const HINTS: &[(&str, &str, Meaning)] = &[
-    ("Host key verification failed", "", Meaning::HostKey),
-    ("ssh: ", "Could not resolve hostname", Meaning::HostUnknown),
-    ("ssh: connect to ", ": Connection refused", Meaning::ConnectionRefused),
-    ("ssh: connect to ", ": No route to host", Meaning::Unreachable),
-    ("ssh: connect to ", ": Network is unreachable", Meaning::Unreachable),
-    ("ssh: connect to ", ": Connection timed out", Meaning::Unreachable),
-    ("", ": Permission denied (", Meaning::LoginRefused),
-    ("Permission denied (", "", Meaning::LoginRefused),
-    ("Too many authentication failures", "", Meaning::LoginRefused),
-    ("Received disconnect from ", "Too many authentication failures", Meaning::LoginRefused),
-];
 
 impl SshOptions {
     fn empty() -> SshOptions {
@@ -132,45 +177,16 @@ impl SshOptions {
             username: None,
             port: None,
             identity_file: None,
+            identities_only: true,
             check_host_keys: HostKeys::Enforce,
+            compression: None,
+            keepalive_interval_s: whole_seconds(KEEPALIVE_INTERVAL),
+            keepalive_count: KEEPALIVE_COUNT,
+            ssh_debug_level: 0,
             ssh_path: None,
             ssh_args: Vec::new(),
             password: None,
         }
-    }
-
-    fn argv(&self, command: Vec<u8>) -> Vec<Vec<u8>> {
-        let mut argv = vec![self.ssh_path.clone().unwrap_or_else(|| "ssh".to_owned())];
-        let mut add = |words: &[&str]| argv.extend(words.iter().map(|word| (*word).to_owned()));
-        add(&["-T", "-o", "LogLevel=ERROR"]);
-        match self.password {
-            None => add(&["-o", "BatchMode=yes"]),
-            Some(_) => add(&["-o", "BatchMode=no", "-o", "NumberOfPasswordPrompts=1"]),
-        }
-        match self.check_host_keys {
-            HostKeys::Enforce => add(&["-o", "StrictHostKeyChecking=yes"]),
-            HostKeys::Accept => add(&["-o", "StrictHostKeyChecking=accept-new"]),
-            HostKeys::Ignore => {
-                add(&["-o", "StrictHostKeyChecking=no"]);
-                add(&["-o", "UserKnownHostsFile=/dev/null"]);
-                add(&["-o", "GlobalKnownHostsFile=/dev/null"]);
-            }
-        }
-        if self.identity_file.is_some() || self.password.is_some() {
-            add(&["-o", "IdentitiesOnly=yes"]);
-        }
-        if let Some(path) = &self.identity_file {
-            add(&["-i", path]);
-        }
-        if let Some(username) = &self.username {
-            add(&["-l", username]);
-        }
-        if let Some(port) = self.port {
-            add(&["-p", &port.to_string()]);
-        }
-        argv.extend(self.ssh_args.iter().cloned());
-        argv.push(self.hostname.clone());
-        argv.into_iter().map(String::into_bytes).chain([command]).collect()
     }
 }
 
@@ -186,7 +202,12 @@ impl Describe for SshOptions {
             "username" => self.username = Some(text),
             "port" => self.port = Some(parse_port(value)?),
             "identity_file" => self.identity_file = Some(text),
+            "identities_only" => self.identities_only = parse_flag(value)?,
             "check_host_keys" => self.check_host_keys = HostKeys::parse(value)?,
+            "compression" => self.compression = Some(parse_flag(value)?),
+            "keepalive_interval" => self.keepalive_interval_s = parse_number(key, value)?,
+            "keepalive_count" => self.keepalive_count = parse_number(key, value)?,
+            "ssh_debug_level" => self.ssh_debug_level = parse_number(key, value)?,
             "ssh_path" => self.ssh_path = Some(text),
             "ssh_args" => self.ssh_args = value.split_whitespace().map(str::to_owned).collect(),
             _ => self.password = Some(Secret::from(text)),
@@ -195,14 +216,26 @@ impl Describe for SshOptions {
     }
 
     fn values(&self) -> Vec<(&'static str, String)> {
-        let keys = Some(self.check_host_keys).filter(|keys| *keys != HostKeys::default());
-        let args = Some(self.ssh_args.join(" ")).filter(|args| !args.is_empty());
+        let default = SshOptions::empty();
+        let flag = |value| if value { "yes" } else { "no" }.to_owned();
+        let changed = |is: bool, text: String| is.then_some(text);
+        let only = (self.identities_only, default.identities_only);
+        let keys = (self.check_host_keys, default.check_host_keys);
+        let interval = (self.keepalive_interval_s, default.keepalive_interval_s);
+        let count = (self.keepalive_count, default.keepalive_count);
+        let level = self.ssh_debug_level;
+        let args = changed(!self.ssh_args.is_empty(), self.ssh_args.join(" "));
         [
             ("hostname", Some(self.hostname.clone())),
             ("username", self.username.clone()),
             ("port", self.port.map(|port| port.to_string())),
             ("identity_file", self.identity_file.clone()),
-            ("check_host_keys", keys.map(|keys| keys.text().to_owned())),
+            ("identities_only", changed(only.0 != only.1, flag(only.0))),
+            ("check_host_keys", changed(keys.0 != keys.1, keys.0.text().to_owned())),
+            ("compression", self.compression.map(flag)),
+            ("keepalive_interval", changed(interval.0 != interval.1, interval.0.to_string())),
+            ("keepalive_count", changed(count.0 != count.1, count.0.to_string())),
+            ("ssh_debug_level", changed(level != 0, level.to_string())),
             ("ssh_path", self.ssh_path.clone()),
             ("ssh_args", args),
             ("password", self.password.as_ref().map(|secret| secret.expose().to_owned())),
@@ -223,6 +256,15 @@ impl Describe for SshOptions {
         for (key, path) in [("identity_file", &self.identity_file), ("ssh_path", &self.ssh_path)] {
             path.as_ref().map_or(Ok(()), |path| check_word(key, path))?;
         }
+        if CLIENT_NUMBER_MAX < self.keepalive_interval_s.max(self.keepalive_count) {
+            return Err(format!("a keepalive number is above {CLIENT_NUMBER_MAX}"));
+        }
+        if self.keepalive_count == 0 {
+            return Err("keepalive_count is 0; keepalive_interval=0 switches it off".to_owned());
+        }
+        if DEBUG_LEVEL_MAX < self.ssh_debug_level {
+            return Err(format!("ssh_debug_level is a number from 0 to {DEBUG_LEVEL_MAX}"));
+        }
         for arg in &self.ssh_args {
             check_text("ssh_args", arg)?;
         }
@@ -232,14 +274,10 @@ impl Describe for SshOptions {
     fn complete(&self, base: &Base<'_>, recipe: &mut Recipe) -> Result<(), ConnectFailure> {
         let argv = self.argv(first_command(base.nonce));
         recipe.start = Start::Shell { argv, nonce: base.nonce };
-        recipe.terminal = self.password.is_some();
+        recipe.terminal = self.may_ask();
         recipe.secret = self.password.clone();
-        recipe.hints = hints(HINTS);
-        if recipe.terminal {
-            let questions: [(&[u8], &[u8]); 3] =
-                [(b"", b"'s password:"), (b"(", b") Password:"), (b"Password:", b"Password:")];
-            recipe.prompts = password_prompts(&questions);
-        }
+        recipe.hints = self.hints();
+        recipe.prompts = self.prompts();
         Ok(())
     }
 }
@@ -270,80 +308,18 @@ fn parse_port(text: &str) -> Result<u16, String> {
     }
 }
 
+fn parse_number<T: std::str::FromStr>(key: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{key} is no number that it can be"))
+}
+
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
 /// An IPv6 address without the brackets that ssh does not want.
 fn bare(hostname: String) -> String {
     match hostname.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) if address.contains(':') => address.to_owned(),
         _ => hostname,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::connect::options::{Common, recipe};
-
-    const BASE: Base<'_> = Base { parent: None, title: "t", nonce: 1, answer_nonce: 2 };
-
-    fn made(options: &[(&str, &str)]) -> Result<Recipe, String> {
-        let mut method = SshOptions::empty();
-        for (key, value) in options {
-            method.set(key, value)?;
-        }
-        recipe(&method, &Common::default(), &BASE).map_err(|why| why.to_string())
-    }
-
-    #[track_caller]
-    fn assert_argv(options: &[(&str, &str)], expected: &str) {
-        let Ok(Recipe { start: Start::Shell { argv, .. }, .. }) = made(options) else {
-            panic!("no recipe")
-        };
-        assert_eq!(argv.last(), Some(&first_command(1)));
-        let words = argv[..argv.len() - 1].iter().map(|word| String::from_utf8_lossy(word));
-        assert_eq!(words.collect::<Vec<_>>().join(" "), expected);
-    }
-
-    #[test]
-    fn options_become_arguments() {
-        const HEAD: &str = "ssh -T -o LogLevel=ERROR -o BatchMode=";
-        assert_argv(&[("hostname", "web")], &format!("{HEAD}yes -o StrictHostKeyChecking=yes web"));
-        assert_argv(
-            &[("hostname", "[::1]"), ("port", "22"), ("username", "me"), ("ssh_args", "-4 -v")],
-            &format!("{HEAD}yes -o StrictHostKeyChecking=yes -l me -p 22 -4 -v ::1"),
-        );
-        assert_argv(
-            &[("hostname", "web"), ("password", "x"), ("check_host_keys", "accept")],
-            &format!(
-                "{HEAD}no -o NumberOfPasswordPrompts=1 -o StrictHostKeyChecking=accept-new \
-                 -o IdentitiesOnly=yes web"
-            ),
-        );
-        assert_argv(
-            &[("hostname", "web"), ("identity_file", "/k"), ("check_host_keys", "ignore")],
-            &format!(
-                "{HEAD}yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-                 -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes -i /k web"
-            ),
-        );
-    }
-
-    #[test]
-    fn a_terminal_is_there_for_a_password_only() {
-        let without = made(&[("hostname", "web")]).unwrap();
-        assert!(!without.terminal && without.secret.is_none());
-        let with = made(&[("hostname", "web"), ("password", "x")]).unwrap();
-        assert!(with.terminal && with.secret.is_some());
-        assert_eq!(with.name, "ssh:web?password=***");
-    }
-
-    #[test]
-    fn what_the_client_would_take_for_an_option_is_refused() {
-        for host in ["", "-oProxyCommand=x", "a b", "a\0b", "me@web", "a/b", "[::1]:22"] {
-            assert!(made(&[("hostname", host)]).is_err(), "{host}");
-        }
-        for (key, value) in [("username", "-x"), ("username", ""), ("port", "0"), ("port", "x")] {
-            assert!(made(&[("hostname", "web"), (key, value)]).is_err(), "{key} {value}");
-        }
-        assert!(made(&[]).is_err());
     }
 }

@@ -1,0 +1,139 @@
+//! The options of ssh, and what becomes of each.
+
+use super::*;
+use crate::connect::options::{Common, recipe};
+
+const BASE: Base<'_> = Base { parent: None, title: "t", nonce: 1, answer_nonce: 2 };
+
+fn made(options: &[(&str, &str)]) -> Result<Recipe, String> {
+    let mut method = SshOptions::empty();
+    for (key, value) in options {
+        method.set(key, value)?;
+    }
+    recipe(&method, &Common::default(), &BASE).map_err(|why| why.to_string())
+}
+
+#[track_caller]
+fn assert_argv(options: &[(&str, &str)], expected: &str) {
+    let Ok(Recipe { start: Start::Shell { argv, .. }, .. }) = made(options) else {
+        panic!("no recipe")
+    };
+    assert_eq!(argv.last(), Some(&first_command(1)));
+    let words = argv[..argv.len() - 1].iter().map(|word| String::from_utf8_lossy(word));
+    assert_eq!(words.collect::<Vec<_>>().join(" "), expected);
+}
+
+/// The arguments of a host without options.
+const PLAIN: &str = "ssh -T -o LogLevel=ERROR -o BatchMode=yes -o StrictHostKeyChecking=yes \
+                     -o ServerAliveInterval=15 -o ServerAliveCountMax=3 web";
+
+/// One option of the host `web` puts `there` where `here` stands in [`PLAIN`].
+#[track_caller]
+fn assert_makes(key: &str, value: &str, here: &str, there: &str) {
+    assert!(PLAIN.contains(here), "{here}");
+    assert_argv(&[("hostname", "web"), (key, value)], &PLAIN.replacen(here, there, 1));
+}
+
+#[test]
+fn each_option_is_an_argument_of_its_own() {
+    assert_argv(&[("hostname", "web")], PLAIN);
+    assert_makes("hostname", "[::1]", " web", " ::1");
+    assert_makes("username", "me", " web", " -l me web");
+    assert_makes("port", "22", " web", " -p 22 web");
+    assert_makes("ssh_args", "-4 -x", " web", " -4 -x web");
+    assert_makes("ssh_path", "/opt/ssh", "ssh ", "/opt/ssh ");
+    assert_makes("identities_only", "no", "", "");
+    let only = "-o IdentitiesOnly=yes -o IdentityFile=none -o Strict";
+    assert_makes("identity_file", "~/k", "-o Strict", &format!("-i ~/k {only}"));
+    assert_makes("compression", "yes", "-o ServerAliveI", "-o Compression=yes -o ServerAliveI");
+    assert_makes("compression", "no", "-o ServerAliveI", "-o Compression=no -o ServerAliveI");
+    assert_makes("keepalive_interval", "7", "Interval=15", "Interval=7");
+    assert_makes("keepalive_count", "2", "CountMax=3", "CountMax=2");
+    let never = "Interval=15 -o ServerAliveCountMax=3";
+    assert_makes("keepalive_interval", "0", never, "Interval=0");
+    assert_makes("ssh_debug_level", "0", "", "");
+    assert_makes("ssh_debug_level", "1", "-o LogLevel=ERROR", "-v");
+    assert_makes("ssh_debug_level", "3", "-o LogLevel=ERROR", "-vvv");
+    assert_makes("check_host_keys", "enforce", "", "");
+    assert_makes(
+        "check_host_keys",
+        "ignore",
+        "Checking=yes",
+        "Checking=no -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null",
+    );
+    let may_ask = "BatchMode=no -o NumberOfPasswordPrompts=1";
+    assert_makes("password", "x", "BatchMode=yes -o Strict", &format!("{may_ask} {only}"));
+}
+
+#[test]
+fn a_key_or_a_password_may_stand_beside_other_keys() {
+    let key = [("hostname", "web"), ("identity_file", "/k"), ("identities_only", "no")];
+    assert_argv(&key, &PLAIN.replace("-o Strict", "-i /k -o Strict"));
+    let password = [("hostname", "web"), ("password", "x"), ("identities_only", "no")];
+    let may_ask = "BatchMode=no -o NumberOfPasswordPrompts=1";
+    assert_argv(&password, &PLAIN.replace("BatchMode=yes", may_ask));
+}
+
+#[test]
+fn a_terminal_is_there_for_a_password_only() {
+    let without = made(&[("hostname", "web")]).unwrap();
+    assert!(!without.terminal && without.secret.is_none());
+    let with = made(&[("hostname", "web"), ("password", "x")]).unwrap();
+    assert!(with.terminal && with.secret.is_some());
+    assert_eq!(with.name, "ssh:web?password=***");
+}
+
+#[test]
+fn what_the_client_would_take_for_an_option_is_refused() {
+    for host in ["", "-oProxyCommand=x", "a b", "a\0b", "me@web", "a/b", "[::1]:22"] {
+        assert!(made(&[("hostname", host)]).is_err(), "{host}");
+    }
+    for (key, value) in [("username", "-x"), ("username", ""), ("port", "0"), ("port", "x")] {
+        assert!(made(&[("hostname", "web"), (key, value)]).is_err(), "{key} {value}");
+    }
+    assert!(made(&[]).is_err());
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    let values = [
+        ("keepalive_interval", "-1"),
+        ("keepalive_interval", "1.5"),
+        ("keepalive_interval", "2147483648"),
+        ("keepalive_count", "0"),
+        ("keepalive_count", "x"),
+        ("ssh_debug_level", "4"),
+        ("ssh_debug_level", "256"),
+        ("compression", "6"),
+        ("identities_only", ""),
+        ("check_host_keys", "true"),
+    ];
+    for (key, value) in values {
+        assert!(made(&[("hostname", "web"), (key, value)]).is_err(), "{key} {value}");
+    }
+}
+
+#[test]
+fn options_that_differ_from_their_defaults_are_in_the_address() {
+    let defaults = [("hostname", "web"), ("keepalive_interval", "15"), ("identities_only", "yes")];
+    assert_eq!(made(&defaults).unwrap().name, "ssh:web");
+    let options = [
+        ("hostname", "web"),
+        ("identities_only", "no"),
+        ("compression", "no"),
+        ("keepalive_interval", "0"),
+        ("keepalive_count", "9"),
+        ("ssh_debug_level", "2"),
+    ];
+    let name = "ssh:web?identities_only=no&compression=no&keepalive_interval=0&\
+                keepalive_count=9&ssh_debug_level=2";
+    assert_eq!(made(&options).unwrap().name, name);
+}
+
+#[test]
+fn a_part_of_a_second_is_a_second() {
+    assert_eq!(whole_seconds(Duration::ZERO), 0);
+    assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+    assert_eq!(whole_seconds(Duration::from_secs(15)), 15);
+    assert_eq!(whole_seconds(Duration::MAX), u32::MAX);
+}
