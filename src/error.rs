@@ -162,11 +162,13 @@ pub enum ConnectFailure {
     HostUnknown,
     /// The port is closed.
     ConnectionRefused,
-    /// No route leads to the host, or it does not answer.
+    /// No route leads to the host, or it does not answer; or the tool's daemon does not.
     Unreachable,
     /// The server ended the connection before it heard who we are: too many are logging in
     /// (sshd's `MaxStartups`), or it does not want us now. Another try may succeed.
     Busy,
+    /// There is no container, pod, jail or image of this name, or it does not run.
+    NoTarget,
     /// The target has no POSIX shell `sh`.
     NoShell,
     /// `uname` on the target says something that we do not know; what it says.

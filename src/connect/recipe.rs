@@ -130,6 +130,8 @@ pub enum Meaning {
     Busy = 9,
     /// The host's key is another than the known one.
     HostKeyChanged = 10,
+    /// There is no such container, or it does not run.
+    NoTarget = 11,
 }
 
 impl Pattern {
@@ -200,7 +202,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    const ALL: [Meaning; 11] = [
+    const ALL: [Meaning; 12] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -212,6 +214,7 @@ impl Meaning {
         Meaning::LoginRefused,
         Meaning::Busy,
         Meaning::HostKeyChanged,
+        Meaning::NoTarget,
     ];
 
     /// The failure, given whether the password was typed.
@@ -232,6 +235,7 @@ impl Meaning {
             Meaning::Busy if typed => ConnectFailure::Ended,
             Meaning::Busy => ConnectFailure::Busy,
             Meaning::HostKeyChanged => ConnectFailure::HostKeyChanged,
+            Meaning::NoTarget => ConnectFailure::NoTarget,
         }
     }
 }

@@ -128,11 +128,12 @@ impl fmt::Display for ConnectFailure {
             ),
             Self::HostUnknown => f.write_str("the host's name does not resolve"),
             Self::ConnectionRefused => f.write_str("connection refused; is the port right?"),
-            Self::Unreachable => f.write_str("the host cannot be reached"),
+            Self::Unreachable => f.write_str("the host, or the tool's daemon, cannot be reached"),
             Self::Busy => f.write_str(
                 "the server ended the connection before the login; too many at once? see sshd's \
                  MaxStartups",
             ),
+            Self::NoTarget => f.write_str("there is no target of this name, or it does not run"),
             Self::NoShell => f.write_str("the target has no shell named sh"),
             Self::TargetUnknown(says) => {
                 write!(f, "an unknown kind of target: uname says `{}`", Printable(says))

@@ -207,6 +207,7 @@ impl ConnectFailure {
             Self::NoTool(_) => 24,
             Self::Busy => 25,
             Self::HostKeyChanged => 26,
+            Self::NoTarget => 27,
         }
     }
 }
@@ -265,6 +266,7 @@ impl Decode for ConnectFailure {
             24 => Self::NoTool(take_text(r)?),
             25 => Self::Busy,
             26 => Self::HostKeyChanged,
+            27 => Self::NoTarget,
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }
@@ -423,6 +425,7 @@ mod tests {
         both_ways(connect_error(ConnectFailure::NoTool(text())));
         both_ways(connect_error(ConnectFailure::Busy));
         both_ways(connect_error(ConnectFailure::HostKeyChanged));
+        both_ways(connect_error(ConnectFailure::NoTarget));
         both_ways(connect_error(ConnectFailure::Version { ours: 1, theirs: 2 }));
         both_ways(connect_error(ConnectFailure::ViaGone(death())));
         both_ways(connect_error(ConnectFailure::BadOption(text())));
@@ -437,7 +440,7 @@ mod tests {
         assert!(value_of::<Cause>(&[13]).is_err());
         assert!(value_of::<Phase>(&[6]).is_err());
         assert!(value_of::<Exit>(&[2, 0]).is_err());
-        assert!(value_of::<ConnectFailure>(&[25]).is_err());
+        assert!(value_of::<ConnectFailure>(&[26]).is_err());
         assert!(value_of::<CallFailure>(&[5]).is_err());
     }
 
