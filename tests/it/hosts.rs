@@ -44,6 +44,52 @@ fn ssh_lets_a_password_in_where_it_was_asked_to() {
 }
 
 #[test]
+fn a_container_of_docker_runs_without_a_network_and_ends() {
+    let _alone = alone();
+    if !requires(&[Need::Root, Need::Docker]) {
+        return;
+    }
+    let docker = Docker::shared();
+    assert!(std::sync::Arc::ptr_eq(&docker, &Docker::shared()));
+    let name = docker.container();
+    assert_eq!(docker.containers(), [&*name]);
+    assert_eq!(docker.ask(&["exec", "-u", WORKER, &name, "id", "-u"]), WORKER_UID.to_string());
+    assert_eq!(docker.ask(&["exec", &name, "ls", "/sys/class/net"]), "lo");
+    let pid = docker.pid(&name);
+    drop(docker);
+    assert_eq!(containers_left(pid, "docker-of-test-"), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_of_lxc_runs_without_a_network_and_ends() {
+    let _alone = alone();
+    if !requires(&[Need::Root, Need::Lxc]) {
+        return;
+    }
+    for lxc in [Lxc::start(), Lxc::start_unprivileged()] {
+        assert_eq!(lxc.attach(&["id", "-un"]), "root\n");
+        assert_eq!(lxc.attach(&["hostname"]).trim(), lxc.name);
+        assert_eq!(lxc.attach(&["ls", "/sys/class/net"]), "lo\n");
+        let (pid, name) = (lxc.pid(), lxc.name.clone());
+        drop(lxc);
+        assert_eq!(containers_left(pid, &name), Vec::<String>::new());
+    }
+}
+
+/// Processes, mounts, folders and cgroups that a container or its daemon left behind.
+fn containers_left(first: u32, name: &str) -> Vec<String> {
+    let told = |process: &Process| process.command.contains(name) || process.pid == first;
+    let running = processes().into_iter().filter(told).map(|process| format!("{process:?}"));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = mounts.lines().filter(|line| line.contains(name)).map(str::to_owned);
+    let folders = run(Command::new("sh").args(["-c", "find /sys/fs/cgroup -type d"]));
+    let temporary = run(Command::new("ls").arg(std::env::temp_dir()));
+    let folders = format!("{folders}{temporary}");
+    let folders = folders.lines().filter(|line| line.contains(name)).map(str::to_owned);
+    running.chain(mounts).chain(folders).collect()
+}
+
+#[test]
 fn sudo_asks_for_the_password_and_takes_it() {
     let _company = beside_others();
     if !requires(&[Need::Root, Need::Sudo]) {

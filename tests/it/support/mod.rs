@@ -3,25 +3,31 @@
 #![allow(dead_code, unused_imports)]
 
 mod built;
-mod emulator;
 mod census;
+mod docker;
+mod emulator;
 mod image;
 mod leftovers;
+mod lxc;
 mod needs;
 mod recording;
+mod rootfs;
 mod sshd;
 mod sudoers;
 mod user;
 
 pub use built::static_command;
 pub use census::{Census, bit, census, group_members, processor_time, stat_field};
+pub use docker::{Docker, IMAGE};
 pub use emulator::{Aarch64, two_cpus};
 pub use image::{packed, packed_stock_image, stock_image, stock_image_bytes, stock_image_for};
 pub use leftovers::{Process, alone, assert_nothing_is_left, beside_others};
 pub use leftovers::{files_of_ours, leaves_nothing, own_descriptors, own_threads};
 pub use leftovers::{processes, processes_of_ours};
+pub use lxc::Lxc;
 pub use needs::{Need, requires};
 pub use recording::{Recording, hear};
+pub use rootfs::{WORKER, WORKER_GID, WORKER_GROUPS, WORKER_UID};
 pub use sshd::Sshd;
 pub use sudoers::Sudoers;
 pub use user::TestUser;

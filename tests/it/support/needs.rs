@@ -13,6 +13,7 @@ pub enum Need {
     Sudo,
     Doas,
     Docker,
+    Lxc,
     NetworkNamespaces,
     Shells,
     /// A kernel that gives aarch64 programs to qemu, in a namespace of one's own.
@@ -49,7 +50,8 @@ fn is_met(need: Need) -> bool {
         Need::Sshd => Path::new("/usr/sbin/sshd").exists() && in_path("ssh"),
         Need::Sudo => in_path("sudo") && in_path("visudo"),
         Need::Doas => in_path("doas"),
-        Need::Docker => in_path("dockerd") && in_path("docker"),
+        Need::Docker => ["dockerd", "docker", "iptables", "busybox"].into_iter().all(in_path),
+        Need::Lxc => ["lxc-start", "lxc-attach", "busybox"].into_iter().all(in_path),
         Need::NetworkNamespaces => is_root() && in_path("ip"),
         Need::Shells => SHELLS.iter().all(|name| in_path(name)),
         Need::Aarch64 => in_path("qemu-aarch64-static") && super::emulator::is_possible(),
