@@ -3,6 +3,8 @@
 
 mod prose;
 
+use std::borrow::Cow;
+
 use crate::ids::ContextId;
 
 /// What every fallible function of this library returns.
@@ -198,7 +200,7 @@ pub enum ConnectFailure {
         theirs: u32,
     },
     /// The target printed something that no target of ours prints.
-    Protocol(&'static str),
+    Protocol(Cow<'static, str>),
     /// The connect was given up by the program, or its router was shut down.
     Cancelled,
     /// The context that was to make the connection is gone.

@@ -187,7 +187,7 @@ impl Child {
             state.watch = watch.ok();
         }
         if failed {
-            self.fail(turn, ConnectFailure::Protocol("no room to watch the child"));
+            self.fail(turn, ConnectFailure::Protocol("no room to watch the child".into()));
             self.lock().kill_and_reap();
         }
     }

@@ -161,7 +161,7 @@ impl Handshake {
             }
         }
         if NOISE_BYTES_MAX < self.noise_bytes && !self.is_over() {
-            self.fail(ConnectFailure::Protocol("too much of it before the agent"));
+            self.fail(ConnectFailure::Protocol("too much of it before the agent".into()));
         }
         std::mem::take(&mut self.actions)
     }
@@ -271,7 +271,7 @@ impl Handshake {
             }
             Awaits::Raw => match Mark::Raw.find(self.nonce, text) {
                 Some(_) if cooked => {
-                    self.fail(ConnectFailure::Protocol("a terminal that stays cooked"));
+                    self.fail(ConnectFailure::Protocol("a terminal that stays cooked".into()));
                 }
                 Some(_) => self.want_image(),
                 None => (),
@@ -305,7 +305,7 @@ impl Handshake {
         let Some(says) = Mark::Nowhere.find(self.nonce, line) else { return };
         let (untried, tried) = match says.trim_ascii_start() {
             [digit @ b'0'..=b'9', tried @ ..] => (usize::from(digit - b'0'), tried),
-            _ => return self.fail(ConnectFailure::Protocol("no number of places")),
+            _ => return self.fail(ConnectFailure::Protocol("no number of places".into())),
         };
         if !self.tried.is_empty() {
             self.tried.push(' ');
@@ -313,7 +313,7 @@ impl Handshake {
         let tried = self.quotable(tried);
         self.tried.push_str(&tried);
         let Some(mut next) = self.rung.after(untried) else {
-            return self.fail(ConnectFailure::Protocol("more places than there are"));
+            return self.fail(ConnectFailure::Protocol("more places than there are".into()));
         };
         let memory = memory_line(self.target, self.nonce).filter(|_| self.recipe.memfd);
         if let (Rung::Memory, None) = (next, &memory) {
@@ -369,7 +369,7 @@ impl Handshake {
             Some(theirs) => {
                 self.fail(ConnectFailure::Version { ours: PROTOCOL, theirs });
             }
-            None => self.fail(ConnectFailure::Protocol("no protocol number")),
+            None => self.fail(ConnectFailure::Protocol("no protocol number".into())),
         }
     }
 

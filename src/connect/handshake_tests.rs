@@ -198,7 +198,7 @@ fn a_cooked_terminal_is_made_raw_first() {
     let sent = "send stty raw -echo;echo MGN\"2\"-$_q #0000000000000011\n";
     assert_up(&ssh(), &says, &[sent, "image linux-aarch64 true", "up"], "");
     let says = [(Stdout, &*shell), (Stdout, &*raw.replace('\n', "\r\n"))];
-    let failure = ConnectFailure::Protocol("a terminal that stays cooked");
+    let failure = ConnectFailure::Protocol("a terminal that stays cooked".into());
     assert_fails(&ssh(), &says, 0, failure, Phase::Login);
 }
 
@@ -220,7 +220,7 @@ fn another_protocol_is_refused_with_both_versions() {
     let failure = ConnectFailure::Version { ours: PROTOCOL, theirs: PROTOCOL + 1 };
     assert_fails(&ssh(), &[(Stdout, &shell), (Stdout, &agent)], 0, failure, Phase::Start);
     let agent = agent.replace(&format!(" {}\n", PROTOCOL + 1), " x\n");
-    let failure = ConnectFailure::Protocol("no protocol number");
+    let failure = ConnectFailure::Protocol("no protocol number".into());
     assert_fails(&ssh(), &[(Stdout, &shell), (Stdout, &agent)], 0, failure, Phase::Start);
 }
 
@@ -404,9 +404,9 @@ fn the_image_is_sent_again_to_the_next_place() {
 fn a_target_that_sends_us_up_and_down_the_ladder_is_left() {
     let shell = shell_line("Linux x86_64\n");
     for (rest, failure) in [
-        ("3 x\n", ConnectFailure::Protocol("more places than there are")),
-        ("x\n", ConnectFailure::Protocol("no number of places")),
-        ("\n", ConnectFailure::Protocol("no number of places")),
+        ("3 x\n", ConnectFailure::Protocol("more places than there are".into())),
+        ("x\n", ConnectFailure::Protocol("no number of places".into())),
+        ("\n", ConnectFailure::Protocol("no number of places".into())),
     ] {
         let nowhere = nowhere_line(rest);
         let says = [(Stdout, &*shell), (Stdout, &nowhere)];
@@ -414,7 +414,7 @@ fn a_target_that_sends_us_up_and_down_the_ladder_is_left() {
     }
     let again = nowhere_line("1 x\n");
     let says = [(Stdout, &*shell), (Stdout, &again), (Stdout, &again)];
-    let failure = ConnectFailure::Protocol("more places than there are");
+    let failure = ConnectFailure::Protocol("more places than there are".into());
     assert_fails(&ssh(), &says, 1, failure, Phase::Start);
 }
 

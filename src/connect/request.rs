@@ -264,7 +264,7 @@ fn take_outcome(r: &mut Reader<'_>) -> Result<Connected, Refusal> {
         Ok(1) => ConnectError::decode(r).map(|error| Err(Refusal::Failed(Box::new(error)))),
         _ => Err(Malformed("an outcome of no kind")),
     };
-    outcome.unwrap_or_else(|Malformed(why)| Err(failed(ConnectFailure::Protocol(why))))
+    outcome.unwrap_or_else(|Malformed(why)| Err(failed(ConnectFailure::Protocol(why.into()))))
 }
 
 impl Encode for Connected {

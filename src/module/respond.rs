@@ -59,7 +59,7 @@ impl Deliver for Responder {
         let request = Request::take(&mut Reader::new(&message.data, None));
         let request = request.ok().filter(|_| is_neighbour);
         let Some(Request { want, at }) = request else {
-            let failure = ConnectFailure::Protocol("no request for an image");
+            let failure = ConnectFailure::Protocol("no request for an image".into());
             return answer(&node, &out, |w| put_failure(&failure, w));
         };
         let to = node.clone();

@@ -255,8 +255,7 @@ impl Decode for ConnectFailure {
             14 => Self::NoDirectory(take_text(r)?),
             15 => Self::ImageDoesNotRun,
             16 => Self::Version { ours: u32::decode(r)?, theirs: u32::decode(r)? },
-            // Its text is a constant of the program that saw it; here it has no home.
-            17 => take_text(r).map(|_| Self::Protocol("seen by the context that connects"))?,
+            17 => Self::Protocol(take_text(r)?.into()),
             18 => Self::Cancelled,
             19 => Self::ViaGone(Death::decode(r)?),
             20 => Self::BadOption(take_text(r)?),

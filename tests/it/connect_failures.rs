@@ -185,7 +185,7 @@ fn a_shell_that_prints_without_end_is_given_up() {
         |sshd, user| {
             let router = router();
             let error = failed(sshd.connect(&router, user).connect());
-            let too_much = ConnectFailure::Protocol("too much of it before the agent");
+            let too_much = ConnectFailure::Protocol("too much of it before the agent".into());
             assert_failed(&error, too_much, Phase::Login, None);
             assert!(error.tail.ends_with("y\ny\n"), "{error}");
         },
