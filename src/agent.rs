@@ -9,8 +9,8 @@ use crate::call::context::Context;
 use crate::call::dispatch::Calls;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
-use crate::connect::request;
 use crate::connect::stage;
+use crate::connect::{request, service};
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
@@ -89,7 +89,7 @@ fn begin(
     images: Arc<Images>,
 ) -> Result<(Router, Arc<Calls>)> {
     let router = Router::of(node.clone(), registry, images.clone())?;
-    request::listen(node, images)?;
+    service::listen(node, images)?;
     Ok((router, Calls::listen(node)?))
 }
 

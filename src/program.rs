@@ -11,7 +11,7 @@ use crate::agent;
 use crate::call::function::{Function, Signature};
 use crate::call::registry::Registry;
 use crate::call::router::Router;
-use crate::connect::{request, stage};
+use crate::connect::{service, stage};
 use crate::error::{Error, Result};
 use crate::module::image::Image;
 use crate::module::images::{Images, Source};
@@ -133,7 +133,7 @@ impl Program {
         fd::fill_missing_stdio().map_err(failed)?;
         let images = Arc::new(Images::new(Some(Box::new(Given::new(self.images, self.own)))));
         let router = Router::master(Arc::new(self.registry), images.clone())?;
-        request::listen(router.node(), images)?;
+        service::listen(router.node(), images)?;
         Ok(router)
     }
 

@@ -29,6 +29,7 @@ use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
 use crate::trace::{self, Level};
 use crate::wire::codec::Malformed;
 use crate::wire::header::Lane;
+use crate::wire::secret::Secret;
 
 /// A context that was started, as its starter tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,9 @@ pub struct Connected {
 pub trait Listener: Send + Sync {
     /// Its process was started.
     fn begun(&self, turn: &mut Turn, child: &Child);
+
+    /// The tool asks what nothing foresees; [`Child::answer`] is to be called.
+    fn asks(&self, question: &str);
 
     /// The outcome; this is the last call.
     fn done(&self, turn: &mut Turn, outcome: Result<Connected, Box<ConnectError>>);
@@ -162,6 +166,11 @@ impl Child {
         self.fail(turn, ConnectFailure::Cancelled);
     }
 
+    /// Types the answer to the question that was asked; without one the attempt fails.
+    pub fn answer(&self, turn: &mut Turn, answer: Option<Secret>) {
+        self.tell(turn, &mut |handshake| handshake.answer(answer.clone()));
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,9 +242,10 @@ impl Child {
                     child.tell(turn, &mut Handshake::settled);
                 }),
                 Action::Ask(question) => {
-                    // Nobody is there to be asked.
-                    drop(question);
-                    self.tell(turn, &mut |handshake| handshake.answer(None));
+                    let listener = self.lock().attempt.as_ref().map(|it| it.listener.clone());
+                    if let Some(listener) = listener {
+                        listener.asks(&question);
+                    }
                 }
                 Action::WantImage(target) => self.push_image(turn, &target),
                 Action::Up => self.up(turn),

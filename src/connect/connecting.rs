@@ -143,7 +143,7 @@ fn begin(router: &Router, via: Option<&Context>, recipe: Recipe) -> Result<Arc<O
         // Who asked may have given up.
         let _ = answer.put(result);
     });
-    match request::ask(router.node(), via, &recipe, taker).map_err(Error::into_kind) {
+    match request::ask(router.node(), via, &recipe, None, taker).map_err(Error::into_kind) {
         Ok(_) => (),
         // One that is gone already is a failed connect, as one that goes meanwhile is.
         Err(ErrorKind::Closed(death)) if death.cause != Cause::Shutdown => {

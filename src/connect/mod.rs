@@ -14,6 +14,7 @@ pub mod tail;
 pub mod launch;
 pub mod child;
 pub mod request;
+pub mod service;
 pub mod connecting;
 
 #[cfg(test)]

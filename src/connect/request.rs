@@ -1,21 +1,24 @@
 //! How a context is asked to start a child, or to end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::connect::child::{self, Child, Connected, Listener};
+use crate::connect::child::Connected;
 use crate::connect::recipe::Recipe;
-use crate::error::{ConnectError, ConnectFailure, Death, Phase, Result};
+use crate::connect::tail::harmless;
+use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
-use crate::module::images::Images;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
-use crate::route::policy;
+use crate::sys::errno::Errno;
+use crate::sys::thread;
+use crate::trace::{self, Level};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
+use crate::wire::secret::Secret;
 
 /// Takes the outcome of an attempt, on the broker's thread.
 pub type Taker = Box<dyn FnOnce(&mut Turn, Result<Connected, Refusal>) + Send>;
@@ -31,190 +34,149 @@ pub enum Refusal {
 /// What is said to [`Handle::CONNECT`], in its first byte. Who asked names an attempt by the handle
 /// where its outcome is to arrive.
 #[repr(u8)]
-enum Word {
-    /// Start a child; a recipe follows.
+pub(super) enum Word {
+    /// Start a child; the handle for a question follows, or 0, and a recipe.
     Begin = 0,
     /// Give an attempt up; its handle follows.
     Cancel = 1,
+    /// What to type at its question; the handle for the next one follows, and the answer if any.
+    Answer = 2,
 }
 
-/// Serves [`Handle::CONNECT`] for those who have authority over this context.
-pub fn listen(node: &Arc<Node>, images: Arc<Images>) -> Result<()> {
-    let attempts = Arc::new(Attempts::default());
-    let service = Service { node: Arc::downgrade(node), images, attempts };
-    let policy = policy::has_parent_authority;
-    node.listen(Handle::CONNECT, Kind::Control, policy, Arc::new(service))
-}
+/// Answers questions, on a thread of its own.
+pub type Answerer = Arc<dyn Fn(&Question) -> Option<Secret> + Send + Sync>;
 
-struct Service {
-    node: Weak<Node>,
-    images: Arc<Images>,
-    attempts: Arc<Attempts>,
-}
-
-/// The attempts of one context.
-#[derive(Default)]
-struct Attempts(Mutex<Vec<Attempt>>);
-
-struct Attempt {
-    asker: Asker,
-    /// None until its process is started.
-    child: Option<Child>,
-    given_up: bool,
-}
-
-/// Who asked for an attempt, and where its outcome is to arrive.
-type Asker = (ContextId, Handle);
-
-impl Attempts {
-    fn lock(&self) -> MutexGuard<'_, Vec<Attempt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes an attempt that is under way; gives its child.
-    fn find(&self, asker: Asker, change: impl FnOnce(&mut Attempt)) -> Option<Child> {
-        let mut all = self.lock();
-        let attempt = all.iter_mut().find(|attempt| attempt.asker == asker)?;
-        change(attempt);
-        attempt.child.clone()
-    }
-}
-
-impl Deliver for Service {
-    fn message(&self, turn: &mut Turn, message: Message) {
-        let Some(node) = self.node.upgrade() else { return };
-        let mut r = Reader::new(&message.data, None);
-        match (r.take_u8(), message.reply_to) {
-            (Ok(word), Some(handle)) if word == Word::Begin as u8 => {
-                let asker = (message.src, handle);
-                match Recipe::decode(&mut r) {
-                    Ok(recipe) => self.begin(&node, turn, asker, recipe),
-                    Err(_) => tell(&node, asker, &|w| w.put_u8(2)),
-                }
-            }
-            (Ok(word), None) if word == Word::Cancel as u8 => {
-                let Ok(handle) = u32::decode(&mut r) else { return };
-                let asker = (message.src, Handle(handle));
-                let child = self.attempts.find(asker, |attempt| attempt.given_up = true);
-                if let Some(child) = child {
-                    child.cancel(turn);
-                }
-            }
-            _ => (),
-        }
-    }
-
-    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
-}
-
-impl Service {
-    #[inline(never)] // a frame of its own: smaller code
-    fn begin(&self, node: &Arc<Node>, turn: &mut Turn, asker: Asker, recipe: Recipe) {
-        let (attempts, node) = (self.attempts.clone(), node.clone());
-        attempts.lock().push(Attempt { asker, child: None, given_up: false });
-        let listener = Arc::new(Line { node: node.clone(), attempts, asker });
-        child::connect(&node, &self.images, turn, Arc::new(recipe), listener);
-    }
-}
-
-/// The line to who asked for an attempt.
-struct Line {
-    node: Arc<Node>,
-    attempts: Arc<Attempts>,
-    asker: Asker,
-}
-
-impl Listener for Line {
-    fn begun(&self, turn: &mut Turn, child: &Child) {
-        let mut given_up = false;
-        self.attempts.find(self.asker, |attempt| {
-            attempt.child = Some(child.clone());
-            given_up = attempt.given_up;
-        });
-        if given_up {
-            child.cancel(turn);
-        }
-    }
-
-    fn done(&self, _: &mut Turn, outcome: Result<Connected, Box<ConnectError>>) {
-        self.attempts.lock().retain(|attempt| attempt.asker != self.asker);
-        tell(&self.node, self.asker, &|w| put_outcome(&outcome, w));
-    }
-}
-
-/// Answers, here or elsewhere.
-fn tell(node: &Arc<Node>, (dst, handle): Asker, payload: Payload<'_>) {
-    let out = Outgoing { kind: Kind::Reply, dst, auth: node.id(), handle, reply_to: None };
-    if let Ok(payload) = FrameBuf::encode(None, payload) {
-        // Who is gone need not be told.
-        let _ = node.send(&out, payload);
-    }
+/// What a tool asks while a connection is made, and no option answers: a verification code, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The name that the new context is to have: its address, unless another was given.
+    pub name: String,
+    /// The words of the question, without control characters.
+    pub text: String,
 }
 
 /// An attempt that a context was asked to make.
-pub struct Ticket {
-    via: ContextId,
-    handle: Handle,
-    asked: Arc<Asked>,
-}
+pub struct Ticket(Arc<Asked>);
 
 /// Has `via`, which may be this context, start a child; `taker` is called once, unless this fails.
 ///
 /// # Errors
 /// Those of sending.
-pub fn ask(node: &Arc<Node>, via: ContextId, recipe: &Recipe, taker: Taker) -> Result<Ticket> {
-    let taker = Mutex::new(Some(taker));
-    let asked = Arc::new(Asked { node: node.clone(), taker, given_up: AtomicBool::new(false) });
+pub fn ask(
+    node: &Arc<Node>,
+    via: ContextId,
+    recipe: &Recipe,
+    answerer: Option<Answerer>,
+    taker: Taker,
+) -> Result<Ticket> {
+    let progress = Progress { answers: None, questions: None, taker: Some(taker), given_up: false };
+    let asked = Arc::new(Asked { node: node.clone(), via, progress: Mutex::new(progress) });
     let handle = node.listen_for_answer(via, asked.clone())?;
-    let sent = say(node, via, Some(handle), &|w| {
-        w.put_u8(Word::Begin as u8);
-        recipe.encode(w);
-    });
-    if let Err(error) = sent {
-        node.unlisten(handle);
+    asked.lock().answers = Some(handle);
+    let begun = asked.begin(handle, recipe, answerer);
+    if let Err(error) = begun {
+        asked.end();
         return Err(error);
     }
-    Ok(Ticket { via, handle, asked })
+    Ok(Ticket(asked))
 }
 
-/// Gives an attempt up: its outcome comes soon, and is no context. One that is up is ended.
-pub fn cancel(node: &Arc<Node>, ticket: &Ticket) {
-    ticket.asked.given_up.store(true, Ordering::SeqCst);
-    // Who is gone has told so.
-    let _ = say(node, ticket.via, None, &|w| {
-        w.put_u8(Word::Cancel as u8);
-        ticket.handle.0.encode(w);
-    });
-}
-
-fn say(
-    node: &Arc<Node>,
-    dst: ContextId,
-    reply_to: Option<Handle>,
-    payload: Payload<'_>,
-) -> Result<()> {
-    let (kind, handle) = (Kind::Control, Handle::CONNECT);
-    let out = Outgoing { kind, dst, auth: node.id(), handle, reply_to };
-    node.send(&out, FrameBuf::encode(None, payload).unwrap_or_default())
+impl Ticket {
+    /// Gives the attempt up: its outcome comes soon, and is no context. One that is up is ended.
+    pub fn cancel(&self) {
+        let mut progress = self.0.lock();
+        progress.given_up = true;
+        let answers = progress.answers;
+        drop(progress);
+        if let Some(handle) = answers {
+            // Who is gone has told so.
+            let _ = self.0.say(None, &|w| {
+                w.put_u8(Word::Cancel as u8);
+                handle.0.encode(w);
+            });
+        }
+    }
 }
 
 /// Waits for the outcome.
 struct Asked {
     node: Arc<Node>,
-    taker: Mutex<Option<Taker>>,
-    given_up: AtomicBool,
+    via: ContextId,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// Where the outcome arrives; none when it has.
+    answers: Option<Handle>,
+    /// Where the next question arrives.
+    questions: Option<Handle>,
+    taker: Option<Taker>,
+    given_up: bool,
 }
 
 impl Asked {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        handle: Handle,
+        recipe: &Recipe,
+        answerer: Option<Answerer>,
+    ) -> Result<()> {
+        let questions = match answerer {
+            Some(answerer) => {
+                let name = recipe.name.clone();
+                Some(self.listen(&Arc::new(Asking { asked: self.clone(), name, answerer }))?)
+            }
+            None => None,
+        };
+        self.say(Some(handle), &|w| {
+            w.put_u8(Word::Begin as u8);
+            questions.map_or(0, |handle| handle.0).encode(w);
+            recipe.encode(w);
+        })
+    }
+
+    /// Listens for the next question.
+    fn listen(&self, asking: &Arc<Asking>) -> Result<Handle> {
+        let mut progress = self.lock();
+        if progress.answers.is_none() {
+            return Err(Error::closed(Cause::Cancelled));
+        }
+        let handle = self.node.listen_for_answer(self.via, Arc::new(Asks(asking.clone())))?;
+        progress.questions = Some(handle);
+        Ok(handle)
+    }
+
+    /// Waits for nothing any more.
+    fn end(&self) -> (Option<Taker>, bool) {
+        let mut progress = self.lock();
+        let handles = [progress.answers.take(), progress.questions.take()];
+        let left = (progress.taker.take(), progress.given_up);
+        drop(progress);
+        for handle in handles.into_iter().flatten() {
+            self.node.unlisten(handle);
+        }
+        left
+    }
+
     fn take(&self, turn: &mut Turn, mut outcome: Result<Connected, Refusal>) {
-        if let (Ok(connected), true) = (&outcome, self.given_up.load(Ordering::SeqCst)) {
+        let (taker, given_up) = self.end();
+        if let (Ok(connected), true) = (&outcome, given_up) {
             ask_to_end(&self.node, connected.id);
             outcome = Err(failed(ConnectFailure::Cancelled));
         }
-        let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(taker) = taker {
             taker(turn, outcome);
         }
+    }
+
+    fn say(&self, reply_to: Option<Handle>, payload: Payload<'_>) -> Result<()> {
+        let (kind, dst, handle) = (Kind::Control, self.via, Handle::CONNECT);
+        let out = Outgoing { kind, dst, auth: self.node.id(), handle, reply_to };
+        self.node.send(&out, FrameBuf::encode(None, payload).unwrap_or_default())
     }
 }
 
@@ -232,6 +194,51 @@ impl Deliver for Asked {
     }
 }
 
+/// Waits for questions.
+struct Asking {
+    asked: Arc<Asked>,
+    name: String,
+    answerer: Answerer,
+}
+
+impl Asking {
+    /// Has the program answer, and passes that on. It may take its time: a person is asked, maybe.
+    fn answer(self: Arc<Self>, question: &Question) {
+        let answered = catch_unwind(AssertUnwindSafe(|| (self.answerer)(question)));
+        let answer = answered.unwrap_or_else(|_| {
+            trace::event(Level::Error, "a function that answers questions panicked", &[]);
+            None
+        });
+        let Ok(next) = self.asked.listen(&self) else { return };
+        let Some(handle) = self.asked.lock().answers else { return };
+        // Who is gone has told so.
+        let _ = self.asked.say(None, &|w| {
+            w.put_u8(Word::Answer as u8);
+            handle.0.encode(w);
+            next.0.encode(w);
+            answer.encode(w);
+        });
+    }
+}
+
+/// One question, on the way to the thread that answers it.
+struct Asks(Arc<Asking>);
+
+impl Deliver for Asks {
+    fn message(&self, _: &mut Turn, message: Message) {
+        let bytes = Reader::new(&message.data, None).take_bytes().unwrap_or_default().to_vec();
+        let (asking, name) = (self.0.clone(), self.0.name.clone());
+        let question = Question { name, text: harmless(&bytes) };
+        let body = Box::new(move || asking.answer(&question));
+        if let Err(Errno(errno)) = thread::spawn(c"mitogen-answer", 0, body) {
+            // Nobody answers; the timeout ends it.
+            trace::event(Level::Error, "starting a thread failed", &[errno as u64]);
+        }
+    }
+
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
+}
+
 /// A failure that whoever hears of it names the hop of.
 fn failed(failure: ConnectFailure) -> Refusal {
     let (phase, hop) = (Phase::Prepare, String::new());
@@ -243,19 +250,6 @@ pub fn ask_to_end(node: &Node, id: ContextId) {
     let (auth, handle) = (node.id(), Handle::SHUTDOWN);
     let out = Outgoing { kind: Kind::Control, dst: id, auth, handle, reply_to: None };
     node.tell(&out, Lane::Quick, &|_| ());
-}
-
-fn put_outcome(outcome: &Result<Connected, Box<ConnectError>>, w: &mut Writer<'_>) {
-    match outcome {
-        Ok(connected) => {
-            w.put_u8(0);
-            connected.encode(w);
-        }
-        Err(error) => {
-            w.put_u8(1);
-            error.encode(w);
-        }
-    }
 }
 
 fn take_outcome(r: &mut Reader<'_>) -> Result<Connected, Refusal> {

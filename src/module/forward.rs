@@ -58,7 +58,8 @@ impl Fetch {
         message: &Message,
     ) -> Result<(), ConnectFailure> {
         let piece = Piece::take(&mut Reader::new(&message.data, None));
-        let piece = piece.unwrap_or_else(|Malformed(why)| Err(ConnectFailure::Protocol(why.into())))?;
+        let piece =
+            piece.unwrap_or_else(|Malformed(why)| Err(ConnectFailure::Protocol(why.into())))?;
         self.take(at, &piece)?.into_iter().for_each(|at| self.ask(turn, at));
         self.finish(turn, &piece);
         Ok(())
@@ -74,7 +75,9 @@ impl Fetch {
             return Err(ConnectFailure::ImageUnusable("the image is too large".to_owned()));
         }
         if growing.len() != at || there != piece.bytes.len() as u64 {
-            return Err(ConnectFailure::Protocol("a piece of an image that was not asked for".into()));
+            return Err(ConnectFailure::Protocol(
+                "a piece of an image that was not asked for".into(),
+            ));
         }
         growing.add(piece.bytes).map_err(unreadable)?;
         let mut next = Vec::new();

@@ -1,0 +1,177 @@
+//! Makes the connections that this context is asked for, by itself or by an ancestor.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::connect::child::{self, Child, Connected, Listener};
+use crate::connect::recipe::Recipe;
+use crate::connect::request::Word;
+use crate::error::{ConnectError, Death, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::turn::Turn;
+use crate::module::images::Images;
+use crate::route::node::{Node, Outgoing, Payload};
+use crate::route::pending::Deliver;
+use crate::route::policy;
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::Kind;
+use crate::wire::message::Message;
+use crate::wire::secret::Secret;
+
+/// Serves [`Handle::CONNECT`] for those who have authority over this context.
+pub fn listen(node: &Arc<Node>, images: Arc<Images>) -> Result<()> {
+    let attempts = Arc::new(Attempts::default());
+    let service = Service { node: Arc::downgrade(node), images, attempts };
+    let policy = policy::has_parent_authority;
+    node.listen(Handle::CONNECT, Kind::Control, policy, Arc::new(service))
+}
+
+struct Service {
+    node: Weak<Node>,
+    images: Arc<Images>,
+    attempts: Arc<Attempts>,
+}
+
+/// The attempts of one context.
+#[derive(Default)]
+struct Attempts(Mutex<Vec<Attempt>>);
+
+struct Attempt {
+    asker: Asker,
+    /// Where the next question goes.
+    questions: Handle,
+    /// None until its process is started.
+    child: Option<Child>,
+    given_up: bool,
+}
+
+/// Who asked for an attempt, and where its outcome is to arrive.
+type Asker = (ContextId, Handle);
+
+impl Attempts {
+    fn lock(&self) -> MutexGuard<'_, Vec<Attempt>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes an attempt that is under way; gives its child.
+    fn find(&self, asker: Asker, change: impl FnOnce(&mut Attempt)) -> Option<Child> {
+        let mut all = self.lock();
+        let attempt = all.iter_mut().find(|attempt| attempt.asker == asker)?;
+        change(attempt);
+        attempt.child.clone()
+    }
+}
+
+impl Deliver for Service {
+    fn message(&self, turn: &mut Turn, message: Message) {
+        let Some(node) = self.node.upgrade() else { return };
+        let mut r = Reader::new(&message.data, None);
+        let read = match (r.take_u8(), message.reply_to) {
+            (Ok(word), Some(handle)) if word == Word::Begin as u8 => {
+                self.begin(&node, turn, (message.src, handle), &mut r)
+            }
+            (Ok(word), None) => self.change(turn, word, message.src, &mut r),
+            _ => Err(Malformed("no word of a connect")),
+        };
+        if let (Err(_), Some(handle)) = (read, message.reply_to) {
+            tell(&node, (message.src, handle), &|w| w.put_u8(2));
+        }
+    }
+
+    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
+}
+
+impl Service {
+    #[inline(never)] // a frame of its own: smaller code
+    fn begin(
+        &self,
+        node: &Arc<Node>,
+        turn: &mut Turn,
+        asker: Asker,
+        r: &mut Reader<'_>,
+    ) -> Result<(), Malformed> {
+        let questions = Handle(u32::decode(r)?);
+        let recipe = Arc::new(Recipe::decode(r)?);
+        let attempts = self.attempts.clone();
+        attempts.lock().push(Attempt { asker, questions, child: None, given_up: false });
+        let line = Arc::new(Line { node: node.clone(), attempts, asker });
+        child::connect(node, &self.images, turn, recipe, line);
+        Ok(())
+    }
+
+    /// An answer, or the end, for an attempt; which may be over by now.
+    fn change(
+        &self,
+        turn: &mut Turn,
+        word: u8,
+        src: ContextId,
+        r: &mut Reader<'_>,
+    ) -> Result<(), Malformed> {
+        let asker = (src, Handle(u32::decode(r)?));
+        if word == Word::Answer as u8 {
+            let questions = Handle(u32::decode(r)?);
+            let answer = Option::<Secret>::decode(r)?;
+            if let Some(child) = self.attempts.find(asker, |it| it.questions = questions) {
+                child.answer(turn, answer);
+            }
+        } else if let Some(child) = self.attempts.find(asker, |it| it.given_up = true) {
+            child.cancel(turn);
+        }
+        Ok(())
+    }
+}
+
+/// The line to who asked for an attempt.
+struct Line {
+    node: Arc<Node>,
+    attempts: Arc<Attempts>,
+    asker: Asker,
+}
+
+impl Listener for Line {
+    fn begun(&self, turn: &mut Turn, child: &Child) {
+        let mut given_up = false;
+        self.attempts.find(self.asker, |attempt| {
+            attempt.child = Some(child.clone());
+            given_up = attempt.given_up;
+        });
+        if given_up {
+            child.cancel(turn);
+        }
+    }
+
+    fn asks(&self, question: &str) {
+        let mut questions = None;
+        self.attempts.find(self.asker, |attempt| questions = Some(attempt.questions));
+        if let Some(handle) = questions {
+            tell(&self.node, (self.asker.0, handle), &|w| w.put_bytes(question.as_bytes()));
+        }
+    }
+
+    fn done(&self, _: &mut Turn, outcome: Result<Connected, Box<ConnectError>>) {
+        self.attempts.lock().retain(|attempt| attempt.asker != self.asker);
+        tell(&self.node, self.asker, &|w| put_outcome(&outcome, w));
+    }
+}
+
+/// Answers, here or elsewhere.
+fn tell(node: &Arc<Node>, (dst, handle): Asker, payload: Payload<'_>) {
+    let out = Outgoing { kind: Kind::Reply, dst, auth: node.id(), handle, reply_to: None };
+    if let Ok(payload) = FrameBuf::encode(None, payload) {
+        // Who is gone need not be told.
+        let _ = node.send(&out, payload);
+    }
+}
+
+fn put_outcome(outcome: &Result<Connected, Box<ConnectError>>, w: &mut Writer<'_>) {
+    match outcome {
+        Ok(connected) => {
+            w.put_u8(0);
+            connected.encode(w);
+        }
+        Err(error) => {
+            w.put_u8(1);
+            error.encode(w);
+        }
+    }
+}
