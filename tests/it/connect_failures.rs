@@ -130,18 +130,18 @@ fn an_unknown_and_a_changed_host_key_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let known = folder.path().join("known");
         let option = format!("UserKnownHostsFile={}", known.display());
-        let try_with = |check| {
+        let try_with = |check, failure| {
             let ssh = sshd.connect_unknown(&router, user).check_host_keys(check);
             let error = failed(ssh.ssh_args(["-F", "none", "-o", &option]).connect());
-            assert_failed(&error, ConnectFailure::HostKey, Phase::Login, SSH_FAILED);
+            assert_failed(&error, failure, Phase::Login, SSH_FAILED);
             assert!(error.tail.contains("Host key verification failed"), "{error}");
         };
         fs::write(&known, "").unwrap();
-        try_with(HostKeys::Enforce);
+        try_with(HostKeys::Enforce, ConnectFailure::HostKey);
         let other = fs::read_to_string(key(folder.path()).with_extension("pub")).unwrap();
         fs::write(&known, format!("[127.0.0.1]:{} {other}", sshd.port)).unwrap();
-        try_with(HostKeys::Enforce);
-        try_with(HostKeys::Accept);
+        try_with(HostKeys::Enforce, ConnectFailure::HostKeyChanged);
+        try_with(HostKeys::Accept, ConnectFailure::HostKeyChanged);
     });
 }
 

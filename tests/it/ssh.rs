@@ -113,7 +113,7 @@ fn a_password_lets_us_in() {
         assert!(!error.to_string().contains("wrong horse"), "{error}");
 
         let error = ssh.connect().unwrap_err();
-        assert_eq!(failure(&error).failure, ConnectFailure::Denied, "{error}");
+        assert_eq!(failure(&error).failure, ConnectFailure::PasswordRequired, "{error}");
     });
 }
 
