@@ -221,7 +221,7 @@ impl<'a> Parser<'a> {
         self.build(entry, pieces)
     }
 
-    /// Sets what was read, and finds what is wrong with it.
+    /// Sets what was read, and finds what is wrong with it, and with all of it together.
     fn build(&self, entry: &'static Entry, pieces: Vec<Piece>) -> Result<Hop, AddressError> {
         let mut common = Common::default();
         let mut method = (entry.make)();
@@ -237,6 +237,7 @@ impl<'a> Parser<'a> {
             }
             set(&mut *method, &mut common, key, &value).map_err(|why| self.error_at(at, why))?;
         }
+        method.check().map_err(|why| self.error(why))?;
         Ok(Hop::of(&*method, &common))
     }
 
