@@ -87,9 +87,10 @@
 //! ## Other machines
 //!
 //! A host is reached by methods: [`local`](Router::local), [`ssh`](Router::ssh),
-//! [`sudo`](Router::sudo). Each is a builder, and each goes [`via`](Connect::via) any context; or
-//! all hops are an [`Address`] in text, which [`Router::connect`] follows, connecting once what
-//! addresses have in common.
+//! [`sudo`](Router::sudo), [`docker`](Router::docker) and [more](manual::methods); what is not
+//! among them by a [`command`](Router::command) of yours. Each is a builder, and each goes
+//! [`via`](Connect::via) any context; or all hops are an [`Address`] in text, which
+//! [`Router::connect`] follows, connecting once what addresses have in common.
 //!
 //! ```no_run
 //! # use mitogen::{HostKeys, Program, Result};
@@ -166,7 +167,9 @@
 //! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
 //! | [`Call`] | an answer that is on its way |
 //! | [`Receiver`], [`Sender`] | a stream of values |
-//! | [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | the methods, and what they share: [`Connect`] |
+//! | [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | methods, and what all share: [`Connect`] |
+//! | [`Docker`], [`Podman`], [`Buildah`], [`Kubectl`] | methods that lead into containers |
+//! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`ByCommand`] | more of them, and whatever else |
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
 //! | [`Image`], [`minimize_image`] | an executable to start contexts from; what of it runs |
@@ -223,9 +226,18 @@ pub use call::function;
 pub use call::pending::Call;
 pub use call::router::Router;
 pub use connect::address::Address;
+pub use connect::buildah::Buildah;
+pub use connect::command::ByCommand;
 pub use connect::connecting::{Connecting, Cost};
+pub use connect::docker::Docker;
+pub use connect::incus::Incus;
+pub use connect::jail::Jail;
+pub use connect::kubectl::Kubectl;
 pub use connect::local::Local;
+pub use connect::lxc::Lxc;
+pub use connect::lxd::Lxd;
 pub use connect::options::Connect;
+pub use connect::podman::Podman;
 pub use connect::ssh::{HostKeys, Ssh};
 pub use connect::sudo::Sudo;
 pub use error::{Error, Result};

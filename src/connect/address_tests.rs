@@ -75,8 +75,8 @@ fn a_hop_begins_at_a_slash_before_a_method_alone() {
 #[test]
 fn bad_addresses_say_where_and_why() {
     for (text, at, why) in [
-        ("", 0, "methods are: local, ssh, sudo"),
-        ("podman:x", 0, "unknown: `podman`"),
+        ("", 0, "methods are: buildah, command, "),
+        ("podnam:x", 0, "unknown: `podnam`"),
         ("local/", 6, "no method"),
         ("local/telnet:x", 6, "unknown: `telnet`"),
         ("local:x", 6, "local takes no target"),

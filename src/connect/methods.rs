@@ -1,12 +1,115 @@
 //! The table of methods that addresses know. One more method is one more line here, and its file.
 
 use crate::connect::options::sealed::Entry;
-use crate::connect::{local, ssh, sudo};
+use crate::connect::{buildah, command, docker, incus, jail, kubectl, local, lxc, lxd};
+use crate::connect::{podman, ssh, sudo};
 
 /// All methods, by name.
-pub(crate) static METHODS: [&Entry; 3] = [&local::ENTRY, &ssh::ENTRY, &sudo::ENTRY];
+pub(crate) static METHODS: [&Entry; 12] = [
+    &buildah::ENTRY,
+    &command::ENTRY,
+    &docker::ENTRY,
+    &incus::ENTRY,
+    &jail::ENTRY,
+    &kubectl::ENTRY,
+    &local::ENTRY,
+    &lxc::ENTRY,
+    &lxd::ENTRY,
+    &podman::ENTRY,
+    &ssh::ENTRY,
+    &sudo::ENTRY,
+];
 
 /// The method of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Entry> {
     METHODS.into_iter().find(|entry| entry.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::address::Address;
+    use crate::connect::options::Common;
+    use crate::error::AddressError;
+
+    #[test]
+    fn methods_stand_in_the_order_of_their_names() {
+        let names = METHODS.map(|entry| entry.name);
+        assert!(names.is_sorted(), "{names:?}");
+    }
+
+    #[test]
+    fn addresses_of_containers_read_and_show_the_same() {
+        for text in [
+            "docker:app",
+            "docker:me:us@app?docker_path=/d",
+            "docker?image=alpine:3&username=me",
+            "docker?image=registry.test:5000/team/app@sha256:00",
+            "podman:me@app",
+            "podman?image=alpine/ssh:web",
+            "buildah:me@work",
+            "kubectl:web?container=c&namespace=n&context=x&kubectl_args=-v%201",
+            "kubectl:deploy%2Fweb",
+            "lxc:t?lxc_attach_path=/l",
+            "lxd:far%3At",
+            "incus:t/docker:app",
+            "jail:me@www?jexec_path=jexec",
+            "command:vagrant%20ssh%20-c",
+            "command:chroot%20%2Fsrv?shell_words=yes&terminal=yes/local",
+        ] {
+            let shown = text.parse::<Address>().unwrap_or_else(|why| panic!("{why}")).to_string();
+            assert_eq!(shown.parse::<Address>().unwrap().to_string(), shown);
+            let colon = |text: &str| text.replace("%3A", ":").replace("me:us", "me%3Aus");
+            assert_eq!(colon(&shown), colon(text));
+        }
+        let two_ways = ["command?argv=chroot /srv -- x", "command:chroot %2Fsrv -- x"];
+        let [one, other] = two_ways.map(|text| text.parse::<Address>().unwrap());
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn addresses_without_a_target_or_with_two_are_refused_when_they_are_read() {
+        for (text, why) in [
+            ("docker", "docker?image="),
+            ("docker:a?image=b", "a container and an image"),
+            ("podman?username=me", "podman:NAME"),
+            ("lxc", "needs a target"),
+            ("kubectl:", "no pod"),
+            ("kubectl:-x", "begins with"),
+            ("command", "no command"),
+            ("command:-x", "begins with"),
+        ] {
+            let error: AddressError = text.parse::<Address>().unwrap_err();
+            assert!(error.why.contains(why), "{text}: {error}");
+        }
+    }
+
+    /// What the manual's table and the command's help must say of a method.
+    fn names_in(text: &str) -> Vec<&str> {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect()
+    }
+
+    #[test]
+    fn the_manual_and_the_help_name_every_method_and_option() {
+        let manual = include_str!("../manual/methods.md");
+        let help = include_str!("../bin/mitogen/help.txt");
+        for entry in METHODS {
+            let row = manual.lines().find(|line| line.starts_with(&format!("| `{}`", entry.name)));
+            let row = row.unwrap_or_else(|| panic!("the manual lacks {}", entry.name));
+            let start = format!("\n    {}", entry.name);
+            let (_, item) = help.split_once(&start).unwrap_or_else(|| panic!("no {start}"));
+            // Up to the next method, which begins in the same column.
+            let lines = item.lines().enumerate();
+            let own = lines.take_while(|(i, line)| *i == 0 || line.starts_with("     "));
+            let item: String = own.flat_map(|(_, line)| [line, "\n"]).collect();
+            for option in entry.options {
+                assert!(names_in(row).contains(option), "manual: {}: {option}", entry.name);
+                assert!(names_in(&item).contains(option), "help: {}: {option}", entry.name);
+            }
+        }
+        for option in Common::OPTIONS {
+            assert!(names_in(manual).contains(&option), "manual: {option}");
+            assert!(names_in(help).contains(&option), "help: {option}");
+        }
+    }
 }

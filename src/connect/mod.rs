@@ -1,15 +1,25 @@
 //! How a child is reached and started: one engine, and per method a table of options and words.
 
 pub mod address;
+pub mod buildah;
+pub mod command;
+pub mod docker;
 pub mod handshake;
+pub mod incus;
+pub mod jail;
+pub mod kubectl;
 pub mod local;
+pub mod lxc;
+pub mod lxd;
 pub mod methods;
 pub mod options;
 pub mod push;
 pub mod recipe;
+pub mod podman;
 pub mod ssh;
 pub mod stage;
 pub mod sudo;
+pub mod tool;
 pub mod tail;
 pub mod launch;
 pub mod child;

@@ -5,6 +5,7 @@
 //! | [`architecture`] | what is always true here, what there is none of, and where things are |
 //! | [`life_of_a_call`] | from `context.call` to its value: by which thread, lock, file |
 //! | [`threads`] | who runs where, what may sleep, and what locks are held in which order |
+//! | [`methods`] | every way to reach a context: its options, what it runs, what it needs |
 //! | [`images`] | which executable a context is started from, and how it gets there |
 //! | [`wire`] | the bytes between two contexts |
 //! | [`from_mitogen`] | where a user of Python's Mitogen finds what, and what differs |
@@ -21,6 +22,9 @@ pub mod life_of_a_call {}
 
 #[doc = include_str!("threads.md")]
 pub mod threads {}
+
+#[doc = include_str!("methods.md")]
+pub mod methods {}
 
 #[doc = include_str!("images.md")]
 pub mod images {}
