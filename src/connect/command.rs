@@ -2,8 +2,10 @@
 
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
-use crate::connect::options::{Base, Connect, check_text, check_word, parse_flag};
-use crate::connect::recipe::{Pattern, Recipe, Start};
+use crate::connect::options::{
+    Base, Connect, check_text, check_word, parse_flag, password_prompts,
+};
+use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage::{first_command, first_script};
 use crate::error::ConnectFailure;
 use crate::wire::secret::Secret;
@@ -46,8 +48,8 @@ impl Connect<CommandOptions> {
         self
     }
 
-    /// The password to type, once, on the command's terminal, if that ends in `password:` or asks
-    /// for one otherwise. Default: none.
+    /// The password to type, once, if the command's terminal asks for one, in words of any of the
+    /// languages that tools speak. Default: none.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.method.password = Some(password.into());
         self
@@ -110,7 +112,7 @@ impl Describe for CommandOptions {
         recipe.terminal = self.terminal || self.password.is_some();
         recipe.secret = self.password.clone();
         if recipe.terminal {
-            recipe.prompts = vec![Pattern::ending(b"", b"password:")];
+            recipe.prompts = password_prompts(&[]);
         }
         Ok(())
     }
@@ -147,7 +149,7 @@ mod tests {
         assert!(asked.terminal && asked.secret.is_none());
         let recipe = made(&ENTRY, &[argv, ("password", "hunter2")]).unwrap();
         assert!(recipe.terminal && recipe.secret.is_some());
-        assert!(recipe.prompts.iter().any(|prompt| prompt.matches(b"Your Password: ")));
+        assert!(recipe.prompts.iter().any(|prompt| prompt.line.matches(b"Your Password: ")));
         assert!(!format!("{recipe:?}").contains("hunter2"));
     }
 
