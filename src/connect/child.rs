@@ -1,11 +1,14 @@
 //! A child and its process: started by a recipe, brought up by the handshake, watched until it is
 //! reaped. All of it runs on the broker's thread.
 
+mod end;
+mod speech;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::connect::child::speech::{LinkGuard, Speech};
 use crate::connect::handshake::{Action, Handshake, Origin};
 use crate::connect::launch::{self, Started};
 use crate::connect::recipe::Recipe;
@@ -17,17 +20,14 @@ use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Turn, broken};
-use crate::limits::{KILL_TIME, NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
+use crate::limits::{NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
 use crate::module::content::Parcel;
 use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
 use crate::route::node::Node;
-use crate::route::peer::{End, Guardian, Peer};
-use crate::sys::signal;
-use crate::sys::text::lossy;
+use crate::route::peer::{End, Peer};
 use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
 use crate::trace::{self, Level};
-use crate::wire::codec::Malformed;
 use crate::wire::header::Lane;
 use crate::wire::secret::Secret;
 
@@ -96,6 +96,8 @@ struct State {
     main: Option<Key>,
     terminal: Option<Key>,
     watch: Option<Key>,
+    /// Kills the process, which was asked to end.
+    ending: Option<TimerId>,
     /// How long to wait for the next look at the process, where it is looked at.
     look_pause: Duration,
     id: ContextId,
@@ -127,8 +129,8 @@ impl Attempt {
     ) {
         handshake.started();
         let timeout = Duration::from_millis(handshake.recipe().timeout_ms);
-        let Started { begun, process, main, terminal } = started;
-        let outbox = Arc::new(Outbox::new(main.clone()));
+        let Started { begun, process, main: [main, transmit], terminal } = started;
+        let outbox = Arc::new(Outbox::new(transmit));
         let types = handshake.recipe().wants_pty();
         let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
         let attempt = Box::new(Attempt {
@@ -150,6 +152,7 @@ impl Attempt {
             main: None,
             terminal: None,
             watch: None,
+            ending: None,
             look_pause: LOOK_AGAIN_FIRST,
             id,
         })));
@@ -373,7 +376,6 @@ impl Child {
             attempt.handshake.pushed();
         }
         let keys = [state.main.take(), state.terminal.take()];
-        state.kill();
         drop(state);
         for timer in attempt.timers.drain(..) {
             turn.cancel(timer);
@@ -381,6 +383,7 @@ impl Child {
         for key in keys.into_iter().flatten() {
             turn.close(key, &Death::of(Cause::Cancelled));
         }
+        self.end_process(turn);
         Some(attempt)
     }
 
@@ -391,6 +394,7 @@ impl Child {
             state.exit = exit;
             (state.terminal, state.main)
         };
+        self.process_ended(turn);
         for key in [terminal, main].into_iter().flatten() {
             turn.drain(key);
         }
@@ -426,95 +430,5 @@ impl Child {
             turn.close(key, &death);
         }
         self.end_process(turn);
-    }
-
-    /// Gives the process a moment to end, then kills it.
-    fn end_process(&self, turn: &mut Turn) {
-        if self.lock().exit.is_none() {
-            self.after(turn, REAP_GRACE, |child, _| child.lock().kill());
-        }
-    }
-}
-
-impl State {
-    /// Kills the process, and takes its exit if that comes at once; nobody will look later.
-    fn kill_and_reap(&mut self) {
-        self.kill();
-        if self.exit.is_none() {
-            // Another user's process cannot be killed; then it is not waited for.
-            self.exit = self.process.wait_timeout(KILL_TIME).ok().flatten();
-        }
-    }
-
-    /// Kills the process and its group. A setuid tool of another user refuses that; it ends when
-    /// its input does.
-    fn kill(&mut self) {
-        if self.exit.is_none() {
-            // What is gone already, or is another user's, is left alone.
-            let _ = self.process.kill_group(signal::KILL);
-            let _ = self.process.kill(signal::KILL);
-        }
-    }
-}
-
-/// The handshake's ear on one stream; of the terminal also afterwards.
-struct Speech {
-    child: Child,
-    origin: Origin,
-}
-
-impl Protocol for Speech {
-    fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Malformed> {
-        let mut state = self.child.lock();
-        if self.origin == Origin::Terminal {
-            state.hear_said(bytes);
-        }
-        drop(state);
-        self.child.tell(turn, &mut |handshake| handshake.input(self.origin, bytes));
-        Ok(())
-    }
-
-    fn ended(&mut self, turn: &mut Turn, key: Key) {
-        match self.origin {
-            Origin::Stdout => self.child.output_ended(turn),
-            Origin::Terminal => {
-                self.child.lock().terminal = None;
-                turn.close(key, &Death::of(Cause::Disconnected));
-            }
-        }
-    }
-
-    fn closed(&mut self, turn: &mut Turn, _: &Death) {
-        if self.origin == Origin::Stdout {
-            self.child.fail(turn, ConnectFailure::Cancelled);
-        }
-    }
-}
-
-impl State {
-    /// Keeps what is said on standard error, and logs it line by line.
-    fn hear_said(&mut self, mut bytes: &[u8]) {
-        while let Some(rest) = self.said.fill(bytes) {
-            if self.attempt.is_none() && trace::wanted(Level::Info) {
-                let line = lossy(self.said.line());
-                trace::text(Level::Info, "a context says", &[u64::from(self.id.0)], &line);
-            }
-            self.said.end_line(true, &[]);
-            bytes = rest;
-        }
-    }
-}
-
-/// Watches the link on behalf of the child.
-struct LinkGuard(Child);
-
-impl Guardian for LinkGuard {
-    fn ended(&mut self, turn: &mut Turn, _: Key) {
-        self.0.output_ended(turn);
-    }
-
-    fn closed(&mut self, turn: &mut Turn, _: &Death) {
-        self.0.lock().main = None;
-        self.0.end_process(turn);
     }
 }

@@ -299,7 +299,7 @@ fn what_the_tool_says_tells_the_failure() {
     use ConnectFailure::*;
     for (line, failure) in [
         ("me@web: Permission denied (publickey).", Denied),
-        ("Permission denied (publickey,password).", Denied),
+        ("Permission denied (publickey,password).", PasswordRequired),
         ("-bash: /etc/rc: Permission denied", Ended),
         ("Host key verification failed.", HostKey),
         ("ssh: connect to host web port 22: Connection refused", ConnectionRefused),

@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::connect::recipe::{Recipe, Start};
@@ -14,7 +15,7 @@ use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Program, Spawn};
 use crate::sys::text::lossy;
 use crate::sys::wait::Process;
-use crate::sys::{fd, pipe, pty};
+use crate::sys::{fd, host, pipe, pty};
 
 /// A process that was started, and our ends of its descriptors.
 pub struct Started {
@@ -22,8 +23,8 @@ pub struct Started {
     pub begun: Instant,
     /// The process.
     pub process: Process,
-    /// Its standard input and output.
-    pub main: Side,
+    /// Its standard output, and its standard input, which may be the same socket.
+    pub main: [Side; 2],
     /// Its terminal, or its standard error.
     pub terminal: Side,
 }
@@ -75,7 +76,8 @@ fn execute(
     env: &[CString],
 ) -> Result<Started, Errno> {
     let begun = Instant::now();
-    let (ours, theirs) = pipe::socketpair()?;
+    let pipes = recipe.pipes.unwrap_or_else(|| recipe.start != Start::Own && host::has_selinux());
+    let (ours, theirs) = if pipes { pipe_pair()? } else { socket_pair()? };
     let (terminal, errors) = match recipe.wants_pty() {
         true => {
             let pair = pty::open_pty()?;
@@ -84,7 +86,7 @@ fn execute(
         }
         false => pipe::pipe()?,
     };
-    let stdio = [theirs.as_fd(), theirs.as_fd(), errors.as_fd()];
+    let stdio = [theirs[0].as_fd(), theirs[1].as_fd(), errors.as_fd()];
     let process = spawn::spawn(&Spawn {
         env,
         terminal: recipe.wants_pty().then_some(errors.as_fd()),
@@ -94,7 +96,22 @@ fn execute(
         ..Spawn::new(program, argv, stdio)
     });
     let process = process.map_err(|error| error.errno)?;
-    Ok(Started { begun, process, main: Side::new(ours), terminal: Side::new(terminal) })
+    Ok(Started { begun, process, main: ours, terminal: Side::new(terminal) })
+}
+
+/// Our sides of a child's output and input, and the child's input and output.
+type Ends = ([Side; 2], [Arc<OwnedFd>; 2]);
+
+fn socket_pair() -> Result<Ends, Errno> {
+    let (ours, theirs) = pipe::socketpair()?;
+    let (ours, theirs) = (Side::new(ours), Arc::new(theirs));
+    Ok(([ours.clone(), ours], [theirs.clone(), theirs]))
+}
+
+fn pipe_pair() -> Result<Ends, Errno> {
+    let (input, transmit) = pipe::pipe()?;
+    let (receive, output) = pipe::pipe()?;
+    Ok(([Side::new(receive), Side::new(transmit)], [Arc::new(input), Arc::new(output)]))
 }
 
 fn strings(argv: &[Vec<u8>]) -> Result<Vec<CString>, ConnectFailure> {

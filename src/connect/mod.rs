@@ -36,4 +36,6 @@ mod ladder_tests;
 #[cfg(test)]
 mod prompt_tests;
 #[cfg(test)]
+mod recipe_tests;
+#[cfg(test)]
 mod stage_tests;

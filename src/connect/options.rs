@@ -29,6 +29,7 @@ pub struct Common {
     pub(crate) directory: Option<String>,
     pub(crate) memfd: Option<bool>,
     pub(crate) wrapper: Vec<String>,
+    pub(crate) pipes: Option<bool>,
 }
 
 /// What the connecting side adds to the options to get a [`Recipe`].
@@ -129,6 +130,14 @@ impl<M: Method> Connect<M> {
         self.common.wrapper = words.into_iter().map(Into::into).collect();
         self
     }
+
+    /// Whether the process that is started gets pipes as its standard input and output, which SELinux
+    /// lets pass where privileges change, or else a socket, which takes one descriptor less here.
+    /// Default: pipes for tools if SELinux is enabled where the connection is made.
+    pub fn pipes(mut self, pipes: bool) -> Self {
+        self.common.pipes = Some(pipes);
+        self
+    }
 }
 
 impl<M> Connect<M> {
@@ -139,8 +148,8 @@ impl<M> Connect<M> {
 
 impl Common {
     /// Their names in addresses.
-    pub(crate) const OPTIONS: [&'static str; 4] =
-        ["connect_timeout", "directory", "memfd", "wrapper"];
+    pub(crate) const OPTIONS: [&'static str; 5] =
+        ["connect_timeout", "directory", "memfd", "wrapper", "pipes"];
 
     /// Sets an option by its name. Fails with what is wrong.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -152,6 +161,7 @@ impl Common {
             }
             "directory" => self.directory = Some(value.to_owned()),
             "wrapper" => self.wrapper = value.split_whitespace().map(str::to_owned).collect(),
+            "pipes" => self.pipes = Some(parse_flag(value)?),
             _ => self.memfd = Some(parse_flag(value)?),
         }
         self.check()
@@ -160,14 +170,21 @@ impl Common {
     /// The options that were set, by name.
     pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
         let seconds = self.connect_timeout.map(|time| time.as_secs_f64().to_string());
-        let memfd = self.memfd.map(|may| if may { "yes" } else { "no" }.to_owned());
+        let flag = |set: bool| if set { "yes" } else { "no" }.to_owned();
+        let (memfd, pipes) = (self.memfd.map(flag), self.pipes.map(flag));
         let wrapper = Some(self.wrapper.join(" ")).filter(|words| !words.is_empty());
         let directory = self.directory.clone();
         let connect_timeout = ("connect_timeout", seconds);
-        [connect_timeout, ("directory", directory), ("memfd", memfd), ("wrapper", wrapper)]
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+        [
+            connect_timeout,
+            ("directory", directory),
+            ("memfd", memfd),
+            ("wrapper", wrapper),
+            ("pipes", pipes),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -221,6 +238,7 @@ pub(crate) fn recipe(
         timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
         memfd: common.memfd.unwrap_or(true),
+        pipes: common.pipes,
         wrapper: common.wrapper.iter().map(|word| word.clone().into_bytes()).collect(),
     };
     method.complete(base, &mut recipe)?;

@@ -43,6 +43,8 @@ pub struct Recipe {
     pub memfd: bool,
     /// A command and its arguments that execute the agent, whose own are added; may be empty.
     pub wrapper: Vec<Vec<u8>>,
+    /// Whether its standard input and output are pipes; by default a tool's are where SELinux is.
+    pub pipes: Option<bool>,
 }
 
 /// What is executed to bring the child up.
@@ -202,7 +204,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    const ALL: [Meaning; 12] = [
+    pub(super) const ALL: [Meaning; 12] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -267,6 +269,7 @@ impl Encode for Recipe {
         self.timeout_ms.encode(w);
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
         put_all(&self.wrapper, w, |word, w| w.put_bytes(word));
+        put_option(&self.pipes, w, |pipes, w| w.put_u8(u8::from(*pipes)));
     }
 }
 
@@ -305,7 +308,11 @@ impl Recipe {
         if take_flag(r)? {
             fill_bytes(self.directory.insert(Vec::new()), r)?;
         }
-        fill_words(&mut self.wrapper, r)
+        fill_words(&mut self.wrapper, r)?;
+        if take_flag(r)? {
+            self.pipes = Some(take_flag(r)?);
+        }
+        Ok(())
     }
 
     fn fill_flags(&mut self, bits: u8) {
@@ -398,102 +405,5 @@ fn take_flag(r: &mut Reader<'_>) -> Result<bool, Malformed> {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(Malformed("neither true nor false")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn recipe() -> Recipe {
-        let line = Pattern::line(b"sudo: ", b"unknown user");
-        Recipe {
-            name: "ssh:web/sudo".to_owned(),
-            title: "mitogen:me@here:1".to_owned(),
-            start: Start::Shell { argv: vec![b"sudo".to_vec(), b"sh".to_vec()], nonce: u64::MAX },
-            answer_nonce: 7,
-            terminal: true,
-            as_su: false,
-            asks: true,
-            secret: Some(Secret::from("hunter2")),
-            prompts: vec![
-                Prompt::password(Pattern::ending(b"", b"password:")),
-                Prompt { reply: Reply::PasswordOnceSettled, ..Prompt::default() },
-                Prompt { reply: Reply::Yes, ..Prompt::default() },
-            ],
-            hints: vec![Hint { line, meaning: Meaning::NoShell }],
-            timeout_ms: 30_000,
-            same_root: false,
-            directory: Some(b"/opt".to_vec()),
-            memfd: false,
-            wrapper: vec![b"nice".to_vec()],
-        }
-    }
-
-    fn bytes_of(recipe: &Recipe) -> Vec<u8> {
-        let mut w = Writer::new(Vec::new(), None);
-        recipe.encode(&mut w);
-        w.finish().unwrap()
-    }
-
-    #[test]
-    fn a_recipe_arrives_as_it_was_sent() {
-        let own = Recipe { start: Start::Own, secret: None, directory: None, ..recipe() };
-        let [mut none, mut others] = [own.clone(), own.clone()];
-        (none.terminal, none.asks) = (false, false);
-        (others.as_su, others.same_root, others.memfd) = (true, true, true);
-        for sent in [recipe(), own, none, others] {
-            let bytes = bytes_of(&sent);
-            let mut r = Reader::new(&bytes, None);
-            let arrived = Recipe::decode(&mut r).unwrap();
-            assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
-            assert_eq!(arrived.secret.is_some(), sent.secret.is_some());
-            assert!(arrived.secret.is_none_or(|secret| secret.expose() == "hunter2"));
-            assert_eq!(r.finish(), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_truncated_recipe_is_malformed() {
-        let bytes = bytes_of(&recipe());
-        for count in 0..bytes.len() {
-            assert!(Recipe::decode(&mut Reader::new(&bytes[..count], None)).is_err());
-        }
-    }
-
-    #[test]
-    fn every_meaning_has_its_own_code() {
-        for (code, meaning) in Meaning::ALL.into_iter().enumerate() {
-            assert_eq!(code, meaning as usize);
-        }
-    }
-
-    #[test]
-    fn a_pattern_matches_start_middle_and_end() {
-        let pattern = Pattern { ends: b":".to_vec(), ..Pattern::line(b"(", b") Password") };
-        assert!(pattern.matches(b"(me@here) password for me: "));
-        assert!(!pattern.matches(b"x(me@here) Password: "));
-        assert!(!pattern.matches(b"(me@here) Password: x"));
-        assert!(!pattern.matches(b"("));
-    }
-
-    #[test]
-    fn blanks_that_no_ascii_has_count_as_blanks() {
-        let password = Pattern::ending(b"", b"password:");
-        for line in
-            ["Password:", "\rPassword:\u{a0}", " Password: \u{202f}\u{a0} ", "Password:\u{3000}"]
-        {
-            assert!(password.matches(line.as_bytes()) && is_question(line.as_bytes()), "{line:?}");
-        }
-        for line in ["Mot de passe\u{a0}: ", "パスワード：", "続けますか？ ", "Go on? "]
-        {
-            assert!(is_question(line.as_bytes()), "{line:?}");
-        }
-        assert!(!is_question(b"Password: x") && !is_question(b" ") && !is_question(b""));
-    }
-
-    #[test]
-    fn debug_does_not_show_the_secret() {
-        assert!(!format!("{:?}", recipe()).contains("hunter2"));
     }
 }

@@ -78,6 +78,13 @@ fn name_in(passwd: &[u8], uid: u32) -> Option<&[u8]> {
     })
 }
 
+/// Whether SELinux is enabled here.
+pub fn has_selinux() -> bool {
+    // SAFETY: the path is terminated.
+    cfg!(target_os = "linux")
+        && unsafe { libc::access(c"/sys/fs/selinux/enforce".as_ptr(), libc::F_OK) } == 0
+}
+
 /// Changes our working directory.
 pub fn chdir(path: &CStr) -> Result<()> {
     // SAFETY: the path is terminated.
