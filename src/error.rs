@@ -171,8 +171,10 @@ pub enum ConnectFailure {
     Busy,
     /// There is no container, pod, jail or image of this name, or it does not run.
     NoTarget,
-    /// The target has no POSIX shell `sh`.
+    /// The target has no POSIX shell `sh`, or the account none to log in with.
     NoShell,
+    /// The tool that was to bring us there wants a terminal.
+    NoTerminal,
     /// `uname` on the target says something that we do not know; what it says.
     TargetUnknown(String),
     /// No image for that OS and CPU; the target's, and those there are.

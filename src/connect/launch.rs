@@ -38,7 +38,7 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
     let Start::Shell { argv, .. } = &recipe.start else { return start_own(recipe, images) };
     let argv = strings(argv)?;
     let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
-    let started = execute(recipe, Program::Search(name), None, &argv, &[]);
+    let started = execute(recipe, Program::Search(name), None, &argv, &strings(&recipe.env)?);
     started.map_err(|errno| match errno {
         Errno::NOENT => ConnectFailure::NoTool(lossy(name.to_bytes())),
         errno => refused(errno),

@@ -1,13 +1,14 @@
 //! The table of methods that addresses know. One more method is one more line here, and its file.
 
 use crate::connect::options::sealed::Entry;
-use crate::connect::{buildah, command, docker, incus, jail, kubectl, local, lxc, lxd};
-use crate::connect::{podman, ssh, sudo};
+use crate::connect::{buildah, command, doas, docker, incus, jail, kubectl, local, lxc, lxd};
+use crate::connect::{podman, ssh, su, sudo};
 
 /// All methods, by name.
-pub(crate) static METHODS: [&Entry; 12] = [
+pub(crate) static METHODS: [&Entry; 14] = [
     &buildah::ENTRY,
     &command::ENTRY,
+    &doas::ENTRY,
     &docker::ENTRY,
     &incus::ENTRY,
     &jail::ENTRY,
@@ -17,6 +18,7 @@ pub(crate) static METHODS: [&Entry; 12] = [
     &lxd::ENTRY,
     &podman::ENTRY,
     &ssh::ENTRY,
+    &su::ENTRY,
     &sudo::ENTRY,
 ];
 

@@ -228,6 +228,7 @@ pub(crate) fn recipe(
         },
         start: Start::Own,
         answer_nonce: base.answer_nonce,
+        env: Vec::new(),
         terminal: false,
         as_su: false,
         asks: false,

@@ -17,6 +17,8 @@ pub struct Recipe {
     pub start: Start,
     /// What the agent must answer with. It stands in no command line before the agent's own.
     pub answer_nonce: u64,
+    /// What its environment has instead of the connecting context's: `NAME=value`.
+    pub env: Vec<Vec<u8>>,
     /// Whether what is started gets a pty as its controlling terminal and stderr, and reads
     /// answers there.
     pub terminal: bool,
@@ -134,6 +136,8 @@ pub enum Meaning {
     HostKeyChanged = 10,
     /// There is no such container, or it does not run.
     NoTarget = 11,
+    /// The tool wants a terminal, and has none.
+    NoTerminal = 12,
 }
 
 impl Pattern {
@@ -204,7 +208,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    pub(super) const ALL: [Meaning; 12] = [
+    pub(super) const ALL: [Meaning; 13] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -217,6 +221,7 @@ impl Meaning {
         Meaning::Busy,
         Meaning::HostKeyChanged,
         Meaning::NoTarget,
+        Meaning::NoTerminal,
     ];
 
     /// The failure, given whether the password was typed.
@@ -238,6 +243,7 @@ impl Meaning {
             Meaning::Busy => ConnectFailure::Busy,
             Meaning::HostKeyChanged => ConnectFailure::HostKeyChanged,
             Meaning::NoTarget => ConnectFailure::NoTarget,
+            Meaning::NoTerminal => ConnectFailure::NoTerminal,
         }
     }
 }
@@ -255,6 +261,7 @@ impl Encode for Recipe {
             }
         }
         self.answer_nonce.encode(w);
+        put_all(&self.env, w, |word, w| w.put_bytes(word));
         let flags = [self.terminal, self.as_su, self.asks, self.same_root, self.memfd];
         w.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
         put_option(&self.secret, w, Secret::encode);
@@ -298,6 +305,7 @@ impl Recipe {
             self.start = Start::Shell { argv, nonce };
         }
         fill(&mut self.answer_nonce, r)?;
+        fill_words(&mut self.env, r)?;
         self.fill_flags(r.take_u8()?);
         if take_flag(r)? {
             self.secret = Some(Secret::decode(r)?);

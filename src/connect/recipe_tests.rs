@@ -11,6 +11,7 @@ fn recipe() -> Recipe {
         title: "mitogen:me@here:1".to_owned(),
         start: Start::Shell { argv: vec![b"sudo".to_vec(), b"sh".to_vec()], nonce: u64::MAX },
         answer_nonce: 7,
+        env: vec![b"LANGUAGE=C".to_vec()],
         terminal: true,
         as_su: false,
         asks: true,

@@ -134,7 +134,11 @@ impl fmt::Display for ConnectFailure {
                  MaxStartups",
             ),
             Self::NoTarget => f.write_str("there is no target of this name, or it does not run"),
-            Self::NoShell => f.write_str("the target has no shell named sh"),
+            Self::NoShell => f.write_str(
+                "the target has no shell named sh, or the account none to log in with; su can be \
+                 given one with shell",
+            ),
+            Self::NoTerminal => f.write_str("a terminal is wanted; sudo gets one with tty"),
             Self::TargetUnknown(says) => {
                 write!(f, "an unknown kind of target: uname says `{}`", Printable(says))
             }

@@ -208,6 +208,7 @@ impl ConnectFailure {
             Self::Busy => 25,
             Self::HostKeyChanged => 26,
             Self::NoTarget => 27,
+            Self::NoTerminal => 28,
         }
     }
 }
@@ -266,6 +267,7 @@ impl Decode for ConnectFailure {
             25 => Self::Busy,
             26 => Self::HostKeyChanged,
             27 => Self::NoTarget,
+            28 => Self::NoTerminal,
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }
@@ -420,6 +422,7 @@ mod tests {
         both_ways(connect_error(ConnectFailure::NoDirectory(text())));
         both_ways(connect_error(ConnectFailure::ImageDamaged));
         both_ways(connect_error(ConnectFailure::InputEnded));
+        both_ways(connect_error(ConnectFailure::NoTerminal));
         both_ways(connect_error(ConnectFailure::UnknownPrompt(text())));
         both_ways(connect_error(ConnectFailure::NoTool(text())));
         both_ways(connect_error(ConnectFailure::Busy));
@@ -439,7 +442,7 @@ mod tests {
         assert!(value_of::<Cause>(&[13]).is_err());
         assert!(value_of::<Phase>(&[6]).is_err());
         assert!(value_of::<Exit>(&[2, 0]).is_err());
-        assert!(value_of::<ConnectFailure>(&[26]).is_err());
+        assert!(value_of::<ConnectFailure>(&[200]).is_err());
         assert!(value_of::<CallFailure>(&[5]).is_err());
     }
 
