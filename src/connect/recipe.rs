@@ -96,6 +96,8 @@ pub enum Reply {
     PasswordOnceSettled = 1,
     /// `yes`, at once.
     Yes = 2,
+    /// An empty line, at once: the question is passed over.
+    Nothing = 3,
 }
 
 /// What a line of a tool means.
@@ -352,6 +354,7 @@ impl Prompt {
             0 => Reply::Password,
             1 => Reply::PasswordOnceSettled,
             2 => Reply::Yes,
+            3 => Reply::Nothing,
             _ => return Err(Malformed("no reply of a prompt")),
         };
         self.line.fill(r)

@@ -20,6 +20,7 @@ fn recipe() -> Recipe {
             Prompt::password(Pattern::ending(b"", b"password:")),
             Prompt { reply: Reply::PasswordOnceSettled, ..Prompt::default() },
             Prompt { reply: Reply::Yes, ..Prompt::default() },
+            Prompt { reply: Reply::Nothing, ..Prompt::default() },
         ],
         hints: vec![Hint { line, meaning: Meaning::NoShell }],
         timeout_ms: 30_000,

@@ -43,7 +43,8 @@ pub enum HostKeys {
     /// A host whose key is not recorded, or is another than recorded, is refused.
     #[default]
     Enforce,
-    /// A new host's key is recorded; a host with another key than recorded is refused.
+    /// A new host's key is recorded; a host with another key than recorded is refused. Costs a pty
+    /// for each connection, of which a machine has some thousands at most.
     Accept,
     /// Keys are neither checked nor recorded.
     Ignore,
@@ -133,7 +134,7 @@ impl Connect<SshOptions> {
         self
     }
 
-    /// The password to type if asked. Default: none; the client is told not to ask then.
+    /// The password to type if asked; costs a pty. Default: none; ssh is told not to ask then.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.method.password = Some(password.into());
         self
@@ -272,12 +273,14 @@ impl Describe for SshOptions {
     }
 
     fn complete(&self, base: &Base<'_>, recipe: &mut Recipe) -> Result<(), ConnectFailure> {
-        let argv = self.argv(first_command(base.nonce));
+        recipe.terminal = recipe.asks || self.may_ask();
+        let argv = self.argv(recipe.terminal, first_command(base.nonce));
         recipe.start = Start::Shell { argv, nonce: base.nonce };
-        recipe.terminal = self.may_ask();
         recipe.secret = self.password.clone();
         recipe.hints = self.hints();
-        recipe.prompts = self.prompts();
+        if recipe.terminal {
+            recipe.prompts = self.prompts(recipe.asks);
+        }
         Ok(())
     }
 }

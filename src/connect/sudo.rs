@@ -344,6 +344,6 @@ mod tests {
             std::process::Command::new("sh").arg("-c").arg(script).output().unwrap().stdout
         };
         assert_eq!(told(&quoted), told(script));
-        assert_eq!(told(script), b"a b \\% c\n100%\n");
+        assert_eq!(told(script), b"a b % c\n100%\n");
     }
 }

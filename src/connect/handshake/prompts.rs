@@ -48,6 +48,7 @@ impl Handshake {
         }
         match self.foreseen(origin).map(|prompt| prompt.reply) {
             Some(Reply::Yes) => self.reply(Secret::from("yes"), origin),
+            Some(Reply::Nothing) => self.reply(Secret::from(""), origin),
             Some(Reply::Password) if self.recipe.secret.is_some() || !self.recipe.asks => {
                 self.password(origin);
             }

@@ -1,27 +1,28 @@
 //! What OpenSSH's client is told, what it asks, and what its words mean, from version 6.6 to 10.
 //!
 //! It expands a `~` in the name of a key file itself, on the machine where it runs; nobody else
-//! does.
+//! does. A new host's key is accepted by an answer to its question: the option that does so,
+//! `accept-new`, came with 7.6, and the clients that a jump host starts are not told of it.
 
 use super::{HostKeys, SshOptions};
 use crate::connect::options::{hints, password_prompts};
-use crate::connect::recipe::{Hint, Meaning, Pattern, Prompt};
+use crate::connect::recipe::{Hint, Meaning, Pattern, Prompt, Reply};
 
 impl SshOptions {
-    /// Whether the client may ask something.
+    /// Whether the client may ask something that we have an answer to.
     pub(super) fn may_ask(&self) -> bool {
-        self.password.is_some()
+        self.password.is_some() || self.check_host_keys == HostKeys::Accept
     }
 
-    /// The client and its arguments, the remote command last.
-    pub(super) fn argv(&self, command: Vec<u8>) -> Vec<Vec<u8>> {
+    /// The client and its arguments, the remote command last; it asks nothing unless it may.
+    pub(super) fn argv(&self, may_ask: bool, command: Vec<u8>) -> Vec<Vec<u8>> {
         let mut argv = vec![self.ssh_path.clone().unwrap_or_else(|| "ssh".to_owned()), "-T".into()];
         match self.ssh_debug_level {
             // Errors only: what else it says on a connection is no failure of ours.
             0 => option(&mut argv, "LogLevel", "ERROR"),
             level => argv.push(["-", &"v".repeat(level.into())].concat()),
         }
-        self.add_login(&mut argv);
+        self.add_login(may_ask, &mut argv);
         self.add_host_keys(&mut argv);
         self.add_link(&mut argv);
         if let Some(username) = &self.username {
@@ -35,8 +36,8 @@ impl SshOptions {
         argv.into_iter().map(String::into_bytes).chain([command]).collect()
     }
 
-    fn add_login(&self, argv: &mut Vec<String>) {
-        match self.may_ask() {
+    fn add_login(&self, may_ask: bool, argv: &mut Vec<String>) {
+        match may_ask {
             false => option(argv, "BatchMode", "yes"),
             true => {
                 option(argv, "BatchMode", "no");
@@ -57,7 +58,11 @@ impl SshOptions {
     fn add_host_keys(&self, argv: &mut Vec<String>) {
         match self.check_host_keys {
             HostKeys::Enforce => option(argv, "StrictHostKeyChecking", "yes"),
-            HostKeys::Accept => option(argv, "StrictHostKeyChecking", "accept-new"),
+            HostKeys::Accept => {
+                option(argv, "StrictHostKeyChecking", "ask");
+                // Else clients before 8.5 may ask another question that looks the same.
+                option(argv, "CheckHostIP", "no");
+            }
             HostKeys::Ignore => {
                 option(argv, "StrictHostKeyChecking", "no");
                 option(argv, "UserKnownHostsFile", "/dev/null");
@@ -76,12 +81,28 @@ impl SshOptions {
         }
     }
 
-    /// How the client's questions for a password end. The host's words are in those of its
-    /// second kind ("keyboard-interactive"), which clients before 8.4 show as they are.
-    pub(super) fn prompts(&self) -> Vec<Prompt> {
-        if !self.may_ask() {
-            return Vec::new();
+    /// The client's questions. The host's words are in those for a password of its second kind
+    /// ("keyboard-interactive"), which clients before 8.4 show as they are. A key's passphrase is
+    /// not known here; `asks` says that somebody may know it.
+    pub(super) fn prompts(&self, asks: bool) -> Vec<Prompt> {
+        let mut all = self.password_prompts();
+        if self.check_host_keys == HostKeys::Accept {
+            let line =
+                Pattern::ending(b"Are you sure you want to continue connecting (yes/no", b")?");
+            all.insert(0, Prompt { line, reply: Reply::Yes });
         }
+        if !asks {
+            let [passphrase, pin] =
+                [&b"Enter passphrase for key '"[..], b"Enter PIN for "].map(|starts| Prompt {
+                    line: Pattern::ending(starts, b":"),
+                    reply: Reply::Nothing,
+                });
+            all.splice(0..0, [passphrase, pin]);
+        }
+        all
+    }
+
+    fn password_prompts(&self) -> Vec<Prompt> {
         let named = |starts: &[u8], ends: &[u8]| Pattern {
             holds: b"@".to_vec(),
             ..Pattern::ending(starts, ends)
@@ -93,15 +114,17 @@ impl SshOptions {
             Pattern::ending(b"password:", b"password:"),
             Pattern::ending(b"password for ", b":"),
         ];
-        let exact = exact.into_iter().map(Prompt::password);
-        exact.chain(password_prompts(&[])).collect()
+        exact.into_iter().map(Prompt::password).chain(password_prompts(&[])).collect()
     }
 
     /// What the client's words mean.
     pub(super) fn hints(&self) -> Vec<Hint> {
-        // Who named a key file means to use it: that a password would do as well is no news.
-        let wants_key = self.identity_file.is_some() && self.password.is_none();
-        let asked = if wants_key { Meaning::Denied } else { Meaning::PasswordRequired };
+        let asked = match (&self.password, &self.identity_file) {
+            (Some(_), _) => Meaning::LoginRefused,
+            // Who named a key file means to use it: that a password would do as well is no news.
+            (None, Some(_)) => Meaning::Denied,
+            (None, None) => Meaning::PasswordRequired,
+        };
         // The methods by which the server would still let us in, a key first.
         let refused = ["password).", "keyboard-interactive)."].map(|ends| Hint {
             line: Pattern {
