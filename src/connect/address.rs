@@ -1,6 +1,7 @@
 //! Addresses: `method[:[user@]target[:port]][?option=value&...]`, hop behind hop, joined by `/`.
 //!
-//! A `/` in a value is literal, unless a method's name and then `:`, `?`, `/` or the end follow.
+//! A `/` in a value is literal, unless a hop follows: a method's name and then `:` or `?`; or just
+//! the name, of one that needs no more than that.
 //! `%XX` stands for a byte wherever a user, a target or a value does; IPv6 goes in brackets.
 
 use std::fmt;
@@ -378,11 +379,15 @@ fn unknown(name: &str) -> String {
     format!("unknown: `{name}`")
 }
 
-/// Whether a hop begins here.
+/// Whether a hop begins here, behind a `/` in a value: paths may end with a method's name, too.
 fn begins_hop(text: &str) -> bool {
     METHODS.iter().any(|entry| {
         let rest = text.strip_prefix(entry.name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '?', '/']))
+        rest.is_some_and(|rest| match rest.bytes().next() {
+            Some(b':' | b'?') => true,
+            Some(b'/') | None => (entry.make)().check().is_ok(),
+            Some(_) => false,
+        })
     })
 }
 

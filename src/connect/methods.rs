@@ -70,6 +70,22 @@ mod tests {
     }
 
     #[test]
+    fn a_path_may_end_with_the_name_of_a_method_that_needs_a_target() {
+        for (text, count) in [
+            ("docker:app?docker_path=/usr/bin/docker", 1),
+            ("ssh:web?identity_file=/srv/lxc/key&ssh_path=/opt/ssh/bin/ssh", 1),
+            ("docker:app?docker_path=/usr/bin/docker/docker:inner", 2),
+            ("docker:app?docker_path=/usr/bin/docker/docker?image=x/local", 3),
+            ("sudo?sudo_path=/usr/bin/sudo", 2),
+            ("sudo?sudo_path=/usr/bin%2Fsudo", 1),
+        ] {
+            let address: Address = text.parse().unwrap_or_else(|why| panic!("{why}"));
+            assert_eq!(address.hops().len(), count, "{text}");
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
     fn addresses_without_a_target_or_with_two_are_refused_when_they_are_read() {
         for (text, why) in [
             ("docker", "docker?image="),
