@@ -385,12 +385,8 @@ impl Handshake {
 
     /// Looks at a line of the terminal that has ended, and keeps it unless it was a prompt.
     fn terminal_line(&mut self) {
+        self.weigh(Origin::Terminal);
         let line = self.terminal.line();
-        if matches!(self.awaits, Awaits::Shell) {
-            let found = self.recipe.hints.iter().position(|hint| hint.line.matches(line));
-            self.hint = self.hint.into_iter().chain(found).min();
-        }
-        self.cannot_run |= says_cannot_run(line);
         // Behind a prompt stand at most the stars of what was typed.
         let kept = !line.is_empty() && !self.prompts.answered && !self.is_prompt();
         self.terminal.end_line(kept, &self.prompts.secrets);
@@ -400,10 +396,24 @@ impl Handshake {
 
     /// Keeps a line of standard output that has ended, unless it is a mark or an echo of ours.
     fn stdout_line(&mut self) {
+        self.weigh(Origin::Stdout);
         let line = self.stdout.line();
-        self.cannot_run |= says_cannot_run(line);
         let kept = !line.trim_ascii().is_empty() && !self.is_echo(line);
         self.stdout.end_line(kept, &self.prompts.secrets);
+    }
+
+    /// Looks for what a finished line tells of a failure. Docker says some of it on its standard
+    /// output.
+    fn weigh(&mut self, origin: Origin) {
+        let line = match origin {
+            Origin::Stdout => self.stdout.line(),
+            Origin::Terminal => self.terminal.line(),
+        };
+        if matches!(self.awaits, Awaits::Shell) {
+            let found = self.recipe.hints.iter().position(|hint| hint.line.matches(line));
+            self.hint = self.hint.into_iter().chain(found).min();
+        }
+        self.cannot_run |= says_cannot_run(line);
     }
 
     /// Whether the line has a nonce of ours: then the words are ours too.

@@ -166,12 +166,14 @@ pub mod tests {
     pub fn assert_hint(entry: &Entry, line: &str, failure: ConnectFailure) {
         use crate::connect::handshake::{Handshake, Origin};
         let target = entry.target.unwrap();
-        let recipe = made(entry, &[(target, "app")]).unwrap();
-        let mut handshake = Handshake::new(std::sync::Arc::new(recipe));
-        handshake.started();
-        handshake.input(Origin::Terminal, format!("{line}\n").as_bytes());
-        let error = handshake.closed(Some(crate::error::Exit::Code(1)));
-        assert_eq!(error.failure, failure, "{line}: {error}");
+        let recipe = std::sync::Arc::new(made(entry, &[(target, "app")]).unwrap());
+        for origin in [Origin::Terminal, Origin::Stdout] {
+            let mut handshake = Handshake::new(recipe.clone());
+            handshake.started();
+            handshake.input(origin, format!("{line}\n").as_bytes());
+            let error = handshake.closed(Some(crate::error::Exit::Code(1)));
+            assert_eq!(error.failure, failure, "{line}: {error}");
+        }
     }
 
     #[test]
