@@ -15,6 +15,7 @@ mod guest;
 mod startup_deaths;
 mod ssh;
 mod sudo;
+mod docker;
 mod inside;
 mod streams;
 mod images;
