@@ -2,6 +2,8 @@
 //! which only passes codes on, does not carry it.
 
 mod prose;
+#[cfg(test)]
+mod prose_tests;
 
 use std::borrow::Cow;
 

@@ -110,7 +110,10 @@ impl fmt::Display for ConnectFailure {
                 "{} is not installed, or not in PATH; install it, or give its path",
                 Printable(tool)
             ),
-            Self::Ended => f.write_str("the connection ended before the agent ran"),
+            Self::Ended => f.write_str(
+                "the connection ended before the agent ran; what was said and the exit status \
+                 tell more",
+            ),
             Self::PasswordRequired => f.write_str("a password is required; give one with password"),
             Self::PasswordWrong => f.write_str("the password is wrong"),
             Self::UnknownPrompt(question) => write!(
@@ -118,7 +121,9 @@ impl fmt::Display for ConnectFailure {
                 "a question was asked that has no answer: `{}`; answer it with on_prompt",
                 Printable(question)
             ),
-            Self::Denied => f.write_str("permission denied; check the user and the key"),
+            Self::Denied => f.write_str(
+                "permission denied; check the user, the key, and what the user may do there",
+            ),
             Self::HostKey => f.write_str(
                 "the host's key is not known; add it to known_hosts, or see check_host_keys",
             ),
@@ -126,38 +131,44 @@ impl fmt::Display for ConnectFailure {
                 "the host's key is not the one that known_hosts has, or was revoked: somebody may \
                  be in between; if the host was made anew, remove its old key with ssh-keygen -R",
             ),
-            Self::HostUnknown => f.write_str("the host's name does not resolve"),
+            Self::HostUnknown => f.write_str("the host's name does not resolve; is it spelt right?"),
             Self::ConnectionRefused => f.write_str("connection refused; is the port right?"),
-            Self::Unreachable => f.write_str("the host, or the tool's daemon, cannot be reached"),
+            Self::Unreachable => f.write_str(
+                "the host, or the tool's daemon, cannot be reached; is it up, and a route there?",
+            ),
             Self::Busy => f.write_str(
                 "the server ended the connection before the login; too many at once? see sshd's \
                  MaxStartups",
             ),
-            Self::NoTarget => f.write_str("there is no target of this name, or it does not run"),
+            Self::NoTarget => f.write_str("there is no target of this name, or it does not run; start it, or list those there are"),
             Self::NoShell => f.write_str(
                 "the target has no shell named sh, or the account none to log in with; su can be \
                  given one with shell",
             ),
             Self::NoTerminal => f.write_str("a terminal is wanted; sudo gets one with tty"),
-            Self::TargetUnknown(says) => {
-                write!(f, "an unknown kind of target: uname says `{}`", Printable(says))
-            }
+            Self::TargetUnknown(says) => write!(
+                f,
+                "an unknown kind of target: uname says `{}`; agents are for POSIX systems",
+                Printable(says)
+            ),
             Self::NoImage { target, available } => write!(
                 f,
                 "no agent image for {}; there are: {}; `make agents` builds more",
                 Printable(target),
-                if available.is_empty() { "none" } else { available }
+                Printable(if available.is_empty() { "none" } else { available })
             ),
-            Self::ImageUnusable(why) => f.write_str(why),
+            Self::ImageUnusable(why) => Printable(why).fmt(f),
             Self::NoDirectory(tried) => write!(
                 f,
-                "no directory of the target lets a file be executed; tried: {}",
+                "no directory of the target lets a file be executed; give one with directory; tried: {}",
                 Printable(tried)
             ),
             Self::ImageDoesNotRun => f.write_str(
                 "the agent, or what wraps it, does not run there; is it built for that CPU?",
             ),
-            Self::ImageDamaged => f.write_str("the image was damaged on its way to the target"),
+            Self::ImageDamaged => f.write_str(
+                "the image was damaged on its way to the target; something between changes bytes",
+            ),
             Self::InputEnded => f.write_str(
                 "the target's shell gets no input from us: its stdin has an end, or is set not to \
                  block",
@@ -167,10 +178,10 @@ impl fmt::Display for ConnectFailure {
                 "protocol versions differ: this program speaks {ours}, the agent {theirs}; build \
                  both from the same sources"
             ),
-            Self::Protocol(what) => write!(f, "unexpected data: {what}"),
+            Self::Protocol(what) => write!(f, "unexpected data: {}", Printable(what)),
             Self::Cancelled => f.write_str("cancelled"),
             Self::ViaGone(death) => write!(f, "the context to connect through is gone: {death}"),
-            Self::BadOption(why) => f.write_str(why),
+            Self::BadOption(why) => write!(f, "a bad option: {}", Printable(why)),
         }
     }
 }
@@ -205,7 +216,7 @@ impl fmt::Display for AddressError {
             f,
             "bad address at byte {}: {}\n  {}{}\n  {:5$}^",
             self.at,
-            self.why,
+            Printable(&self.why),
             Printable(before),
             Printable(after),
             "",
