@@ -47,8 +47,8 @@ impl Handshake {
             return;
         }
         match self.foreseen(origin).map(|prompt| prompt.reply) {
-            Some(Reply::Yes) => self.reply(Secret::from("yes"), origin),
-            Some(Reply::Nothing) => self.reply(Secret::from(""), origin),
+            Some(Reply::Yes) => self.say("yes", origin),
+            Some(Reply::Nothing) => self.say("", origin),
             Some(Reply::Password) if self.recipe.secret.is_some() || !self.recipe.asks => {
                 self.password(origin);
             }
@@ -118,6 +118,15 @@ impl Handshake {
             (prompts.answered, prompts.asked, prompts.for_password) = (true, true, for_password);
             prompts.question.clone_from(&question);
             self.actions.push(Action::Ask(question));
+        }
+    }
+
+    /// Types a word to what stands on the unfinished line, and takes that for ended: who lets it be
+    /// shown leaves it to the terminal, which shows nothing, to end it.
+    fn say(&mut self, word: &str, origin: Origin) {
+        self.reply(Secret::from(word), origin);
+        if std::mem::take(&mut self.prompts.answered) {
+            self.terminal.end_line(false, &[]);
         }
     }
 
