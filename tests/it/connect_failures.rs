@@ -1,6 +1,5 @@
 //! Each way in which a connect can fail is an error of its own, in time, and nothing is left of it.
 
-use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -42,20 +41,6 @@ fn here_and_behind(test: impl Fn(Ssh, &str) + Send + Sync) {
         drop((child, second));
         drop(router);
         assert_nothing_is_left();
-    });
-}
-
-/// Runs a test with a server and a user who is in the making; nothing of ours is left of it, even
-/// before the server ends.
-#[track_caller]
-fn with_server(user: fn() -> TestUser, test: impl FnOnce(&Sshd, &TestUser) + Send) {
-    leaves_nothing(SSH, || {
-        let (sshd, user) = (Sshd::start(), user());
-        test(&sshd, &user);
-        assert_nothing_is_left();
-        let of_user = || processes().into_iter().find(|process| process.uid == user.uid);
-        let is_clean = until(Duration::from_secs(1), || of_user().is_none().then_some(()));
-        assert!(is_clean.is_some(), "left behind: {:?}", of_user());
     });
 }
 
@@ -123,28 +108,6 @@ fn a_name_that_does_not_resolve_is_told() {
     });
 }
 
-#[test]
-fn an_unknown_and_a_changed_host_key_are_refused() {
-    with_server(plain_user, |sshd, user| {
-        let router = router();
-        let folder = tempfile::tempdir().unwrap();
-        let known = folder.path().join("known");
-        let option = format!("UserKnownHostsFile={}", known.display());
-        let try_with = |check, failure| {
-            let ssh = sshd.connect_unknown(&router, user).check_host_keys(check);
-            let error = failed(ssh.ssh_args(["-F", "none", "-o", &option]).connect());
-            assert_failed(&error, failure, Phase::Login, SSH_FAILED);
-            assert!(error.tail.contains("Host key verification failed"), "{error}");
-        };
-        fs::write(&known, "").unwrap();
-        try_with(HostKeys::Enforce, ConnectFailure::HostKey);
-        let other = fs::read_to_string(key(folder.path()).with_extension("pub")).unwrap();
-        fs::write(&known, format!("[127.0.0.1]:{} {other}", sshd.port)).unwrap();
-        try_with(HostKeys::Enforce, ConnectFailure::HostKeyChanged);
-        try_with(HostKeys::Accept, ConnectFailure::HostKeyChanged);
-    });
-}
-
 /// A new key that nobody knows.
 fn key(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("key");
@@ -154,7 +117,7 @@ fn key(folder: &Path) -> std::path::PathBuf {
 
 #[test]
 fn a_wrong_key_is_denied() {
-    with_server(plain_user, |sshd, user| {
+    with_server(Sshd::start, plain_user, |sshd, user| {
         let folder = tempfile::tempdir().unwrap();
         let key = key(folder.path()).display().to_string();
         let router = router();
@@ -172,7 +135,7 @@ fn a_wrong_key_is_denied() {
 #[test]
 fn a_shell_that_prints_much_first_is_no_failure() {
     let user = || TestUser::with_bash("head -c 100000 /dev/zero | tr '\\0' 'x\\n'\necho noise >&2");
-    with_server(user, |sshd, user| {
+    with_server(Sshd::start, user, |sshd, user| {
         let context = sshd.connect(&router(), user).connect().unwrap();
         assert_eq!(context.call(stock::identify, ()).unwrap().user, user.name);
     });
@@ -181,6 +144,7 @@ fn a_shell_that_prints_much_first_is_no_failure() {
 #[test]
 fn a_shell_that_prints_without_end_is_given_up() {
     with_server(
+        Sshd::start,
         || TestUser::with_bash("exec yes"),
         |sshd, user| {
             let router = router();
@@ -195,6 +159,7 @@ fn a_shell_that_prints_without_end_is_given_up() {
 #[test]
 fn a_shell_that_exits_at_once_is_told_with_its_words() {
     with_server(
+        Sshd::start,
         || TestUser::create(None).with_shell("/usr/sbin/nologin"),
         |sshd, user| {
             let error = failed(sshd.connect(&router(), user).connect());
@@ -207,6 +172,7 @@ fn a_shell_that_exits_at_once_is_told_with_its_words() {
 #[test]
 fn a_target_without_sh_is_told() {
     with_server(
+        Sshd::start,
         || TestUser::with_bash("PATH=/nonexistent"),
         |sshd, user| {
             let error = failed(sshd.connect(&router(), user).connect());
@@ -218,7 +184,7 @@ fn a_target_without_sh_is_told() {
 
 #[test]
 fn a_uname_that_prints_junk_is_told() {
-    with_server(home_first, |sshd, user| {
+    with_server(Sshd::start, home_first, |sshd, user| {
         script(&user.home, "uname", "echo Plan9 'of\x1b[31m' mips");
         let error = failed(sshd.connect(&router(), user).connect());
         let ConnectFailure::TargetUnknown(says) = &error.failure else { panic!("{error}") };
@@ -229,7 +195,7 @@ fn a_uname_that_prints_junk_is_told() {
 
 #[test]
 fn a_cpu_without_an_image_is_told() {
-    with_server(plain_user, |sshd, user| {
+    with_server(Sshd::start, plain_user, |sshd, user| {
         let image = Image::embedded("plan9-mips", b"no matter");
         let router = Program::new().image(image).router().unwrap();
         let error = failed(sshd.connect(&router, user).connect());
@@ -250,7 +216,7 @@ fn an_image_of_another_cpu_or_of_zeros_is_not_sent() {
     let target = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
     let bytes: &'static [u8] = bytes.leak();
     let router = || Program::new().image(Image::embedded(&target, bytes)).router().unwrap();
-    with_server(plain_user, |sshd, user| {
+    with_server(Sshd::start, plain_user, |sshd, user| {
         for bytes in [bytes, &[0; 100_000]] {
             for bytes in [bytes, packed(bytes)] {
                 let image = Image::embedded(&target, bytes);
@@ -270,7 +236,7 @@ fn an_image_of_another_cpu_or_of_zeros_is_not_sent() {
 
 #[test]
 fn a_stream_that_is_cut_inside_the_image_is_told() {
-    with_server(plain_user, |sshd, user| {
+    with_server(Sshd::start, plain_user, |sshd, user| {
         let target = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
         let image = Image::embedded(&target, packed_stock_image());
         let router = Program::new().image(image).router().unwrap();

@@ -1,47 +1,26 @@
 //! Method `ssh` over a real sshd.
 
-use std::fs;
 use std::net::TcpListener;
-use std::time::Duration;
 
-use mitogen::error::{ConnectError, ConnectFailure, ErrorKind, Exit, Phase};
-use mitogen::{Address, Context, Error, HostKeys, Program, Router, stock};
+use mitogen::{Address, Context, HostKeys, Program, Router, stock};
 
 use crate::support::*;
-
-const NEEDS: &[Need] = &[Need::Root, Need::Sshd];
 
 fn router() -> Router {
     Program::new().image(stock_image()).router().unwrap()
 }
 
-/// Runs a test with a server, a user and a router; nothing of the router's is left afterwards, not
-/// even while the server still runs.
-#[track_caller]
-fn with_server(make: impl FnOnce() -> Sshd + Send, test: impl FnOnce(&Sshd, &TestUser) + Send) {
-    leaves_nothing(NEEDS, || {
-        let (sshd, user) = (make(), TestUser::create(Some("right horse")));
-        test(&sshd, &user);
-        assert_nothing_is_left();
-        let of_user = || processes().into_iter().find(|process| process.uid == user.uid);
-        let is_clean = until(Duration::from_secs(1), || of_user().is_none().then_some(()));
-        assert!(is_clean.is_some(), "left behind: {:?}", of_user());
-    });
+fn user() -> TestUser {
+    TestUser::create(Some("right horse"))
 }
 
 fn user_of(context: &Context) -> String {
     context.call(stock::identify, ()).unwrap().user
 }
 
-#[track_caller]
-fn failure(error: &Error) -> &ConnectError {
-    let ErrorKind::Connect(error) = error.kind() else { panic!("{error}") };
-    error
-}
-
 #[test]
 fn a_key_lets_us_in() {
-    with_server(Sshd::start, |sshd, user| {
+    with_server(Sshd::start, user, |sshd, user| {
         let router = router();
         let context = sshd.connect(&router, user).connect().unwrap();
         let identity = context.call(stock::identify, ()).unwrap();
@@ -53,7 +32,7 @@ fn a_key_lets_us_in() {
 
 #[test]
 fn an_address_is_a_connection() {
-    with_server(Sshd::start, |sshd, user| {
+    with_server(Sshd::start, user, |sshd, user| {
         let router = router();
         let address: Address = format!("{}/local", sshd.address(user)).parse().unwrap();
         let context = router.connect(&address).unwrap();
@@ -65,61 +44,8 @@ fn an_address_is_a_connection() {
 }
 
 #[test]
-fn an_accepted_key_is_recorded_and_then_known() {
-    with_server(Sshd::start, |sshd, user| {
-        let folder = tempfile::tempdir().unwrap();
-        let known = folder.path().join("known");
-        let option = format!("UserKnownHostsFile={}", known.display());
-        let connect = |check| {
-            let ssh = sshd.connect_unknown(&router(), user).check_host_keys(check);
-            ssh.ssh_args(["-F", "none", "-o", &option]).connect().map(drop)
-        };
-        let error = connect(HostKeys::Enforce).unwrap_err();
-        assert_eq!(failure(&error).failure, ConnectFailure::HostKey);
-        connect(HostKeys::Accept).unwrap();
-        assert!(fs::read_to_string(&known).unwrap().contains(&sshd.port.to_string()));
-        connect(HostKeys::Enforce).unwrap();
-    });
-}
-
-#[test]
-fn an_ignored_key_is_not_recorded() {
-    with_server(Sshd::start, |sshd, user| {
-        let folder = tempfile::tempdir().unwrap();
-        let known = folder.path().join("known");
-        let option = format!("UserKnownHostsFile={}", known.display());
-        let router = router();
-        let ssh = sshd.connect_unknown(&router, user).check_host_keys(HostKeys::Ignore);
-        ssh.ssh_args(["-F", "none", "-o", &option]).connect().unwrap();
-        assert!(!known.exists());
-    });
-}
-
-#[test]
-fn a_password_lets_us_in() {
-    with_server(Sshd::with_passwords, |sshd, user| {
-        let router = router();
-        let known = format!("UserKnownHostsFile={}", sshd.known_hosts().display());
-        let ssh = router.ssh("127.0.0.1").port(sshd.port).username(&user.name);
-        let ssh = ssh.ssh_args(["-F", "none", "-o", &known]);
-        let context = ssh.clone().password("right horse").connect().unwrap();
-        assert_eq!(user_of(&context), user.name);
-
-        let error = ssh.clone().password("wrong horse").connect().unwrap_err();
-        let error = failure(&error);
-        assert_eq!(error.failure, ConnectFailure::PasswordWrong, "{error}");
-        assert_eq!((error.phase, error.exit), (Phase::Login, Some(Exit::Code(255))), "{error}");
-        assert!(error.tail.contains("Permission denied"), "{error}");
-        assert!(!error.to_string().contains("wrong horse"), "{error}");
-
-        let error = ssh.connect().unwrap_err();
-        assert_eq!(failure(&error).failure, ConnectFailure::PasswordRequired, "{error}");
-    });
-}
-
-#[test]
 fn ssh_then_sudo_then_local_are_three_hops() {
-    with_server(Sshd::start, |sshd, user| {
+    with_server(Sshd::start, user, |sshd, user| {
         if !requires(&[Need::Sudo]) {
             return;
         }
@@ -140,6 +66,7 @@ fn ssh_then_sudo_then_local_are_three_hops() {
 fn further_arguments_reach_the_client() {
     with_server(
         || Sshd::with("AcceptEnv MITOGEN_WORD\n"),
+        user,
         |sshd, user| {
             let known = format!("UserKnownHostsFile={}", sshd.known_hosts().display());
             let ssh = ["-F", "none", "-o", &known, "-o", "SetEnv=MITOGEN_WORD=xyzzy"];
@@ -162,6 +89,7 @@ fn an_ipv6_address_is_a_host() {
     drop(listener);
     with_server(
         || Sshd::with(&format!("ListenAddress [::1]:{port}\n")),
+        user,
         |sshd, user| {
             let router = router();
             let key = sshd.identity_file().display().to_string();

@@ -5,17 +5,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{fs, thread};
+use std::{env, fs, thread};
 
 use mitogen::{Router, Ssh};
 use tempfile::TempDir;
 
-use super::{TestUser, processes, run, signal, until};
+use super::{Need, TestUser, assert_nothing_is_left, leaves_nothing};
+use super::{processes, run, signal, unique, until};
 
 /// A running server; it and its sessions end when this is dropped.
 pub struct Sshd {
     child: Child,
     folder: TempDir,
+    /// Of a server that has rules of its own how people prove who they are.
+    rules: Option<PathBuf>,
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
 }
@@ -34,6 +37,26 @@ impl Sshd {
     /// A server with these further lines of `sshd_config`.
     #[track_caller]
     pub fn with(lines: &str) -> Sshd {
+        Sshd::run(lines, Path::new("/usr/sbin/sshd"), None)
+    }
+
+    /// A server that asks for nothing but what PAM asks for, by these rules.
+    #[track_caller]
+    pub fn with_pam(rules: &str) -> Sshd {
+        // Its name is that of its rules.
+        let name = format!("mitogen-test-{}", unique());
+        let (program, path) = (env::temp_dir().join(&name), Path::new("/etc/pam.d").join(&name));
+        std::os::unix::fs::symlink("/usr/sbin/sshd", &program).unwrap();
+        fs::write(&path, rules).unwrap();
+        let lines = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n\
+                     PubkeyAuthentication no\n";
+        let sshd = Sshd::run(lines, &program, Some(path));
+        fs::remove_file(&program).unwrap();
+        sshd
+    }
+
+    #[track_caller]
+    fn run(lines: &str, program: &Path, rules: Option<PathBuf>) -> Sshd {
         let folder = tempfile::Builder::new().prefix("sshd-of-test-").tempdir().unwrap();
         let path = folder.path();
         // A session reads the list of keys with the rights of its user.
@@ -46,11 +69,11 @@ impl Sshd {
         for _ in 0..10 {
             let port = free_port();
             fs::write(path.join("config"), config(path, port, lines)).unwrap();
-            if let Some(child) = listening(path) {
+            if let Some(child) = listening(program, path) {
                 let key = fs::read_to_string(path.join("host_key.pub")).unwrap();
                 let known = format!("[127.0.0.1]:{port} {key}");
                 fs::write(path.join("known_hosts"), known).unwrap();
-                return Sshd { child, folder, port };
+                return Sshd { child, folder, rules, port };
             }
         }
         panic!("sshd does not start:\n{}", read(&path.join("log")));
@@ -117,6 +140,24 @@ impl Sshd {
     }
 }
 
+/// Runs a test with a server and a user; nothing of ours is left of it, not even while the server
+/// still runs.
+#[track_caller]
+pub fn with_server(
+    make: impl FnOnce() -> Sshd + Send,
+    user: impl FnOnce() -> TestUser + Send,
+    test: impl FnOnce(&Sshd, &TestUser) + Send,
+) {
+    leaves_nothing(&[Need::Root, Need::Sshd], || {
+        let (sshd, user) = (make(), user());
+        test(&sshd, &user);
+        assert_nothing_is_left();
+        let of_user = || processes().into_iter().find(|process| process.uid == user.uid);
+        let is_clean = until(Duration::from_secs(1), || of_user().is_none().then_some(()));
+        assert!(is_clean.is_some(), "left behind: {:?}", of_user());
+    });
+}
+
 impl Drop for Sshd {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -133,6 +174,9 @@ impl Drop for Sshd {
         }
         ended.iter().for_each(|pid| signal(*pid, "TERM"));
         let _ = self.child.wait();
+        if let Some(rules) = &self.rules {
+            let _ = fs::remove_file(rules);
+        }
     }
 }
 
@@ -147,9 +191,10 @@ fn free_port() -> u16 {
 
 fn config(folder: &Path, port: u16, lines: &str) -> String {
     let folder = folder.display();
-    // The first mention of an option counts.
+    // The first mention of an option counts; of this one the last.
+    let startups = if lines.contains("MaxStartups") { "" } else { "MaxStartups 500\n" };
     format!(
-        "{lines}\
+        "{lines}{startups}\
          ListenAddress 127.0.0.1:{port}\n\
          HostKey {folder}/host_key\n\
          AuthorizedKeysFile {folder}/authorized_keys\n\
@@ -160,16 +205,15 @@ fn config(folder: &Path, port: u16, lines: &str) -> String {
          PubkeyAuthentication yes\n\
          KbdInteractiveAuthentication no\n\
          PrintMotd no\n\
-         MaxStartups 500\n\
          MaxSessions 500\n\
          LogLevel VERBOSE\n"
     )
 }
 
 /// The server, as soon as it listens; none if it ended instead.
-fn listening(folder: &Path) -> Option<Child> {
+fn listening(program: &Path, folder: &Path) -> Option<Child> {
     let log = folder.join("log");
-    let mut command = Command::new("/usr/sbin/sshd");
+    let mut command = Command::new(program);
     command.args(["-D", "-e", "-f"]).arg(folder.join("config")).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
     let mut child = command.spawn().unwrap();
