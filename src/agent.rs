@@ -1,6 +1,8 @@
 //! What runs in a child: takes over its standard descriptors, says that it is there, learns who it
 //! is, and serves until its parent is gone.
 
+mod enter;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -42,7 +44,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Keeps the own image at hand, takes the title that `ps` is to show, and removes the image's
 /// directory, where a shell could not do that before it executed it.
-pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>) {
+///
+/// `orders` lead to the container that it is to be in, if any.
+pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>, orders: &[Vec<u8>]) {
     fd::keep_self_exe();
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
         // Somebody may have tidied up already.
@@ -52,6 +56,7 @@ pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>) {
     if let Some(name) = name {
         title::set_title(name);
     }
+    enter::enter(orders);
 }
 
 /// Serves as an agent; the process ends with it. Without a source it is a stock agent.

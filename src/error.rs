@@ -173,6 +173,8 @@ pub enum ConnectFailure {
     Busy,
     /// There is no container, pod, jail or image of this name, or it does not run.
     NoTarget,
+    /// A container's namespaces cannot be entered, or its users not be read.
+    NotEntered,
     /// The target has no POSIX shell `sh`, or the account none to log in with.
     NoShell,
     /// The tool that was to bring us there wants a terminal.

@@ -239,8 +239,10 @@ pub use connect::lxc::Lxc;
 pub use connect::lxd::Lxd;
 pub use connect::options::Connect;
 pub use connect::podman::Podman;
+pub use connect::setns::{ContainerKind, Setns};
 pub use connect::ssh::{HostKeys, Ssh};
 pub use connect::su::Su;
+
 pub use connect::sudo::Sudo;
 pub use error::{Error, Result};
 pub use ids::{ContextId, Handle};

@@ -79,6 +79,8 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 pub const REAP_GRACE: Duration = Duration::from_millis(500);
 /// Time for the kernel to end a process that was killed, when nobody can look again later.
 pub const KILL_TIME: Duration = Duration::from_millis(100);
+/// Bytes of a container's list of users, and of what a tool says of it: those of thousands.
+pub const CONTAINER_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Time between two looks at a process whose end nothing tells us: Linux before 5.3, other systems.
 pub const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 /// Silence before the first marker after which an empty line is sent, for an rc file that reads.

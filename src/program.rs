@@ -104,7 +104,9 @@ impl Program {
         source: fn() -> Option<Box<dyn Source>>,
     ) -> Program {
         if let Some(nonce) = args.nth(1).and_then(|word| stage::parse_agent_arg(&word)) {
-            agent::be_seen(args.next().as_deref(), args.next().as_deref());
+            let (title, directory) = (args.next(), args.next());
+            let orders: Vec<Vec<u8>> = args.collect();
+            agent::be_seen(title.as_deref(), directory.as_deref(), &orders);
             agent::serve(self.registry, nonce, source());
         }
         self

@@ -146,7 +146,7 @@ impl Handshake {
     /// The process has been started.
     pub fn started(&mut self) {
         self.phase = match self.awaits {
-            Awaits::Own => Phase::Start,
+            Awaits::Own if self.recipe.orders.is_empty() => Phase::Start,
             _ => Phase::Login,
         };
     }
@@ -409,7 +409,7 @@ impl Handshake {
             Origin::Stdout => self.stdout.line(),
             Origin::Terminal => self.terminal.line(),
         };
-        if matches!(self.awaits, Awaits::Shell) {
+        if matches!(self.awaits, Awaits::Shell | Awaits::Own) {
             let found = self.recipe.hints.iter().position(|hint| hint.line.matches(line));
             self.hint = self.hint.into_iter().chain(found).min();
         }

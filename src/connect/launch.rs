@@ -15,7 +15,7 @@ use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Program, Spawn};
 use crate::sys::text::lossy;
 use crate::sys::wait::Process;
-use crate::sys::{fd, host, pipe, pty};
+use crate::sys::{fd, host, memfd, pipe, pty};
 
 /// A process that was started, and our ends of its descriptors.
 pub struct Started {
@@ -48,7 +48,14 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
 /// Executes our own image; or the wrapper, which executes it by its path.
 #[inline(never)] // a frame of its own: smaller code
 fn start_own(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
-    let mut launch = images.launch(stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
+    let mut argv = stage::agent_argv(recipe.answer_nonce, &recipe.title);
+    argv.extend_from_slice(&recipe.orders);
+    let mut launch = images.launch(argv)?;
+    if !recipe.orders.is_empty() {
+        // What others run must not be within reach of those who rule where it goes.
+        let copy = memfd::sealed_copy(launch.file.as_fd()).map_err(refused)?;
+        launch.file = Arc::new(copy);
+    }
     let file = fd::dup_above(launch.file.as_fd(), 3).map_err(refused)?;
     let mut argv = strings(&recipe.wrapper)?;
     let wrapped = !argv.is_empty();

@@ -2,10 +2,10 @@
 
 use crate::connect::options::sealed::Entry;
 use crate::connect::{buildah, command, doas, docker, incus, jail, kubectl, local, lxc, lxd};
-use crate::connect::{podman, ssh, su, sudo};
+use crate::connect::{podman, setns, ssh, su, sudo};
 
 /// All methods, by name.
-pub(crate) static METHODS: [&Entry; 14] = [
+pub(crate) static METHODS: [&Entry; 15] = [
     &buildah::ENTRY,
     &command::ENTRY,
     &doas::ENTRY,
@@ -17,6 +17,7 @@ pub(crate) static METHODS: [&Entry; 14] = [
     &lxc::ENTRY,
     &lxd::ENTRY,
     &podman::ENTRY,
+    &setns::ENTRY,
     &ssh::ENTRY,
     &su::ENTRY,
     &sudo::ENTRY,

@@ -21,6 +21,7 @@ pub mod podman;
 pub mod ssh;
 pub mod stage;
 pub mod su;
+pub mod setns;
 pub mod sudo;
 pub mod tool;
 pub mod tail;

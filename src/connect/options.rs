@@ -240,6 +240,7 @@ pub(crate) fn recipe(
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
         memfd: common.memfd.unwrap_or(true),
         pipes: common.pipes,
+        orders: Vec::new(),
         wrapper: common.wrapper.iter().map(|word| word.clone().into_bytes()).collect(),
     };
     method.complete(base, &mut recipe)?;

@@ -2,6 +2,7 @@
 //! makes the connection, run there by one engine that knows nothing of methods.
 
 use crate::error::ConnectFailure;
+use crate::sys::errno::Errno;
 use crate::sys::host;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::secret::Secret;
@@ -47,6 +48,8 @@ pub struct Recipe {
     pub wrapper: Vec<Vec<u8>>,
     /// Whether its standard input and output are pipes; by default a tool's are where SELinux is.
     pub pipes: Option<bool>,
+    /// What our own image does before it is an agent, as `agent/enter.rs` reads it; may be empty.
+    pub orders: Vec<Vec<u8>>,
 }
 
 /// What is executed to bring the child up.
@@ -140,6 +143,10 @@ pub enum Meaning {
     NoTarget = 11,
     /// The tool wants a terminal, and has none.
     NoTerminal = 12,
+    /// The tool is not there.
+    NoTool = 13,
+    /// The container cannot be entered.
+    NotEntered = 14,
 }
 
 impl Pattern {
@@ -210,7 +217,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    pub(super) const ALL: [Meaning; 13] = [
+    pub(super) const ALL: [Meaning; 15] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -224,6 +231,8 @@ impl Meaning {
         Meaning::HostKeyChanged,
         Meaning::NoTarget,
         Meaning::NoTerminal,
+        Meaning::NoTool,
+        Meaning::NotEntered,
     ];
 
     /// The failure, given whether the password was typed.
@@ -246,6 +255,8 @@ impl Meaning {
             Meaning::HostKeyChanged => ConnectFailure::HostKeyChanged,
             Meaning::NoTarget => ConnectFailure::NoTarget,
             Meaning::NoTerminal => ConnectFailure::NoTerminal,
+            Meaning::NotEntered => ConnectFailure::NotEntered,
+            Meaning::NoTool => ConnectFailure::Spawn(Errno::NOENT.0),
         }
     }
 }
@@ -279,6 +290,7 @@ impl Encode for Recipe {
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
         put_all(&self.wrapper, w, |word, w| w.put_bytes(word));
         put_option(&self.pipes, w, |pipes, w| w.put_u8(u8::from(*pipes)));
+        put_all(&self.orders, w, |word, w| w.put_bytes(word));
     }
 }
 
@@ -290,7 +302,7 @@ impl Decode for Recipe {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("recipe-3");
+        s.word("recipe-4");
     }
 }
 
@@ -322,7 +334,7 @@ impl Recipe {
         if take_flag(r)? {
             self.pipes = Some(take_flag(r)?);
         }
-        Ok(())
+        fill_words(&mut self.orders, r)
     }
 
     fn fill_flags(&mut self, bits: u8) {

@@ -29,6 +29,7 @@ fn recipe() -> Recipe {
         memfd: false,
         wrapper: vec![b"nice".to_vec()],
         pipes: Some(true),
+        orders: Vec::new(),
     }
 }
 
@@ -44,6 +45,7 @@ fn a_recipe_arrives_as_it_was_sent() {
     let [mut none, mut others] = [own.clone(), own.clone()];
     (none.terminal, none.asks) = (false, false);
     (others.as_su, others.same_root, others.memfd) = (true, true, true);
+    others.orders = vec![b"root".to_vec(), Vec::new()];
     for sent in [recipe(), own, none, others] {
         let bytes = bytes_of(&sent);
         let mut r = Reader::new(&bytes, None);

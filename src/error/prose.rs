@@ -141,6 +141,10 @@ impl fmt::Display for ConnectFailure {
                  MaxStartups",
             ),
             Self::NoTarget => f.write_str("there is no target of this name, or it does not run; start it, or list those there are"),
+            Self::NotEntered => f.write_str(
+                "the container cannot be entered: that takes root (sudo first), and an agent that \
+                 starts no thread before Program::run",
+            ),
             Self::NoShell => f.write_str(
                 "the target has no shell named sh, or the account none to log in with; su can be \
                  given one with shell",

@@ -360,6 +360,11 @@ pub fn close_from(first: i32, keep: &[i32]) {
     }
 }
 
+/// Closes every descriptor: for a process that will use none any more.
+pub fn close_all() {
+    close_between(0, i32::MAX);
+}
+
 /// Closes the descriptors from `low` to `high`, both included.
 fn close_between(low: i32, high: i32) {
     #[cfg(target_os = "linux")]

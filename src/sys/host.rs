@@ -51,6 +51,12 @@ pub fn pid() -> i32 {
     unsafe { libc::getpid() }
 }
 
+/// The process that has us as its child; 0 if that is outside our namespace.
+pub fn parent() -> i32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::getppid() }
+}
+
 /// The user that we act as.
 pub fn uid() -> u32 {
     // SAFETY: takes nothing.

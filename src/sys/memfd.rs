@@ -2,12 +2,12 @@
 
 use std::ffi::CStr;
 #[cfg(target_os = "linux")]
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-#[cfg(target_os = "linux")]
-use super::errno::check;
 use super::errno::{Errno, Result};
+#[cfg(target_os = "linux")]
+use super::errno::{check, check_size};
 
 /// An empty file in memory that can be executed once it is written. The name shows in
 /// `/proc/<pid>/exe` only. ACCES where the administrator forbids it, NOSYS before Linux 3.17.
@@ -29,6 +29,26 @@ pub fn seal(file: BorrowedFd<'_>) -> Result<()> {
     let rc =
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, content | libc::F_SEAL_SEAL) };
     check(rc).map(drop)
+}
+
+/// A copy in memory of an open file, which nobody changes any more.
+#[cfg(target_os = "linux")]
+pub fn sealed_copy(file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const AT_ONCE: usize = 1 << 30;
+    let (copy, mut at) = (memfd(c"mitogen-agent")?, 0);
+    // SAFETY: `at` is ours to read and to write.
+    while check_size(unsafe {
+        libc::sendfile(copy.as_raw_fd(), file.as_raw_fd(), &mut at, AT_ONCE)
+    })? != 0
+    {}
+    seal(copy.as_fd())?;
+    Ok(copy)
+}
+
+/// There is no such thing here: NOSYS.
+#[cfg(not(target_os = "linux"))]
+pub fn sealed_copy(_file: BorrowedFd<'_>) -> Result<OwnedFd> {
+    Err(Errno::NOSYS)
 }
 
 /// There is no such thing here: NOSYS.

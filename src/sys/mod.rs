@@ -40,7 +40,15 @@ pub mod entry;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // mmap, and what lies in it
 pub mod heap;
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)] // setns, chroot, fork, capabilities, a user's numbers
+pub mod namespace;
+#[cfg(not(target_os = "linux"))]
+pub mod no_namespace;
+#[cfg(not(target_os = "linux"))]
+pub use no_namespace as namespace;
 pub mod text;
+pub mod users;
 #[cfg(test)]
 #[allow(unsafe_code)] // seccomp
 pub mod testing;

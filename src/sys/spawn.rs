@@ -178,7 +178,7 @@ fn name_of(variable: &CStr) -> &[u8] {
 
 fn our_environment() -> impl Iterator<Item = *const c_char> {
     unsafe extern "C" {
-        static environ: *const *const c_char;
+        static mut environ: *const *const c_char;
     }
     // SAFETY: it is set before `main`, and must not change while a program has threads.
     let mut next = unsafe { environ };

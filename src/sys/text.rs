@@ -60,6 +60,35 @@ pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// What stands before the first `byte`; `text` is what stands behind it then. Without one that is
+/// all, and nothing.
+#[inline(never)] // smaller code
+pub fn cut<'a>(text: &mut &'a [u8], byte: u8) -> &'a [u8] {
+    let all = *text;
+    let at = all.iter().position(|b| *b == byte).unwrap_or(all.len());
+    *text = all.get(at + 1..).unwrap_or_default();
+    &all[..at]
+}
+
+/// The number behind `label`, with blanks between, on the first line that begins with it and has
+/// one. Case does not matter, nor what is behind the digits.
+pub fn number_behind(mut text: &[u8], label: &[u8], radix: u32) -> Option<u64> {
+    while !text.is_empty() {
+        let line = cut(&mut text, b'\n').trim_ascii_start();
+        let (head, rest) = line.split_at(label.len().min(line.len()));
+        let (mut number, mut count) = (0u64, 0);
+        for byte in rest.trim_ascii_start() {
+            let Some(digit) = char::from(*byte).to_digit(radix) else { break };
+            number = number.checked_mul(radix.into())?.checked_add(digit.into())?;
+            count += 1;
+        }
+        if count != 0 && head.eq_ignore_ascii_case(label) {
+            return Some(number);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +118,34 @@ mod tests {
         for text in ["", "-1", "1a", "18446744073709551616"] {
             assert_eq!(parse_decimal(text.as_bytes()), None);
         }
+    }
+
+    #[test]
+    fn text_is_cut_at_each_byte_and_at_its_end() {
+        let mut text = &b"a::b"[..];
+        assert_eq!([b':'; 5].map(|byte| cut(&mut text, byte)), [&b"a"[..], b"", b"b", b"", b""]);
+    }
+
+    #[test]
+    fn a_number_is_found_behind_its_label() {
+        let found = |text: &str, label: &str| number_behind(text.as_bytes(), label.as_bytes(), 10);
+        for (text, label) in [
+            ("4711\n", ""),
+            ("\n 4711", ""),
+            ("Name: web\nStatus: RUNNING\nPID: 4711\nPids: 9\n", "pid:"),
+            ("Name: pid: 3\nPid: 4711\nIps:\n  eth0: inet\n", "pid:"),
+            ("Leader=4711\n", "Leader="),
+            ("web(1)\n\t  Leader: 4711 (systemd)\n", "leader:"),
+        ] {
+            assert_eq!(found(text, label), Some(4711), "{text:?}");
+        }
+        for text in ["", "\n", "running", "-1", "Pid: 1", "99999999999999999999"] {
+            assert_eq!(found(text, ""), None, "{text:?}");
+        }
+        for text in ["", "Pid", "Pid:", "Pid: x", "Pids: 3", "Leader 4"] {
+            assert_eq!(found(text, "pid:"), None, "{text:?}");
+        }
+        let status = b"CapEff:\t0\nCapBnd:\t00000000A80425fb\n";
+        assert_eq!(number_behind(status, b"CapBnd:", 16), Some(0xa804_25fb));
     }
 }

@@ -209,6 +209,7 @@ impl ConnectFailure {
             Self::HostKeyChanged => 26,
             Self::NoTarget => 27,
             Self::NoTerminal => 28,
+            Self::NotEntered => 29,
         }
     }
 }
@@ -268,6 +269,7 @@ impl Decode for ConnectFailure {
             26 => Self::HostKeyChanged,
             27 => Self::NoTarget,
             28 => Self::NoTerminal,
+            29 => Self::NotEntered,
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }

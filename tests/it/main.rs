@@ -22,4 +22,5 @@ mod streams;
 mod images;
 mod cross_cpu;
 mod login_shells;
+mod setns;
 mod sandboxes;

@@ -1,0 +1,83 @@
+//! How a process becomes one of a container's, before it is an agent: it asks the container's tool
+//! for the first process there, enters that one's namespaces and root, and goes on in a child, as a
+//! user of the container. Neither a shell nor a file of the container is executed.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+use crate::error::Exit;
+use crate::limits::CONTAINER_FILE_BYTES_MAX;
+use crate::sys::errno::Errno;
+use crate::sys::namespace::{Place, become_user, fail, go_on_in_child, live_with};
+use crate::sys::spawn::{Program, Spawn, SpawnError, c_strings, spawn};
+use crate::sys::text::number_behind;
+use crate::sys::users;
+use crate::sys::{environment, fd, host, pipe, signal};
+
+/// Where programs of the container are looked for.
+const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Becomes a process of the container that `orders` lead to: the user's name there; what stands in
+/// front of the process number in the tool's answer; the tool, and its arguments. Without orders
+/// nothing happens. Returns in a child of this process. Where it fails, a line on standard error
+/// says so, which the recipe has hints for, and this process ends.
+pub(super) fn enter(orders: &[Vec<u8>]) {
+    let [name, label, tool @ ..] = orders else { return };
+    let parent = host::parent();
+    let pid = first_process(tool, label).unwrap_or_else(|errno| fail(b"tool", errno));
+    // Where none runs, some tools say 0.
+    if pid == 0 {
+        fail(b"stopped", Errno::SRCH);
+    }
+    let place = Place::open(pid);
+    place.enter();
+    // Read while we may.
+    let (passwd, group) = (read(&place, c"/etc/passwd"), read(&place, c"/etc/group"));
+    let user = users::find(&passwd, name).unwrap_or_else(|| fail(b"users", Errno::NOENT));
+    let groups = users::groups(&group, name, user.gid);
+    place.enter_users();
+    let guard = go_on_in_child(parent);
+    become_user(user.uid, user.gid, &groups, place.capabilities);
+    live_with(guard);
+    let or = |text, default| if text == b"" { default } else { text };
+    let (home, shell) = (or(user.home, b"/"), or(user.shell, b"/bin/sh"));
+    environment::replace(&[
+        [b"PATH=", PATH],
+        [b"HOME=", home],
+        [b"SHELL=", shell],
+        [b"LOGNAME=", name],
+        [b"USER=", name],
+    ]);
+    // Where that fails we stay at the root.
+    let _ = host::chdir(&CString::new(home).unwrap_or_default());
+}
+
+/// Asks the tool, which says to our standard error what it has to say. It ends with us if it takes
+/// too long.
+fn first_process(tool: &[Vec<u8>], label: &[u8]) -> Result<u64, Errno> {
+    let argv = c_strings(tool).ok_or(Errno::INVAL)?;
+    let name = argv.first().ok_or(Errno::INVAL)?;
+    fd::fill_missing_stdio()?;
+    let (answer, theirs) = pipe::pipe()?;
+    let null = fd::open_null()?;
+    let stdio = [null.as_fd(), theirs.as_fd(), fd::stderr()];
+    let started =
+        spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), &argv, stdio) });
+    let mut process = started.map_err(|SpawnError { errno, .. }| errno)?;
+    drop(theirs);
+    let answer = fd::read_to_end(answer.as_fd(), CONTAINER_FILE_BYTES_MAX)?;
+    match process.wait()? {
+        Exit::Code(0) => Ok(number_behind(&answer, label, 10).unwrap_or(0)),
+        // It has said why.
+        Exit::Code(code) => signal::exit_now(code),
+        Exit::Signal(number) => signal::exit_now(128 + number),
+    }
+}
+
+/// A file that need not be there.
+fn read(place: &Place, path: &CStr) -> Vec<u8> {
+    place.read(path).unwrap_or_else(|errno| match errno {
+        Errno::NOENT => Vec::new(),
+        errno => fail(path.to_bytes(), errno),
+    })
+}

@@ -1,0 +1,246 @@
+//! The namespaces and the root of another process, a container's first: opened, entered, and left
+//! to a child, as a user of that place. Only for a process that has one thread, is about to become
+//! an agent, and ends where this fails: what is opened here is closed when the agent begins.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use libc::{c_int, c_long};
+
+use super::errno::{Errno, Result, check};
+use super::text::{Decimal, number_behind};
+use super::thread::SignalsBlocked;
+use super::wait::Process;
+use super::{fd, host, signal};
+use crate::error::Exit;
+use crate::limits::CONTAINER_FILE_BYTES_MAX;
+
+/// The namespaces that a process is in. That of users comes last: what we may do to the others is
+/// gone then.
+const NAMES: [&CStr; 7] =
+    [c"ns/ipc", c"ns/uts", c"ns/net", c"ns/pid", c"ns/cgroup", c"ns/mnt", c"ns/user"];
+const USER: usize = 6;
+
+/// Says in few words what failed, for the hints of a recipe, and ends this process.
+pub fn fail(step: &[u8], Errno(errno): Errno) -> ! {
+    let number = Decimal::new(errno.unsigned_abs().into());
+    let line = [b"mitogen-setns: ", step, b" ", number.bytes(), b"\n"];
+    // Who does not hear it learns of the end.
+    let _ = fd::write_all(fd::stderr(), &line.concat());
+    signal::exit_now(1)
+}
+
+#[inline(never)] // smaller code
+fn must(step: &[u8], result: Result<c_int>) -> c_int {
+    result.unwrap_or_else(|errno| fail(step, errno))
+}
+
+/// A system call of three numbers, or fewer.
+///
+/// # Safety
+/// As that call's.
+#[inline(never)] // smaller code
+unsafe fn call(number: c_long, a: usize, b: usize, c: usize) -> Result<c_int> {
+    // SAFETY: by the contract of this function.
+    check(unsafe { libc::syscall(number, a, b, c) } as c_int)
+}
+
+/// Where another process is.
+pub struct Place {
+    /// Its namespaces, as descriptors; -1 for what the kernel does not have.
+    namespaces: [c_int; 7],
+    root: c_int,
+    /// `/proc/self/fd`, which another root may not have.
+    own_files: c_int,
+    /// The capabilities that it can have at most, one bit each.
+    pub capabilities: u64,
+}
+
+impl Place {
+    /// Opens all that is there of a process. What is found is of one process, whatever becomes of
+    /// its number meanwhile: all of it is looked for from its folder in /proc, which is our working
+    /// directory then.
+    pub fn open(pid: u64) -> Place {
+        let folder = [b"/proc/", Decimal::new(pid).bytes(), b"\0"].concat();
+        let folder = CStr::from_bytes_until_nul(&folder).unwrap_or_default();
+        must(b"process", host::chdir(folder).map(|()| 0));
+        let path = libc::O_PATH | libc::O_DIRECTORY;
+        let status = must(b"status", open(c"status", libc::O_RDONLY));
+        let status = read(status).unwrap_or_else(|errno| fail(b"status", errno));
+        Place {
+            namespaces: NAMES.map(|name| match open(name, libc::O_RDONLY) {
+                Err(Errno::NOENT) => -1,
+                file => must(name.to_bytes(), file),
+            }),
+            root: must(b"root", open(c"root", path)),
+            own_files: must(b"files", open(c"/proc/self/fd", path)),
+            capabilities: number_behind(&status, b"CapBnd:", 16).unwrap_or(0),
+        }
+    }
+
+    /// Enters all but the namespace of users, and makes the root ours. Who is started afterwards is
+    /// in the namespace of processes; we are not.
+    pub fn enter(&self) {
+        // Nobody there shall get hold of our memory, or of the file that we execute.
+        // SAFETY: takes numbers.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+        (0..USER).for_each(|which| self.enter_one(which));
+        // SAFETY: takes a number.
+        must(b"root", unsafe { call(libc::SYS_fchdir, self.root as usize, 0, 0) });
+        // SAFETY: a terminated path.
+        must(b"root", unsafe { call(libc::SYS_chroot, address(c"."), 0, 0) });
+    }
+
+    /// Enters the namespace of users.
+    pub fn enter_users(&self) {
+        self.enter_one(USER);
+    }
+
+    fn enter_one(&self, which: usize) {
+        let number = self.namespaces[which];
+        if number < 0 {
+            return;
+        }
+        // SAFETY: takes numbers.
+        let entered = unsafe { call(libc::SYS_setns, number as usize, 0, 0) };
+        // We were in that namespace of users already. (That we have other threads is said of the
+        // one before.)
+        if which != USER || entered != Err(Errno::INVAL) {
+            must(NAMES[which].to_bytes(), entered);
+        }
+    }
+
+    /// A file that whoever rules there may have made; NODEV if it is a device or a pipe, which is
+    /// not opened, FBIG if it is too large.
+    pub fn read(&self, path: &CStr) -> Result<Vec<u8>> {
+        let found = open(path, libc::O_PATH)?;
+        if !is_file(found)? {
+            return Err(Errno(libc::ENODEV));
+        }
+        let name = CString::new(Decimal::new(found as u64).bytes()).unwrap_or_default();
+        // SAFETY: a terminated path, flags that make no file.
+        read(unsafe { call(libc::SYS_openat, self.own_files as usize, address(&name), 0) }?)
+    }
+}
+
+fn address(text: &CStr) -> usize {
+    text.as_ptr().expose_provenance()
+}
+
+fn open(path: &CStr, flags: c_int) -> Result<c_int> {
+    fd::open(path, flags).map(IntoRawFd::into_raw_fd)
+}
+
+fn read(file: c_int) -> Result<Vec<u8>> {
+    // SAFETY: it was opened for this.
+    let file = unsafe { OwnedFd::from_raw_fd(file) };
+    fd::read_to_end(file.as_fd(), CONTAINER_FILE_BYTES_MAX)
+}
+
+/// Whether an open file is one, and not a folder, a device or a pipe.
+fn is_file(number: c_int) -> Result<bool> {
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut status: libc::statx = unsafe { MaybeUninit::zeroed().assume_init() };
+    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_TYPE);
+    let path = c"".as_ptr();
+    // SAFETY: a terminated path, and room for the answer.
+    let rc = unsafe { libc::syscall(libc::SYS_statx, number, path, flags, mask, &raw mut status) };
+    check(rc as c_int)?;
+    Ok(u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFREG)
+}
+
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+use libc::{SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid as SETRESUID};
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+use libc::{
+    SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID, SYS_setresuid32 as SETRESUID,
+};
+
+/// Becomes a user with these groups and no others. What is executed afterwards has these
+/// capabilities at most; and we have none, unless the user is root.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32], capabilities: u64) {
+    for number in 0..64 {
+        if capabilities >> number & 1 == 0 {
+            // One that the kernel does not know is nobody's.
+            // SAFETY: takes numbers.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number as c_long, 0, 0, 0) };
+        }
+    }
+    let (uid, gid, list) = (uid as usize, gid as usize, groups.as_ptr().expose_provenance());
+    // The C library would have all threads do this, and needs much for it.
+    // SAFETY: so many numbers.
+    must(b"groups", unsafe { call(SETGROUPS, groups.len(), list, 0) });
+    // SAFETY: takes numbers.
+    must(b"gid", unsafe { call(SETRESGID, gid, gid, gid) });
+    // SAFETY: takes numbers.
+    must(b"uid", unsafe { call(SETRESUID, uid, uid, uid) });
+    if uid != 0 {
+        // The kernel takes them only from who was root in the same namespace of users.
+        let (head, none) = ([VERSION_3, 0], [0u32; 6]);
+        // SAFETY: the head says that twice three sets follow.
+        let rc = unsafe { libc::syscall(libc::SYS_capset, head.as_ptr(), none.as_ptr()) };
+        must(b"capabilities", check(rc as c_int));
+    }
+}
+
+/// How `capset` is told that there are 64 bits of capabilities.
+const VERSION_3: u32 = 0x2008_0522;
+
+/// Makes a child, and returns there, the number of its parent: which stays to wait for it, holds
+/// nothing, ends as the child ends, and dies with `parent`, which started us.
+pub fn go_on_in_child(parent: c_int) -> c_int {
+    let guard = host::pid();
+    let blocked = SignalsBlocked::new();
+    let child = must(b"fork", fork());
+    if child != 0 {
+        watch(child, parent);
+    }
+    drop(blocked);
+    guard
+}
+
+/// Has the child die with its parent. A change of user undoes this.
+pub fn live_with(guard: c_int) {
+    // A parent outside our namespace of processes has no number.
+    let tied = signal::die_with_parent(0).or_else(|_| signal::die_with_parent(guard));
+    must(b"guard", tied.map(|()| 0));
+}
+
+fn fork() -> Result<c_int> {
+    // There is one thread, so that nobody holds a lock that the C library would have to look after.
+    #[cfg(target_env = "musl")]
+    use bare::_Fork as fork;
+    #[cfg(not(target_env = "musl"))]
+    use libc::fork;
+    // SAFETY: as there is one thread, the child may do all that we may.
+    check(unsafe { fork() })
+}
+
+#[cfg(target_env = "musl")]
+mod bare {
+    unsafe extern "C" {
+        pub fn _Fork() -> libc::c_int;
+    }
+}
+
+/// The parent's whole life, with all signals blocked.
+fn watch(child: c_int, parent: c_int) -> ! {
+    fd::close_all();
+    let mut child = Process::new(child, None);
+    // Who changes its namespace of users is not killed with its parent any more.
+    if signal::die_with_parent(parent).is_err() {
+        let _ = child.kill(signal::KILL);
+    }
+    match child.wait() {
+        Ok(Exit::Code(code)) => signal::exit_now(code),
+        Ok(Exit::Signal(number)) => {
+            signal::restore(number);
+            signal::default_mask();
+            // SAFETY: takes numbers.
+            unsafe { libc::kill(host::pid(), number) };
+            signal::exit_now(128 + number)
+        }
+        Err(_) => signal::exit_now(1),
+    }
+}
