@@ -39,8 +39,11 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
     let argv = strings(argv)?;
     let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
     let started = execute(recipe, Program::Search(name), None, &argv, &strings(&recipe.env)?);
+    // A folder of PATH that we may not look into says no more than that.
+    let is_searched = !name.to_bytes().contains(&b'/');
     started.map_err(|errno| match errno {
         Errno::NOENT => ConnectFailure::NoTool(lossy(name.to_bytes())),
+        Errno::ACCES if is_searched => ConnectFailure::NoTool(lossy(name.to_bytes())),
         errno => refused(errno),
     })
 }

@@ -2,8 +2,10 @@
 //! checks that nothing is left of them. Whatever is started here is stopped when it is dropped.
 #![allow(dead_code, unused_imports)]
 
+mod account;
 mod built;
 mod census;
+mod doas_conf;
 mod docker;
 mod emulator;
 mod image;
@@ -16,8 +18,10 @@ mod sshd;
 mod sudoers;
 mod user;
 
+pub use account::{Account, PASSWORD, as_user, as_user_with, assert_refused, prints, who};
 pub use built::static_command;
 pub use census::{Census, bit, census, group_members, processor_time, stat_field};
+pub use doas_conf::DoasConf;
 pub use docker::{Docker, IMAGE};
 pub use emulator::{Aarch64, two_cpus};
 pub use image::{packed, packed_stock_image, stock_image, stock_image_bytes, stock_image_for};

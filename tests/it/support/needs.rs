@@ -16,6 +16,8 @@ pub enum Need {
     Lxc,
     NetworkNamespaces,
     Shells,
+    /// Spanish and Japanese, and tools that speak them.
+    Locales,
     /// A kernel that gives aarch64 programs to qemu, in a namespace of one's own.
     Aarch64,
 }
@@ -23,6 +25,9 @@ pub enum Need {
 /// What users may have as their shell.
 const SHELLS: [&str; 9] =
     ["bash", "bsd-csh", "busybox", "dash", "fish", "ksh93", "mksh", "tcsh", "zsh"];
+
+/// The locales of [`Need::Locales`], as folders.
+const LOCALES: [&str; 2] = ["es_ES.utf8", "ja_JP.utf8"];
 
 /// Whether all of it is here: `if !requires(&[Need::Root]) { return; }`.
 #[track_caller]
@@ -53,6 +58,11 @@ fn is_met(need: Need) -> bool {
         Need::Docker => ["dockerd", "docker", "iptables", "busybox"].into_iter().all(in_path),
         Need::Lxc => ["lxc-start", "lxc-attach", "busybox"].into_iter().all(in_path),
         Need::NetworkNamespaces => is_root() && in_path("ip"),
+        Need::Locales => LOCALES.iter().all(|name| {
+            let spoken = Path::new("/usr/share/locale").join(&name[..2]);
+            Path::new("/usr/lib/locale").join(name).exists()
+                && spoken.join("LC_MESSAGES/Linux-PAM.mo").exists()
+        }),
         Need::Shells => SHELLS.iter().all(|name| in_path(name)),
         Need::Aarch64 => in_path("qemu-aarch64-static") && super::emulator::is_possible(),
     }
