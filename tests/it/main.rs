@@ -14,6 +14,7 @@ mod deaths;
 mod guest;
 mod startup_deaths;
 mod ssh;
+mod ssh_lifetimes;
 mod ssh_logins;
 mod sudo;
 mod su;
