@@ -210,7 +210,7 @@ fn all_that_is_printed_on_a_terminal_just_before_the_end_arrives() {
         let folder = tempfile::tempdir().unwrap();
         let path = script(folder.path(), "ssh", STUB);
         let router = router();
-        for _ in 0..20 {
+        for _ in 0..5 {
             let error = failed(router.ssh("x").ssh_path(&path).password("?").connect());
             assert_eq!(error.failure, ConnectFailure::HostKey, "{error}");
             assert!(error.tail.ends_with("0001000\nHost key verification failed.\n"), "{error}");
