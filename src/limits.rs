@@ -66,6 +66,17 @@ pub const ERROR_CHAIN_MAX: usize = 32;
 pub const ERROR_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Messages to handles which do not exist, after which a child is cut off.
 pub const BAD_HANDLES_MAX: u32 = 1000;
+/// Connects of one router that are under way at a time, unless the program says otherwise: each
+/// takes a process and its descriptors here, and an image's bytes in memory while they are written.
+pub const CONNECTS_MAX: usize = 128;
+/// Connects of one context to one server that are under way at a time: from 10 on that have not
+/// logged in, an sshd turns away new ones (`MaxStartups`, by default 10:30:100).
+pub const LOGINS_MAX: usize = 10;
+/// Time after which a connect that a busy server turned away is tried again; it doubles each time,
+/// and each is shortened by up to half, so that those who came together do not come again so.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(400);
+/// The longest of those times.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Time for a connection to come up, if the caller names none; the original's.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence after which ssh asks whether the server is there: a host that has vanished is noticed

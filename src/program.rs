@@ -11,6 +11,7 @@ use crate::agent;
 use crate::call::function::{Function, Signature};
 use crate::call::registry::Registry;
 use crate::call::router::Router;
+use crate::connect::connects::Connects;
 use crate::connect::{service, stage};
 use crate::error::{Error, Result};
 use crate::module::image::Image;
@@ -27,6 +28,7 @@ pub struct Program {
     registry: Registry,
     images: Vec<Image>,
     own: Own,
+    connects_at_once: Option<usize>,
 }
 
 impl Default for Program {
@@ -40,7 +42,7 @@ impl Program {
     pub fn new() -> Program {
         let mut registry = Registry::new();
         stock::register(&mut registry);
-        Program { registry, images: Vec::new(), own: Own::Unknown }
+        Program { registry, images: Vec::new(), own: Own::Unknown, connects_at_once: None }
     }
 
     /// Adds a function. [`function`](crate::function) says which can be.
@@ -67,6 +69,13 @@ impl Program {
     /// Adds several images, as [`Image::directory`] finds them.
     pub fn images(mut self, images: impl IntoIterator<Item = Image>) -> Program {
         self.images.extend(images);
+        self
+    }
+
+    /// How many connects of the first process are under way at a time; the others wait, first come
+    /// first served. Each takes a process and its descriptors. At least 1. Default: 128.
+    pub fn connects_at_once(mut self, count: usize) -> Program {
+        self.connects_at_once = Some(count);
         self
     }
 
@@ -136,6 +145,9 @@ impl Program {
         let images = Arc::new(Images::new(Some(Box::new(Given::new(self.images, self.own)))));
         let router = Router::master(Arc::new(self.registry), images.clone())?;
         service::listen(router.node(), images)?;
+        if let Some(count) = self.connects_at_once {
+            Connects::of(&router).limit(count);
+        }
         Ok(router)
     }
 

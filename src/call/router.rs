@@ -1,6 +1,7 @@
 //! The public face of one context's place in the tree.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
@@ -9,7 +10,6 @@ use crate::call::registry::Registry;
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
-use crate::io::latch::Latch;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::module::images::Images;
 use crate::module::respond;
@@ -41,29 +41,15 @@ pub(crate) struct Inner {
     node: Arc<Node>,
     registry: Arc<Registry>,
     images: Arc<Images>,
-    /// Contexts that an address connected, or is connecting.
-    connected: Mutex<Vec<(String, Arc<Prefix>)>>,
+    /// What the floor above keeps of contexts that are being connected.
+    connects: Mutex<Option<Kept>>,
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
     /// link that.
     end: fn(&Inner),
 }
 
-/// A context that is connected once, whoever asks.
-pub(crate) struct Prefix {
-    /// The context, or why there is none.
-    pub(crate) result: OnceLock<Result<Reached>>,
-    /// Closed when there is a result.
-    pub(crate) ready: Latch<()>,
-}
-
-/// A context that an address connected, and what that took.
-#[derive(Clone)]
-pub(crate) struct Reached {
-    pub(crate) id: ContextId,
-    pub(crate) name: Arc<str>,
-    pub(crate) pushed_bytes: u64,
-    pub(crate) elapsed_us: u64,
-}
+/// What this floor knows no more of than that it is kept.
+type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Router {
     /// The router of a new tree, with a broker of its own.
@@ -96,8 +82,8 @@ impl Router {
         let holds = Arc::new(Holds(Arc::downgrade(&node)));
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
         respond::listen(&node, &images)?;
-        let connected = Mutex::default();
-        Ok(Router { inner: Arc::new(Inner { node, registry, images, connected, end }) })
+        let connects = Mutex::default();
+        Ok(Router { inner: Arc::new(Inner { node, registry, images, connects, end }) })
     }
 
     /// This context's id.
@@ -168,8 +154,10 @@ impl Router {
         &self.inner.images
     }
 
-    pub(crate) fn connected(&self) -> MutexGuard<'_, Vec<(String, Arc<Prefix>)>> {
-        self.inner.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was kept here, which `make` makes if nothing was.
+    pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Kept {
+        let mut kept = self.inner.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get_or_insert_with(make).clone()
     }
 
     /// Refuses what belongs to another tree.

@@ -6,11 +6,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::connect::methods::{METHODS, find};
 use crate::connect::options::Common;
 use crate::connect::options::sealed::{Describe, Entry};
+use crate::connect::places::Server;
 use crate::error::AddressError;
+use crate::ids::ContextId;
 use crate::limits::{HOPS_MAX, OPTION_BYTES_MAX};
 
 /// A path of hops to a context, from text such as `ssh:deploy@web1:2222/sudo:root`.
@@ -67,6 +70,13 @@ impl Hop {
             let _ = set(&mut *method, &mut common, key, value);
         }
         (common, method)
+    }
+
+    /// The server that it logs in to from `via`, where that is one: methods with ports do.
+    pub(crate) fn server(&self, via: ContextId) -> Option<Server> {
+        let Entry { target, port, .. } = *self.entry;
+        let port = self.value(Some(port?)).unwrap_or_default().to_owned();
+        Some(Arc::new((via, self.value(target)?.to_owned(), port)))
     }
 
     fn value(&self, key: Option<&str>) -> Option<&str> {

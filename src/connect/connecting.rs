@@ -1,35 +1,24 @@
 //! From a builder or an address to a context: what the caller waits for.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::call::context::Context;
-use crate::call::router::{Prefix, Reached, Router};
+use crate::call::router::Router;
 use crate::connect::address::{Address, Hop};
-use crate::connect::child::Connected;
-use crate::connect::options::sealed::Describe;
-use crate::connect::options::{Base, Common, Connect, Method, recipe};
-use crate::connect::recipe::Recipe;
-use crate::connect::request::{self, Refusal};
-use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, ErrorKind, Phase, Result};
-use crate::io::latch::Latch;
-use crate::io::turn::Turn;
-use crate::limits::SHUTDOWN_GRACE;
-use crate::sys::{host, random};
+use crate::connect::connects::{Connects, Leg, Work, failed, fresh};
+use crate::connect::options::{Connect, Method, path_name, recipe};
+use crate::connect::slot::{Reached, Slot};
+use crate::error::{Cause, Error, Result};
+use crate::trace::{self, Level};
 
-/// Where the outcome of an attempt arrives.
-type Outcome = Latch<std::result::Result<Connected, Refusal>>;
-
-/// A context that is being started. Dropping it does not stop the attempt.
-#[must_use = "`wait` gives the context"]
-pub struct Connecting {
-    router: Router,
-    name: String,
-    outcome: Result<Arc<Outcome>>,
-    /// Longer than the attempt may take.
-    patience: Duration,
-}
+/// A context that is being started. Dropping it gives the attempt up, and leaves nothing of it.
+///
+/// # Resources
+/// No thread, however many there are. What is queued takes memory only.
+#[must_use = "dropping a Connecting cancels it; `wait` or `then` gives the context"]
+pub struct Connecting(Ticket);
 
 /// What it took to start a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +33,38 @@ impl<M: Method> Connect<M> {
     /// Starts the context and waits until it is up.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`] with all that is known of the failure, within the connect timeout;
-    /// [`ErrorKind::Closed`] after the shutdown; [`ErrorKind::System`] with `EINTR` after a signal.
+    /// [`ErrorKind::Connect`](crate::error::ErrorKind) with all that is known of the failure, within
+    /// the connect timeout; `Closed` after the shutdown; `System` with `EINTR` after a signal.
     pub fn connect(self) -> Result<Context> {
         self.start().wait()
     }
 
-    /// Starts the context. Whatever goes wrong comes out of what is returned.
+    /// Starts the context, once there is room: a router makes 128 connects at a time (see
+    /// [`Program::connects_at_once`](crate::Program::connects_at_once)), and 10 to one ssh server.
+    /// Whatever goes wrong comes out of what is returned.
     pub fn start(self) -> Connecting {
-        start(&self.router, self.via.as_ref(), &self.method, &self.common)
+        let Connect { router, via, common, method } = &self;
+        let here = router.context_id();
+        let at = via.as_ref().map_or(here, Context::context_id);
+        if via.as_ref().is_some_and(|via| at != here && !router.same_tree(via.router())) {
+            let what = "a context of another tree cannot make this connection";
+            return Connecting::failed(router, Error::usage(what));
+        }
+        let parent = match via {
+            Some(via) => Some(via.name()),
+            None if router.is_master() => None,
+            None => Some(router.name()),
+        };
+        let recipe = match fresh(parent, |base| recipe(method, common, base)) {
+            Ok(recipe) => recipe,
+            Err(failure) => {
+                let name = path_name(method, common, parent);
+                return Connecting::failed(router, failed(name, failure));
+            }
+        };
+        let (name, server) = (recipe.name.clone(), Hop::of(method, common).server(at));
+        let work = Work::Recipe(Arc::new(recipe), at, server);
+        Connecting::start(router, name, vec![Leg { key: None, work }])
     }
 }
 
@@ -60,7 +72,7 @@ impl Connecting {
     /// Waits until the context is up.
     ///
     /// # Errors
-    /// As [`Connect::connect`].
+    /// As [`Connect::connect`]. After a signal, the attempt is given up.
     pub fn wait(self) -> Result<Context> {
         self.wait_and_tell().map(|(context, _)| context)
     }
@@ -68,162 +80,127 @@ impl Connecting {
     /// Waits until the context is up; tells what that took.
     ///
     /// # Errors
-    /// As [`Connect::connect`].
+    /// As [`Connecting::wait`].
     pub fn wait_and_tell(self) -> Result<(Context, Cost)> {
-        self.router.broker().forbid_own_thread()?;
-        let outcome = match self.outcome?.get_timeout(self.patience) {
-            // Who makes the connection has timers of its own, but may itself be stuck.
-            Err(error) if *error.kind() == ErrorKind::Timeout => {
-                return Err(failed(self.name, ConnectFailure::Timeout).into());
-            }
-            outcome => outcome?,
-        };
-        match outcome {
-            Ok(Connected { id, pushed_bytes, elapsed_us }) => {
-                let context = Context::new(&self.router, id, &self.name, self.router.context_id());
-                Ok((context, Cost { pushed_bytes, elapsed_us }))
-            }
-            Err(Refusal::Failed(mut error)) => {
-                if error.hop.is_empty() {
-                    error.hop = self.name;
-                }
-                Err(Error::from(*error))
-            }
-            Err(Refusal::Gone(death)) => {
-                Err(failed(self.name, ConnectFailure::ViaGone(death)).into())
-            }
+        let Connecting(ticket) = self;
+        ticket.router.broker().forbid_own_thread()?;
+        let reached = ticket.slot.wait()?;
+        Ok((ticket.take(&reached), reached.cost()))
+    }
+
+    /// Has `then` called with what [`Connecting::wait`] would return, on the broker's thread: there
+    /// it may start and send, and must not wait. So the outcomes of many can be gathered, as into
+    /// one channel. It is called once, after a shutdown at once and maybe on this thread. A panic
+    /// in it is logged.
+    pub fn then(self, then: impl FnOnce(Result<Context>) + Send + 'static) {
+        let Connecting(ticket) = self;
+        let (slot, router) = (ticket.slot.clone(), ticket.router.clone());
+        let mut told = Told { ticket: Some(ticket), then: Some(Box::new(then)) };
+        // If the broker has ended, it is told so by being dropped.
+        let _ = router.broker().defer(move |_| {
+            slot.call(Box::new(move |outcome| told.tell(outcome)));
+        });
+    }
+
+    /// Gives the attempt up, as dropping it does: what is queued never starts, what was started is
+    /// ended, and so is a context that has come up meanwhile. Does not wait for that.
+    pub fn cancel(self) {}
+
+    fn start(router: &Router, name: String, legs: Vec<Leg>) -> Connecting {
+        let (connects, slot) = (Connects::of(router), Arc::new(Slot::default()));
+        let journey = Some(connects.start(name, legs, None, slot.clone()));
+        Connecting(Ticket { router: router.clone(), connects, slot, journey })
+    }
+
+    /// One that has failed already.
+    fn failed(router: &Router, error: Error) -> Connecting {
+        let (connects, slot) = (Connects::of(router), Arc::new(Slot::default()));
+        slot.decide(Err(error));
+        Connecting(Ticket { router: router.clone(), connects, slot, journey: None })
+    }
+}
+
+/// The right to an outcome. Dropped, it gives up what it stands for.
+struct Ticket {
+    router: Router,
+    connects: Arc<Connects>,
+    slot: Arc<Slot>,
+    journey: Option<u64>,
+}
+
+impl Ticket {
+    fn take(mut self, reached: &Reached) -> Context {
+        if let Some(journey) = self.journey.take() {
+            self.connects.keep(journey);
+        }
+        reached.context(&self.router)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(journey) = self.journey.take() {
+            self.connects.cancel(journey);
         }
     }
 }
 
-fn failed(hop: String, failure: ConnectFailure) -> ConnectError {
-    ConnectError { failure, phase: Phase::Prepare, hop, exit: None, tail: String::new() }
+/// Somebody to be called with an outcome, or with the lack of one.
+struct Told {
+    ticket: Option<Ticket>,
+    then: Option<Box<dyn FnOnce(Result<Context>) + Send>>,
 }
 
-fn start(
-    router: &Router,
-    via: Option<&Context>,
-    method: &dyn Describe,
-    common: &Common,
-) -> Connecting {
-    let parent = match via {
-        Some(via) => Some(via.name()),
-        None if router.is_master() => None,
-        None => Some(router.name()),
-    };
-    let title = title();
-    let (nonce, answer_nonce) = (random::u64(), random::u64());
-    let base = Base { parent, title: &title, nonce, answer_nonce };
-    match recipe(method, common, &base) {
-        Ok(recipe) => {
-            let name = recipe.name.clone();
-            let patience = Duration::from_millis(recipe.timeout_ms).saturating_add(SHUTDOWN_GRACE);
-            let outcome = begin(router, via, recipe);
-            Connecting { router: router.clone(), name, outcome, patience }
-        }
-        Err(failure) => {
-            let name = Hop::of(method, common).to_string();
-            let outcome = Err(failed(name.clone(), failure).into());
-            Connecting { router: router.clone(), name, outcome, patience: Duration::ZERO }
+impl Told {
+    fn tell(&mut self, outcome: Result<Reached>) {
+        let (Some(ticket), Some(then)) = (self.ticket.take(), self.then.take()) else { return };
+        let outcome = outcome.map(|reached| ticket.take(&reached));
+        if catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err() {
+            trace::event(Level::Error, "what was to be done with a new context panicked", &[]);
         }
     }
 }
 
-fn begin(router: &Router, via: Option<&Context>, recipe: Recipe) -> Result<Arc<Outcome>> {
-    let outcome = Arc::new(Outcome::new());
-    let here = router.context_id();
-    let via = match via {
-        Some(via) if via.context_id() != here && !router.same_tree(via.router()) => {
-            return Err(Error::usage("a context of another tree cannot make this connection"));
-        }
-        via => via.map_or(here, Context::context_id),
-    };
-    let answer = outcome.clone();
-    let taker = Box::new(move |_: &mut Turn, result: Result<Connected, Refusal>| {
-        // Who asked may have given up.
-        let _ = answer.put(result);
-    });
-    match request::ask(router.node(), via, &recipe, None, taker).map_err(Error::into_kind) {
-        Ok(_) => (),
-        // One that is gone already is a failed connect, as one that goes meanwhile is.
-        Err(ErrorKind::Closed(death)) if death.cause != Cause::Shutdown => {
-            outcome.put(Err(Refusal::Gone(death)))?;
-        }
-        Err(kind) => return Err(Error::new(kind)),
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.tell(Err(Error::closed(Cause::Shutdown)));
     }
-    Ok(outcome)
 }
 
-/// Who starts an agent: what `ps` shows there.
-fn title() -> String {
-    let digits = host::pid().to_string();
-    ["mitogen:", &host::user_name(), "@", &host::uname().nodename, ":", &digits].concat()
+impl Reached {
+    fn context(&self, router: &Router) -> Context {
+        Context::new(router, self.id, &self.name, router.context_id())
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { pushed_bytes: self.pushed_bytes, elapsed_us: self.elapsed_us }
+    }
 }
 
 impl Router {
     /// The context at an address. Its hops are connected one behind the other; what two addresses
-    /// have in common is connected once, however many threads ask at the same time.
+    /// have in common is connected once, however many ask at the same time.
     ///
     /// # Errors
-    /// As [`Connect::connect`], of the hop that failed.
+    /// As [`Connect::connect`], of the hop that failed. What was connected for its sake is ended,
+    /// unless another address leads through it.
     pub fn connect(&self, address: &Address) -> Result<Context> {
-        let mut here = None;
-        for (prefix, hop) in address.prefixes().zip(address.hops()) {
-            here = Some(self.connect_prefix(here.as_ref(), &prefix, hop)?);
-        }
-        here.ok_or_else(|| Error::usage("an address without hops"))
+        self.start(address).wait()
+    }
+
+    /// As [`Router::connect`], without the wait.
+    pub fn start(&self, address: &Address) -> Connecting {
+        let leg = |(prefix, hop): (Address, &Hop)| Leg {
+            key: Some(key_of(&prefix)),
+            work: Work::Hop(hop.clone()),
+        };
+        let legs = address.prefixes().zip(address.hops()).map(leg).collect();
+        Connecting::start(self, address.to_string(), legs)
     }
 
     /// What it took to connect the last hop of an address that is connected.
     pub fn cost(&self, address: &Address) -> Option<Cost> {
-        let key = key_of(address);
-        let prefix = self.connected().iter().find(|(k, _)| *k == key)?.1.clone();
-        let &Reached { pushed_bytes, elapsed_us, .. } = prefix.result.get()?.as_ref().ok()?;
-        Some(Cost { pushed_bytes, elapsed_us })
-    }
-
-    fn connect_prefix(
-        &self,
-        via: Option<&Context>,
-        address: &Address,
-        hop: &Hop,
-    ) -> Result<Context> {
-        let key = key_of(address);
-        let (prefix, is_first) = self.prefix(&key);
-        if is_first {
-            let (common, method) = hop.options();
-            let result = start(self, via, &*method, &common).wait_and_tell();
-            if result.is_err() {
-                self.connected().retain(|(_, p)| !Arc::ptr_eq(p, &prefix));
-            }
-            let result = result.map(|(context, Cost { pushed_bytes, elapsed_us })| {
-                let (id, name) = (context.context_id(), context.name().into());
-                Reached { id, name, pushed_bytes, elapsed_us }
-            });
-            // Nobody else sets it.
-            let _ = prefix.result.set(result);
-            prefix.ready.close();
-        }
-        prefix.ready.wait_closed(None)?;
-        let result = prefix.result.get().cloned();
-        let reached = result.unwrap_or_else(|| Err(Death::of(Cause::Cancelled).into()))?;
-        Ok(Context::new(self, reached.id, &reached.name, self.context_id()))
-    }
-
-    /// The entry of an address, and whether the caller is the first and must connect it.
-    fn prefix(&self, key: &str) -> (Arc<Prefix>, bool) {
-        let mut connected = self.connected();
-        let below = self.node().below();
-        connected.retain(|(_, prefix)| match prefix.result.get() {
-            Some(Ok(reached)) => below.binary_search(&reached.id).is_ok(),
-            _ => true,
-        });
-        if let Some((_, prefix)) = connected.iter().find(|(k, _)| k == key) {
-            return (prefix.clone(), false);
-        }
-        let prefix = Arc::new(Prefix { result: OnceLock::new(), ready: Latch::new() });
-        connected.push((key.to_owned(), prefix.clone()));
-        (prefix, true)
+        Connects::of(self).find(&key_of(address)).map(|reached| reached.cost())
     }
 }
 

@@ -29,6 +29,10 @@ pub mod launch;
 pub mod child;
 pub mod request;
 pub mod service;
+pub mod places;
+pub mod slot;
+pub mod connects;
+pub mod attempts;
 pub mod connecting;
 
 #[cfg(test)]

@@ -248,7 +248,11 @@ pub(crate) fn recipe(
 }
 
 /// The name of the context that is to be: the one given, or its address, cut where it is too long.
-fn path_name(method: &dyn sealed::Describe, common: &Common, parent: Option<&str>) -> String {
+pub(crate) fn path_name(
+    method: &dyn sealed::Describe,
+    common: &Common,
+    parent: Option<&str>,
+) -> String {
     if let Some(name) = &common.name {
         return name.clone();
     }

@@ -221,6 +221,11 @@ impl Turn {
         }
     }
 
+    /// Whether the loop is to end: what is attached now would be refused.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     fn is_over(&self) -> bool {
         self.stopping.is_some_and(|at| self.streams.is_empty() || at <= Instant::now())
     }

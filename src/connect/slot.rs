@@ -1,0 +1,92 @@
+//! Where the outcome of a connect is told: once, to whoever waits for it or is called with it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Cause, Error, Result};
+use crate::ids::ContextId;
+use crate::io::latch::Latch;
+
+/// A context that was reached, and what that took.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Its id.
+    pub id: ContextId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Bytes that were written to bring it up.
+    pub pushed_bytes: u64,
+    /// Microseconds that it took.
+    pub elapsed_us: u64,
+}
+
+/// Is called with the outcome, once, with no lock held.
+pub type Then = Box<dyn FnOnce(Result<Reached>) + Send>;
+
+/// One outcome.
+#[derive(Default)]
+pub struct Slot {
+    state: Mutex<State>,
+    /// Closed when there is an outcome.
+    decided: Latch<()>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Open,
+    Then(Then),
+    Decided(Result<Reached>),
+    Taken,
+}
+
+impl Slot {
+    /// Tells the outcome. Only the first one counts.
+    pub fn decide(&self, outcome: Result<Reached>) {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Open => {
+                *state = State::Decided(outcome);
+                drop(state);
+                self.decided.close();
+            }
+            State::Then(then) => {
+                drop(state);
+                then(outcome);
+            }
+            before => *state = before,
+        }
+    }
+
+    /// Waits for the outcome. For one caller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::System`](crate::error::ErrorKind) with `EINTR` after a signal.
+    pub fn wait(&self) -> Result<Reached> {
+        self.decided.wait_closed(None)?;
+        self.take().unwrap_or_else(|| Err(Error::closed(Cause::ReceiverClosed)))
+    }
+
+    /// Has `then` called with the outcome, at once if there is one.
+    pub fn call(&self, then: Then) {
+        let mut state = self.lock();
+        if let State::Open = *state {
+            *state = State::Then(then);
+            return;
+        }
+        drop(state);
+        if let Some(outcome) = self.take() {
+            then(outcome);
+        }
+    }
+
+    fn take(&self) -> Option<Result<Reached>> {
+        match std::mem::replace(&mut *self.lock(), State::Taken) {
+            State::Decided(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
