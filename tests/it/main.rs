@@ -10,6 +10,8 @@ mod examples;
 mod command;
 mod command_hosts;
 mod connect_failures;
+mod many;
+mod giving_up;
 mod deaths;
 mod guest;
 mod startup_deaths;
