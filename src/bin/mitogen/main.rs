@@ -8,6 +8,8 @@ mod args;
 #[cfg(feature = "command")]
 mod run;
 #[cfg(feature = "command")]
+mod status;
+#[cfg(feature = "command")]
 mod printer;
 #[cfg(feature = "command")]
 mod tree;

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::json::Object;
+use super::status::{Status, Tally};
 use super::text;
 
 /// A line is held back until its end has come, so what is held must have an end: a longer line is
@@ -44,6 +46,7 @@ struct State {
     stderr: File,
     /// For each command, of both its outputs, what is held back until more has come.
     held: Vec<[Vec<u8>; 2]>,
+    status: Status,
 }
 
 impl Printer {
@@ -51,7 +54,21 @@ impl Printer {
     pub fn new(form: Form, labels: Vec<String>) -> io::Result<Printer> {
         let (stdout, stderr) = (text::unbuffered(io::stdout())?, text::unbuffered(io::stderr())?);
         let held = labels.iter().map(|_| [Vec::new(), Vec::new()]).collect();
-        Ok(Printer { form, labels, state: Mutex::new(State { stdout, stderr, held }) })
+        let status = Status::new(form != Form::Json);
+        Ok(Printer { form, labels, state: Mutex::new(State { stdout, stderr, held, status }) })
+    }
+
+    /// When to show first how far connecting has come; never if nobody would look.
+    pub fn progress_due(&self) -> Option<Instant> {
+        self.lock().status.due()
+    }
+
+    /// Shows how far connecting has come; but not while something else is being printed, which may
+    /// take any time.
+    pub fn progress(&self, tally: Tally) {
+        if let Ok(mut state) = self.state.try_lock() {
+            state.status.show(tally);
+        }
     }
 
     /// Prints a piece of what a command printed.
@@ -152,6 +169,7 @@ impl Printer {
 
 impl State {
     fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        self.status.erase();
         match stream {
             Stream::Stdout => self.stdout.write_all(bytes),
             Stream::Stderr => self.stderr.write_all(bytes),

@@ -3,16 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mitogen::error::ErrorKind;
 use mitogen::stock::{self, Command, Ended, Output};
-use mitogen::{Error, Router};
+use mitogen::{Context, Error, Router};
 
 use super::args::Place;
 use super::printer::{Form, Printer, Stream};
+use super::status::Tally;
 use super::text;
 
 /// The exit status when an address could not be reached, or was lost.
@@ -65,31 +66,67 @@ pub fn run(router: &Router, options: &Options) -> ExitCode {
         Ok(printer) => printer,
         Err(error) => return ExitCode::from(text::unwritable(&error)),
     };
-    let (tell, told) = mpsc::channel();
+    let told = connect(router, options);
+    let mut outcomes = vec![None; options.places.len()];
+    let mut tally = Tally::of(options.places.len());
+    let mut due = printer.progress_due();
     thread::scope(|scope| {
-        for at in 0..options.places.len() {
-            let (tell, printer) = (tell.clone(), &printer);
-            let body = move || go(router, options, printer, at, &tell);
-            let thread = thread::Builder::new().stack_size(STACK_BYTES);
-            if let Err(error) = thread.spawn_scoped(scope, body) {
-                no_thread(&error);
-            }
-        }
-        drop(tell);
-        let mut outcomes = vec![None; options.places.len()];
         loop {
-            let next = match deadline {
-                None => told.recv().map_err(RecvTimeoutError::from),
-                Some(end) => told.recv_timeout(end.saturating_duration_since(Instant::now())),
-            };
-            match next {
-                Ok((at, outcome)) => outcomes[at] = Some(outcome),
+            match next(&told, deadline.into_iter().chain(due).min()) {
+                Ok((at, Event::Ended(outcome))) => outcomes[at] = Some(outcome),
+                Ok((at, Event::Connected(context, tell))) => {
+                    tally.add(context.is_ok());
+                    printer.progress(tally);
+                    let printer = &printer;
+                    let body = move || go(context, options, printer, at, &tell);
+                    let thread = thread::Builder::new().stack_size(STACK_BYTES);
+                    if let Err(error) = thread.spawn_scoped(scope, body) {
+                        no_thread(&error);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => give_up(options, &printer, &outcomes),
+                Err(RecvTimeoutError::Timeout) => {
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        give_up(options, &printer, &outcomes);
+                    }
+                    due = None;
+                    printer.progress(tally);
+                }
             }
         }
         ExitCode::from(status(&outcomes))
     })
+}
+
+/// What happens at an address.
+enum Event {
+    /// It was reached, or not; and whom to tell of the end.
+    Connected(Result<Context, Error>, Sender<(usize, Event)>),
+    /// It is done with.
+    Ended(Outcome),
+}
+
+/// Starts to connect all; the events come to what is returned, and end with the last one's.
+fn connect(router: &Router, options: &Options) -> Receiver<(usize, Event)> {
+    let (tell, told) = mpsc::channel();
+    for (at, place) in options.places.iter().enumerate() {
+        let tell = tell.clone();
+        router.start(&place.address).then(move |outcome| {
+            // Whoever waits ends the process when the time is over, and not before.
+            let _ = tell.send((at, Event::Connected(outcome, tell.clone())));
+        });
+    }
+    told
+}
+
+fn next(
+    told: &Receiver<(usize, Event)>,
+    end: Option<Instant>,
+) -> Result<(usize, Event), RecvTimeoutError> {
+    match end {
+        None => told.recv().map_err(RecvTimeoutError::from),
+        Some(end) => told.recv_timeout(end.saturating_duration_since(Instant::now())),
+    }
 }
 
 fn no_thread(error: &io::Error) -> ! {
@@ -127,31 +164,31 @@ fn status(outcomes: &[Option<Outcome>]) -> u8 {
 
 /// One address, from the connection to the command's end.
 fn go(
-    router: &Router,
+    context: Result<Context, Error>,
     options: &Options,
     printer: &Printer,
     at: usize,
-    tell: &Sender<(usize, Outcome)>,
+    tell: &Sender<(usize, Event)>,
 ) {
-    let outcome = at_address(router, options, printer, at).unwrap_or_else(|error| {
+    let outcome = context.and_then(|context| in_context(&context, options, printer, at));
+    let outcome = outcome.unwrap_or_else(|error| {
         printer.failed(at, &reason(&options.places[at], &error));
         match error.kind() {
             ErrorKind::Call(_) => Outcome::Status(NOT_ALL),
             _ => Outcome::Unreachable,
         }
     });
-    // Whoever waits ends the process when the time is over, and not before.
-    let _ = tell.send((at, outcome));
+    // As above.
+    let _ = tell.send((at, Event::Ended(outcome)));
 }
 
-fn at_address(
-    router: &Router,
+fn in_context(
+    context: &Context,
     options: &Options,
     printer: &Printer,
     at: usize,
 ) -> Result<Outcome, Error> {
-    let context = router.connect(&options.places[at].address)?;
-    let output = router.receiver::<Output>();
+    let output = context.router().receiver::<Output>();
     let command = Command { argv: options.argv.clone() };
     let begun = Instant::now();
     let call = context.call_async(stock::run, (command, output.to_sender()));

@@ -1,6 +1,8 @@
 //! `mitogen tree`: connects, and prints the contexts that there are then.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,10 +13,13 @@ use mitogen::{Address, Context, ContextId, Cost, Result, Router};
 use super::args::Place;
 use super::json::Object;
 use super::run::{UNREACHABLE, reason};
+use super::status::{Status, Tally};
 use super::text;
 
 /// Round trips of which the middle one counts.
 const PINGS: usize = 11;
+/// Contexts that are measured at a time.
+const THREADS: usize = 64;
 /// Time for a context that is up to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Faster round trips are measured one context at a time, since they would slow each other.
@@ -34,15 +39,7 @@ struct Node {
 
 /// Connects all, prints the tree. An address that fails is an error and no row.
 pub fn tree(router: &Router, json: bool, places: &[Place]) -> Result<ExitCode> {
-    let connected = Mutex::new(Vec::new());
-    let all_reached = on_each(places, |place| {
-        connect(router, place, &connected)
-            .map_err(|error| text::complain(&[&place.label, ": ", &reason(place, &error)].concat()))
-            .is_ok()
-    });
-    let mut connected = connected.into_inner().unwrap_or_else(PoisonError::into_inner);
-    connected.sort_by_key(|(context, _, _): &(Context, _, _)| context.context_id());
-    connected.dedup_by_key(|(context, _, _)| context.context_id());
+    let (connected, all_reached) = connect(router, json, places);
     let nodes = Mutex::new(vec![master(router)]);
     let fast = Mutex::new(());
     let all_answered = on_each(&connected, |(context, parent, address)| {
@@ -58,29 +55,84 @@ pub fn tree(router: &Router, json: bool, places: &[Place]) -> Result<ExitCode> {
     Ok(if all { shown } else { ExitCode::from(UNREACHABLE) })
 }
 
-/// Does something for all at once. Whether all of it went well.
+/// Does something for all, for many at a time. Whether all of it went well.
 fn on_each<T: Sync>(all: &[T], act: impl Fn(&T) -> bool + Sync) -> bool {
-    thread::scope(|scope| {
-        let act = &act;
-        let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || act(one))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or(false)).fold(true, |a, b| a & b)
-    })
+    let (next, well) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let work = || {
+        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            well.fetch_and(act(one), Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| (0..all.len().min(THREADS)).for_each(|_| drop(scope.spawn(work))));
+    well.into_inner()
 }
 
 /// A context, its parent, and its address.
 type Connected = (Context, ContextId, Address);
 
-/// Connects the hops of an address, one behind the other, and notes each that is up.
-fn connect(router: &Router, place: &Place, connected: &Mutex<Vec<Connected>>) -> Result<()> {
-    let mut parent = router.context_id();
-    for prefix in place.address.prefixes() {
-        let context = router.connect(&prefix)?;
-        let id = context.context_id();
-        let mut connected = connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.push((context, parent, prefix));
-        parent = id;
+/// Connects every hop of every address. Those that are up, by their ids; and whether all are.
+fn connect(router: &Router, json: bool, places: &[Place]) -> (Vec<Connected>, bool) {
+    let mut prefixes: Vec<Address> = Vec::new();
+    for prefix in places.iter().flat_map(|place| place.address.prefixes()) {
+        if !prefixes.contains(&prefix) {
+            prefixes.push(prefix);
+        }
     }
-    Ok(())
+    let (tell, told) = mpsc::channel();
+    for (at, prefix) in prefixes.iter().enumerate() {
+        let tell = tell.clone();
+        // Whoever is told waits for all of them.
+        router.start(prefix).then(move |outcome| drop(tell.send((at, outcome))));
+    }
+    drop(tell);
+    let outcomes = gather(&told, prefixes.len(), json);
+    let reached = |address: &Address| {
+        let at = prefixes.iter().position(|prefix| prefix == address)?;
+        outcomes[at].as_ref()
+    };
+    let mut all = true;
+    for place in places {
+        if let Some(Err(error)) = reached(&place.address) {
+            text::complain(&[&place.label, ": ", &reason(place, error)].concat());
+            all = false;
+        }
+    }
+    let up = prefixes.iter().filter_map(|prefix| {
+        let context = reached(prefix)?.as_ref().ok()?;
+        let above = prefix.prefixes().zip(prefix.prefixes().skip(1)).last();
+        let parent = above.and_then(|(above, _)| reached(&above)?.as_ref().ok());
+        let parent = parent.map_or(router.context_id(), Context::context_id);
+        Some((context.clone(), parent, prefix.clone()))
+    });
+    let mut up: Vec<Connected> = up.collect();
+    up.sort_by_key(|(context, _, _)| context.context_id());
+    (up, all)
+}
+
+/// What became of so many connects.
+fn gather(
+    told: &Receiver<(usize, Result<Context>)>,
+    count: usize,
+    json: bool,
+) -> Vec<Option<Result<Context>>> {
+    let mut outcomes = vec![None; count];
+    let (mut status, mut tally) = (Status::new(!json), Tally::of(count));
+    let mut due = status.due();
+    loop {
+        let next = match due {
+            None => told.recv().map_err(RecvTimeoutError::from),
+            Some(due) => told.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        match next {
+            Err(RecvTimeoutError::Disconnected) => return outcomes,
+            Err(RecvTimeoutError::Timeout) => due = None,
+            Ok((at, outcome)) => {
+                tally.add(outcome.is_ok());
+                outcomes[at] = Some(outcome);
+            }
+        }
+        status.show(tally);
+    }
 }
 
 fn master(router: &Router) -> Node {
