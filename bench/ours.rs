@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
-use mitogen::{Context, HostKeys, Image, Program, Result, Router, Sender, stock};
+use mitogen::{Connecting, Context, HostKeys, Image, Program, Result, Router, Sender, stock};
 
 use crate::floors::{self, BLOCK_BYTES, Echo, SUDO_TRUE, TRUE};
 use crate::measure::{self, Outcome, Pinned, Samples, Track};
@@ -21,6 +21,8 @@ const BULK_MIB: usize = 512;
 const VALUE_MIB: usize = 64;
 /// Children of the fan-out.
 const FAN_OUT: usize = 200;
+/// Connects at a time.
+const THOUSAND: usize = 1000;
 /// How long the idle tree is watched.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -96,7 +98,8 @@ fn rows(router: &Router, report: &mut Report) {
     report.try_rows("stock image", stock_image);
     report.try_rows("memory of one idle", |report| idle_memory(&stock_router()?, report));
     report.try_rows("wake-ups of an idle", |report| idle_wakeups(router, report));
-    report.try_rows("processor time per context", |report| fan_out(router, report));
+    report.try_rows("processor time per context", |report| fan_out(&stock_router()?, report));
+    report.try_rows("1,000 local connects", thousand);
 }
 
 /// Connects, calls once, and shuts down outside the time that is taken.
@@ -315,20 +318,44 @@ fn idle_wakeups(router: &Router, report: &mut Report) -> Outcome<()> {
     end(contexts)
 }
 
-/// Processor time of master and children together, from the first connect to the last answer.
+/// Processor time of master and children together, from the first connect to the last answer, all
+/// of them at a time.
 fn fan_out(router: &Router, report: &mut Report) -> Outcome<()> {
     let floor_ms = floors::spawn_cpu_ms(FAN_OUT, &TRUE)?;
     let before_ms = measure::cpu_with_children_ms();
-    let mut contexts = Vec::new();
-    let mut pids = Vec::new();
-    for _ in 0..FAN_OUT {
-        let context = router.local().connect()?;
-        pids.push(context.call(pid, ())?);
-        contexts.push(context);
-    }
+    let contexts = connect_many(router, FAN_OUT)?;
     let master_ms = measure::cpu_with_children_ms() - before_ms;
+    let mut pids = Vec::new();
+    for context in &contexts {
+        pids.push(context.call(stock::identify, ())?.pid);
+    }
     let children_ms = measure::usage(&pids)?.cpu_us / 1e3;
     let each_ms = (master_ms + children_ms) / FAN_OUT as f64;
     report.value("processor time per context of a fan-out", floor_ms, each_ms)?;
     end(contexts)
+}
+
+/// Contexts that were started at a time, each of which has answered.
+fn connect_many(router: &Router, count: usize) -> Outcome<Vec<Context>> {
+    let starting: Vec<Connecting> = (0..count).map(|_| router.local().start()).collect();
+    let contexts: Result<Vec<Context>> = starting.into_iter().map(Connecting::wait).collect();
+    let contexts = contexts?;
+    let calls: Vec<_> = contexts.iter().map(|one| one.call_async(stock::ping, ())).collect();
+    calls.into_iter().try_for_each(mitogen::Call::get)?;
+    Ok(contexts)
+}
+
+/// A thousand at a time, next to as many spawns one behind the other.
+fn thousand(report: &mut Report) -> Outcome<()> {
+    mitogen::raise_descriptor_limit()?;
+    let (floor, ours) = measure::in_turn(
+        rounds(3),
+        |taken| taken.time_ms(|| (0..THOUSAND).try_for_each(|_| floors::spawn_and_wait(&TRUE))),
+        |taken| {
+            // All end with it, outside the time that is taken.
+            let router = stock_router()?;
+            taken.time_ms(|| connect_many(&router, THOUSAND).map(drop))
+        },
+    )?;
+    report.samples("1,000 local connects and first calls", &floor, &ours)
 }

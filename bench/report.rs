@@ -47,6 +47,7 @@ const ROWS: &[(&str, &str, &str, Budget)] = &[
     ("stock image, gzip", "KiB", "", Most(64.0)),
     ("bytes pushed by a connect", "B", "image", Above(1024.0)),
     ("processor time per context of a fan-out", "ms", "true", Most(2.0)),
+    ("1,000 local connects and first calls", "ms", "1,000 x true", Floors(3.0)),
     ("memory of one idle child, PSS", "KiB", "", Most(256.0)),
     ("wake-ups of an idle tree", "", "nothing", Most(0.0)),
 ];

@@ -90,7 +90,9 @@
 //! [`sudo`](Router::sudo), [`docker`](Router::docker) and [more](manual::methods); what is not
 //! among them by a [`command`](Router::command) of yours. Each is a builder, and each goes
 //! [`via`](Connect::via) any context; or all hops are an [`Address`] in text, which
-//! [`Router::connect`] follows, connecting once what addresses have in common.
+//! [`Router::connect`] follows, connecting once what addresses have in common. What `start` gives
+//! in place of `connect` is a [`Connecting`], to be waited for later: hundreds are on their way at a
+//! time and take no thread.
 //!
 //! ```no_run
 //! # use mitogen::{HostKeys, Program, Result};

@@ -102,7 +102,8 @@ impl<M: Method> Connect<M> {
         self
     }
 
-    /// Time for the whole attempt, from start to the agent's first word. Default: 30 s.
+    /// Time for the whole attempt, from when it is its turn to the agent's first word; if a busy
+    /// server turns it away, for all tries together. Default: 30 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.common.connect_timeout = Some(time);
         self

@@ -1,10 +1,7 @@
 //! One task, shared out among several contexts: `cargo run --example fan_out -- [ADDRESS...]`.
 //! Default: four processes of this machine.
 
-use std::panic::resume_unwind;
-use std::thread;
-
-use mitogen::{Address, Context, Program, Result, Router};
+use mitogen::{Address, Connecting, Context, Program, Result, Router};
 
 /// How many primes there are from `from` to just below `to`.
 fn count_primes(from: u64, to: u64) -> u64 {
@@ -14,18 +11,11 @@ fn count_primes(from: u64, to: u64) -> u64 {
 
 /// Connects all at once: what addresses have in common is connected once all the same.
 fn connect(router: &Router, addresses: &[Address]) -> Result<Vec<Context>> {
-    if addresses.is_empty() {
-        let workers = (1..=4).map(|n| router.local().name(format!("worker-{n}")).start());
-        return workers.collect::<Vec<_>>().into_iter().map(|worker| worker.wait()).collect();
-    }
-    thread::scope(|scope| {
-        let threads: Vec<_> =
-            addresses.iter().map(|address| scope.spawn(|| router.connect(address))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why)))
-            .collect()
-    })
+    let starting: Vec<Connecting> = match addresses {
+        [] => (1..=4).map(|n| router.local().name(format!("worker-{n}")).start()).collect(),
+        addresses => addresses.iter().map(|address| router.start(address)).collect(),
+    };
+    starting.into_iter().map(Connecting::wait).collect()
 }
 
 fn main() -> Result<()> {
