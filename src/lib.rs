@@ -174,6 +174,7 @@
 //! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`ByCommand`] | more of them, and whatever else |
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
+//! | [`Question`] | what a tool asks meanwhile, and no option answers |
 //! | [`Image`], [`minimize_image`] | an executable to start contexts from; what of it runs |
 //! | [`raise_descriptor_limit`] | for hundreds of contexts at a time |
 //! | [`Error`], [`Result`], [`error`] | what went wrong, and where |
@@ -241,6 +242,7 @@ pub use connect::lxc::Lxc;
 pub use connect::lxd::Lxd;
 pub use connect::options::Connect;
 pub use connect::podman::Podman;
+pub use connect::request::Question;
 pub use connect::setns::{ContainerKind, Setns};
 pub use connect::ssh::{HostKeys, Ssh};
 pub use connect::su::Su;

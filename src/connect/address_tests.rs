@@ -145,7 +145,7 @@ fn prefixes_are_the_contexts_on_the_way() {
 fn a_hop_makes_the_recipe_that_it_names() {
     let address: Address = "ssh:web/sudo:joe?password=x&connect_timeout=2.5".parse().unwrap();
     let (common, method) = address.hops()[1].options();
-    let base = Base { parent: Some("ssh:web"), title: "t", nonce: 1, answer_nonce: 2 };
+    let base = Base { parent: Some("ssh:web"), title: "t", nonce: 1, answer_nonce: 2, asks: false };
     let recipe = recipe(&*method, &common, &base).unwrap();
     assert_eq!(recipe.name, "ssh:web/sudo:joe?password=***&connect_timeout=2.5");
     assert_eq!((recipe.timeout_ms, recipe.terminal), (2500, true));

@@ -9,9 +9,11 @@ use crate::call::router::Router;
 use crate::connect::address::{Address, Hop};
 use crate::connect::connects::{Connects, Leg, Work, failed, fresh};
 use crate::connect::options::{Connect, Method, path_name, recipe};
+use crate::connect::request::{Answerer, Question};
 use crate::connect::slot::{Reached, Slot};
 use crate::error::{Cause, Error, Result};
 use crate::trace::{self, Level};
+use crate::wire::secret::Secret;
 
 /// A context that is being started. Dropping it gives the attempt up, and leaves nothing of it.
 ///
@@ -43,7 +45,8 @@ impl<M: Method> Connect<M> {
     /// [`Program::connects_at_once`](crate::Program::connects_at_once)), and 10 to one ssh server.
     /// Whatever goes wrong comes out of what is returned.
     pub fn start(self) -> Connecting {
-        let Connect { router, via, common, method } = &self;
+        let Connect { router, via, common, answerer, method } = &self;
+        let answerer = answerer.clone().or_else(|| Connects::of(router).answerer());
         let here = router.context_id();
         let at = via.as_ref().map_or(here, Context::context_id);
         if via.as_ref().is_some_and(|via| at != here && !router.same_tree(via.router())) {
@@ -55,7 +58,7 @@ impl<M: Method> Connect<M> {
             None if router.is_master() => None,
             None => Some(router.name()),
         };
-        let recipe = match fresh(parent, |base| recipe(method, common, base)) {
+        let recipe = match fresh(parent, answerer.is_some(), |base| recipe(method, common, base)) {
             Ok(recipe) => recipe,
             Err(failure) => {
                 let name = path_name(method, common, parent);
@@ -64,7 +67,7 @@ impl<M: Method> Connect<M> {
         };
         let (name, server) = (recipe.name.clone(), Hop::of(method, common).server(at));
         let work = Work::Recipe(Arc::new(recipe), at, server);
-        Connecting::start(router, name, vec![Leg { key: None, work }])
+        Connecting::start(router, name, vec![Leg { key: None, work }], answerer)
     }
 }
 
@@ -106,9 +109,14 @@ impl Connecting {
     /// ended, and so is a context that has come up meanwhile. Does not wait for that.
     pub fn cancel(self) {}
 
-    fn start(router: &Router, name: String, legs: Vec<Leg>) -> Connecting {
+    fn start(
+        router: &Router,
+        name: String,
+        legs: Vec<Leg>,
+        answerer: Option<Answerer>,
+    ) -> Connecting {
         let (connects, slot) = (Connects::of(router), Arc::new(Slot::default()));
-        let journey = Some(connects.start(name, legs, None, slot.clone()));
+        let journey = Some(connects.start(name, legs, answerer, slot.clone()));
         Connecting(Ticket { router: router.clone(), connects, slot, journey })
     }
 
@@ -195,7 +203,17 @@ impl Router {
             work: Work::Hop(hop.clone()),
         };
         let legs = address.prefixes().zip(address.hops()).map(leg).collect();
-        Connecting::start(self, address.to_string(), legs)
+        let answerer = Connects::of(self).answerer();
+        Connecting::start(self, address.to_string(), legs, answerer)
+    }
+
+    /// As [`Connect::on_prompt`], for all connects from now on that have none of their own; those of
+    /// addresses, too.
+    pub fn on_prompt<F>(&self, answer: F)
+    where
+        F: Fn(&Question) -> Option<Secret> + Send + Sync + 'static,
+    {
+        Connects::of(self).set_answerer(Arc::new(answer));
     }
 
     /// What it took to connect the last hop of an address that is connected.

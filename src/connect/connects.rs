@@ -34,6 +34,8 @@ pub struct Connects {
 #[derive(Default)]
 pub(super) struct State {
     closed: bool,
+    /// Who answers where nobody else does.
+    answerer: Option<Answerer>,
     /// Whether the end of the router closes this.
     watched: bool,
     ids: u64,
@@ -110,6 +112,17 @@ impl Connects {
         let make = || Arc::new(Connects { node: router.node().clone(), state: Mutex::default() });
         // Nothing else is kept there.
         router.kept(|| make()).downcast().unwrap_or_else(|_| make())
+    }
+
+    /// Who answers questions where nobody else does.
+    pub fn answerer(&self) -> Option<Answerer> {
+        self.lock().answerer.clone()
+    }
+
+    /// Has this one answer where nobody else does.
+    pub fn set_answerer(&self, answerer: Answerer) {
+        let before = self.lock().answerer.replace(answerer);
+        drop(before);
     }
 
     /// Sets out; `slot` is told how it ended. Returns the journey's number.
@@ -249,7 +262,7 @@ impl Connects {
             reach.waiters.push(id);
             return Step::Wait;
         }
-        match leg.attempt(journey.here.as_ref(), &self.node) {
+        match leg.attempt(journey.here.as_ref(), &self.node, journey.answerer.is_some()) {
             Ok(mut attempt) => {
                 attempt.answerer.clone_from(&journey.answerer);
                 let key = leg.key.clone();
@@ -395,7 +408,7 @@ impl<T> Default for Table<T> {
 
 impl Leg {
     /// What is to be attempted, from `here`, or from the context of `node`.
-    fn attempt(&self, here: Option<&Reached>, node: &Node) -> Result<Attempt> {
+    fn attempt(&self, here: Option<&Reached>, node: &Node, asks: bool) -> Result<Attempt> {
         let hop = match &self.work {
             Work::Recipe(recipe, via, server) => {
                 return Ok(Attempt::new(*via, recipe.clone(), server.clone()));
@@ -409,19 +422,19 @@ impl Leg {
         };
         let via = here.map_or(node.id(), |here| here.id);
         let (common, method) = hop.options();
-        let made = fresh(parent, |base| recipe(&*method, &common, base));
+        let made = fresh(parent, asks, |base| recipe(&*method, &common, base));
         let failed = |failure| failed(path_name(&*method, &common, parent), failure);
         Ok(Attempt::new(via, Arc::new(made.map_err(failed)?), hop.server(via)))
     }
 }
 
 /// Has something made with nonces of its own.
-pub fn fresh<T>(parent: Option<&str>, make: impl FnOnce(&Base<'_>) -> T) -> T {
+pub fn fresh<T>(parent: Option<&str>, asks: bool, make: impl FnOnce(&Base<'_>) -> T) -> T {
     let digits = host::pid().to_string();
     // Who starts an agent: what `ps` shows there.
     let title = ["mitogen:", &host::user_name(), "@", &host::uname().nodename, ":", &digits];
     let (nonce, answer_nonce) = (random::u64(), random::u64());
-    make(&Base { parent, title: &title.concat(), nonce, answer_nonce })
+    make(&Base { parent, title: &title.concat(), nonce, answer_nonce, asks })
 }
 
 /// A failure before anything was started.

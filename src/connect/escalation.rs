@@ -72,7 +72,8 @@ pub(crate) mod tests {
         for (key, value) in options {
             method.set(key, value)?;
         }
-        let base = Base { parent: Some("ssh:web"), title: "t", nonce: 1, answer_nonce: 2 };
+        let base =
+            Base { parent: Some("ssh:web"), title: "t", nonce: 1, answer_nonce: 2, asks: false };
         let recipe = recipe(&*method, &Common::default(), &base).map_err(|why| why.to_string())?;
         let Start::Shell { argv, .. } = &recipe.start else { panic!("no shell") };
         let words = argv[..argv.len() - 1].iter().map(|word| String::from_utf8_lossy(word));

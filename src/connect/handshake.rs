@@ -388,7 +388,7 @@ impl Handshake {
         self.weigh(Origin::Terminal);
         let line = self.terminal.line();
         // Behind a prompt stand at most the stars of what was typed.
-        let kept = !line.is_empty() && !self.prompts.answered && !self.is_prompt();
+        let kept = !line.trim_ascii().is_empty() && !self.prompts.answered && !self.is_prompt();
         self.terminal.end_line(kept, &self.prompts.secrets);
         self.prompts.answered = false;
         self.prompts.asked = false;

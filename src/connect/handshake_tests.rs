@@ -22,7 +22,8 @@ fn recipe_of(entry: &sealed::Entry, options: &[(&str, &str)]) -> Recipe {
     for (key, value) in options {
         method.set(key, value).unwrap();
     }
-    let base = Base { parent: None, title: "t", nonce: NONCE, answer_nonce: ANSWER_NONCE };
+    let base =
+        Base { parent: None, title: "t", nonce: NONCE, answer_nonce: ANSWER_NONCE, asks: false };
     recipe(&*method, &Common::default(), &base).unwrap()
 }
 

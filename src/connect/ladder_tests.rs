@@ -38,8 +38,13 @@ impl Attempt {
         let target = Target::new();
         let mut method = (ssh::ENTRY.make)();
         method.set("hostname", "web").unwrap();
-        let base =
-            Base { parent: None, title: TITLE, nonce: target.nonce, answer_nonce: target.nonce };
+        let base = Base {
+            parent: None,
+            title: TITLE,
+            nonce: target.nonce,
+            answer_nonce: target.nonce,
+            asks: false,
+        };
         let mut recipe = recipe(&*method, &Common::default(), &base).unwrap();
         recipe.start = Start::Shell { argv: Vec::new(), nonce: target.nonce };
         Attempt { target, recipe, image: image(), plain: false }

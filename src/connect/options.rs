@@ -1,15 +1,18 @@
 //! What all methods' builders share; and what a method must tell of itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::context::Context;
 use crate::call::router::Router;
 use crate::connect::address::Hop;
 use crate::connect::recipe::{Hint, Meaning, Pattern, Prompt, Recipe, Reply, Start};
+use crate::connect::request::{Answerer, Question};
 use crate::error::ConnectFailure;
 use crate::limits::{
     CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
 };
+use crate::wire::secret::Secret;
 
 /// A connection to be made by method `M`; see [`Router`](crate::Router) for the methods.
 #[must_use = "nothing happens until `connect` or `start`"]
@@ -18,6 +21,7 @@ pub struct Connect<M> {
     pub(crate) router: Router,
     pub(crate) via: Option<Context>,
     pub(crate) common: Common,
+    pub(crate) answerer: Option<Answerer>,
     pub(crate) method: M,
 }
 
@@ -42,6 +46,8 @@ pub struct Base<'a> {
     pub nonce: u64,
     /// Random, for the agent.
     pub answer_nonce: u64,
+    /// Whether somebody answers what nothing foresees.
+    pub asks: bool,
 }
 
 /// One way to reach a context. This library's own types implement it, and no others can.
@@ -132,6 +138,19 @@ impl<M: Method> Connect<M> {
         self
     }
 
+    /// Has `answer` called with each question of a tool that no option answers, as for a
+    /// verification code, or for a password that was not given. What it returns is typed; `None`
+    /// gives the connect up. It runs on a thread of its own, in this process also where the connect
+    /// is made [`via`](Connect::via) another, and within the connect timeout. Default: as
+    /// [`Router::on_prompt`] says; else such a question ends the connect.
+    pub fn on_prompt<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(&Question) -> Option<Secret> + Send + Sync + 'static,
+    {
+        self.answerer = Some(Arc::new(answer));
+        self
+    }
+
     /// Whether the process that is started gets pipes as its standard input and output, which SELinux
     /// lets pass where privileges change, or else a socket, which takes one descriptor less here.
     /// Default: pipes for tools if SELinux is enabled where the connection is made.
@@ -143,7 +162,13 @@ impl<M: Method> Connect<M> {
 
 impl<M> Connect<M> {
     pub(crate) fn new(router: &Router, method: M) -> Connect<M> {
-        Connect { router: router.clone(), via: None, common: Common::default(), method }
+        Connect {
+            router: router.clone(),
+            via: None,
+            common: Common::default(),
+            answerer: None,
+            method,
+        }
     }
 }
 
@@ -232,7 +257,7 @@ pub(crate) fn recipe(
         env: Vec::new(),
         terminal: false,
         as_su: false,
-        asks: false,
+        asks: base.asks,
         secret: None,
         prompts: Vec::new(),
         hints: Vec::new(),

@@ -211,7 +211,8 @@ fn a_password_is_typed_once() {
 
 #[test]
 fn a_hosts_key_is_accepted_in_words() {
-    let question = Prompt { line: Pattern::line(b"Are you sure", b"(yes/no"), reply: Reply::Yes };
+    let line = Pattern::ending(b"Are you sure", b")?");
+    let question = Prompt { line, reply: Reply::Yes };
     let mut recipe = recipe(Some(SECRET));
     recipe.prompts.insert(0, question);
     let question = "The authenticity of host 'web' can't be established.\r\n\

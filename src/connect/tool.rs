@@ -139,7 +139,8 @@ pub mod tests {
     use super::*;
     use crate::connect::options::{Common, recipe};
 
-    const BASE: Base<'_> = Base { parent: None, title: "t", nonce: 1, answer_nonce: 2 };
+    const BASE: Base<'_> =
+        Base { parent: None, title: "t", nonce: 1, answer_nonce: 2, asks: false };
 
     /// The recipe of these options, or what is wrong with them.
     pub fn made(entry: &Entry, options: &[(&str, &str)]) -> Result<Recipe, String> {

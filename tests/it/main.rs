@@ -11,6 +11,7 @@ mod command;
 mod command_hosts;
 mod connect_failures;
 mod many;
+mod questions;
 mod giving_up;
 mod deaths;
 mod guest;

@@ -27,7 +27,10 @@ impl Handshake {
                 Some(secret) => {
                     self.prompts.secrets.push(secret.clone());
                     self.prompts.typed |= self.prompts.for_password;
-                    self.reply(secret, Origin::Terminal);
+                    match self.prompts.for_password {
+                        true => self.reply(secret, Origin::Terminal),
+                        false => self.say(secret, Origin::Terminal),
+                    }
                 }
                 None => {
                     let question = std::mem::take(&mut self.prompts.question);
@@ -47,8 +50,8 @@ impl Handshake {
             return;
         }
         match self.foreseen(origin).map(|prompt| prompt.reply) {
-            Some(Reply::Yes) => self.say("yes", origin),
-            Some(Reply::Nothing) => self.say("", origin),
+            Some(Reply::Yes) => self.say("yes".into(), origin),
+            Some(Reply::Nothing) => self.say("".into(), origin),
             Some(Reply::Password) if self.recipe.secret.is_some() || !self.recipe.asks => {
                 self.password(origin);
             }
@@ -123,8 +126,8 @@ impl Handshake {
 
     /// Types a word to what stands on the unfinished line, and takes that for ended: who lets it be
     /// shown leaves it to the terminal, which shows nothing, to end it.
-    fn say(&mut self, word: &str, origin: Origin) {
-        self.reply(Secret::from(word), origin);
+    fn say(&mut self, word: Secret, origin: Origin) {
+        self.reply(word, origin);
         if std::mem::take(&mut self.prompts.answered) {
             self.terminal.end_line(false, &[]);
         }

@@ -8,7 +8,7 @@ use crate::connect::options::{Common, recipe};
 use crate::connect::recipe::Reply;
 use crate::error::Exit;
 
-const BASE: Base<'_> = Base { parent: None, title: "t", nonce: 1, answer_nonce: 2 };
+const BASE: Base<'_> = Base { parent: None, title: "t", nonce: 1, answer_nonce: 2, asks: false };
 
 fn made(options: &[(&str, &str)]) -> Result<Recipe, String> {
     let mut method = SshOptions::empty();
