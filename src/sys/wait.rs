@@ -1,5 +1,6 @@
 //! A process that we started: how it ended, and signals to it. Never touches other children.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,6 +105,17 @@ impl Process {
                 Err(errno)
             }
         }
+    }
+
+    /// Whether it has ended and was not waited for: the numbers of it and its group are still its own.
+    pub fn is_zombie(&self) -> bool {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: room for the answer.
+        let seen = unsafe { libc::waitid(libc::P_PID, self.pid as _, info.as_mut_ptr(), flags) };
+        // SAFETY: zeros are one, and stay where nothing has ended.
+        let says = unsafe { info.assume_init() };
+        matches!(self.end, End::NotSeen) && seen == 0 && says.si_signo != 0
     }
 
     /// Sends it a signal; SRCH once it was seen to have ended, as the number may be another's then.

@@ -38,6 +38,14 @@ impl State {
         }
     }
 
+    /// Kills what is left of the process's group if the process has ended because it was asked to:
+    /// a proxy or a pipe of a tool need not have heard that.
+    pub(super) fn end_group(&mut self) {
+        if self.ending.is_some() && self.process.is_zombie() {
+            self.signal(signal::KILL);
+        }
+    }
+
     /// Sends a signal to the process and its group. A setuid tool of another user refuses that; it
     /// ends when its input does.
     fn signal(&mut self, signal: i32) {

@@ -41,7 +41,11 @@ impl Child {
 
     /// Whether the process has ended; then all of it has.
     fn look(&self, turn: &mut Turn) -> bool {
-        let exit = self.lock().process.try_wait();
+        let exit = {
+            let mut state = self.lock();
+            state.end_group();
+            state.process.try_wait()
+        };
         if let Ok(None) = exit {
             return false;
         }
