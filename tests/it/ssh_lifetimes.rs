@@ -142,10 +142,30 @@ fn who_holds_standard_error_and_output_does_not_delay_a_failure() {
     });
 }
 
-/// A proxy that never gets anywhere, known by this number of seconds.
-fn stuck_proxy(router: &Router, seconds: &str) -> Ssh {
-    let option = format!("ProxyCommand=sleep {seconds}; :");
-    router.ssh("web").ssh_args(["-F", "none", "-o", &option])
+/// A proxy that never gets anywhere, and does not end when asked.
+struct StuckProxy {
+    folder: tempfile::TempDir,
+    /// What it waits for.
+    sleep: String,
+}
+
+impl StuckProxy {
+    fn new(seconds: u32) -> StuckProxy {
+        let folder = tempfile::tempdir().unwrap();
+        let sleep = format!("sleep {seconds}");
+        script(folder.path(), "proxy", &format!("trap '' TERM HUP; {sleep}; :"));
+        StuckProxy { folder, sleep }
+    }
+
+    fn ssh(&self, router: &Router) -> Ssh {
+        let option = format!("ProxyCommand={}/proxy", self.folder.path().display());
+        router.ssh("web").ssh_args(["-F", "none", "-o", &option])
+    }
+
+    #[track_caller]
+    fn assert_runs(&self) {
+        assert!(until(2 * SECOND, || (0 < count(&self.sleep)).then_some(())).is_some());
+    }
 }
 
 #[test]
@@ -153,16 +173,17 @@ fn a_proxy_ends_with_a_connect_that_is_given_up() {
     leaves_nothing(&[Need::Sshd], || {
         let router = router();
         let child = router.local().connect().unwrap();
+        let proxy = StuckProxy::new(2468);
         for via in [None, Some(&child)] {
             for password in [false, true] {
-                let ssh = stuck_proxy(&router, "2468").connect_timeout(SECOND / 2);
+                let ssh = proxy.ssh(&router).connect_timeout(SECOND / 2);
                 let ssh = if password { ssh.password("x") } else { ssh };
                 let ssh = via.map_or(ssh.clone(), |via| ssh.via(via));
                 let connecting = ssh.start();
-                assert!(until(2 * SECOND, || (0 < count("2468")).then_some(())).is_some());
+                proxy.assert_runs();
                 let error = failed(connecting.wait());
                 assert_eq!(error.failure, ConnectFailure::Timeout, "{error}");
-                assert_ended("2468");
+                assert_ended(&proxy.sleep);
             }
         }
     });
@@ -172,12 +193,13 @@ fn a_proxy_ends_with_a_connect_that_is_given_up() {
 fn a_proxy_ends_with_the_router() {
     leaves_nothing(&[Need::Sshd], || {
         let router = router();
-        let connecting = stuck_proxy(&router, "2469").start();
-        assert!(until(2 * SECOND, || (0 < count("2469")).then_some(())).is_some());
+        let proxy = StuckProxy::new(2469);
+        let connecting = proxy.ssh(&router).start();
+        proxy.assert_runs();
         router.shutdown();
         let error = failed(connecting.wait());
         assert_eq!(error.failure, ConnectFailure::Cancelled, "{error}");
-        assert_ended("2469");
+        assert_ended(&proxy.sleep);
     });
 }
 
