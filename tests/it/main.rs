@@ -24,6 +24,7 @@ mod su;
 mod doas;
 mod prompts;
 mod docker;
+mod lxc;
 mod inside;
 mod streams;
 mod images;
