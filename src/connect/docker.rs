@@ -86,6 +86,12 @@ impl Tool for DockerOptions {
     }
 }
 
+/// Keeps the tool out of reach of the signals that end an attempt, and of the one that its parent's
+/// death sends: a tool that is killed when it has made a container but not started it leaves that
+/// behind. It ends by itself, soon after its input does.
+const SHIELD: &str = "command -v \"$1\" >/dev/null||{ echo \"$1: no such tool here\" >&2;exit 1;};\
+    command -v setsid >/dev/null||exec \"$@\";\
+    exec 3<&0;setsid \"$@\" <&3 3<&- & exec 3<&- </dev/null >/dev/null;wait $!";
 /// Stays the first process of a new container: it reaps what others leave there.
 const FIRST: &str = "sh -c \"$0\";exit $?";
 
@@ -99,8 +105,9 @@ pub fn engine_argv<'a>(words: &'a Words, path: &'a str) -> Vec<&'a str> {
             .chain([words.or("container", ""), "sh", "-c"])
             .collect(),
         // All that the agent says would go to a log file otherwise.
-        Some(image) => [path, "run", "--rm", "-i", "--log-driver", "none", "--entrypoint", "sh"]
+        Some(image) => ["sh", "-c", SHIELD, "sh", path, "run", "--rm", "-i"]
             .into_iter()
+            .chain(["--log-driver", "none", "--entrypoint", "sh"])
             .chain(user)
             .chain([image, "-c", FIRST])
             .collect(),
@@ -130,12 +137,9 @@ mod tests {
             &[("container", "app"), ("username", "me:us"), ("docker_path", "/d")],
             "/d exec -i -u me:us app sh -c",
         );
-        assert_argv(
-            &ENTRY,
-            &[("image", "busybox:1"), ("username", "me")],
-            "docker run --rm -i --log-driver none --entrypoint sh -u me busybox:1 -c \
-             sh -c \"$0\";exit $?",
-        );
+        let run = "docker run --rm -i --log-driver none --entrypoint sh -u me busybox:1 -c";
+        let options = [("image", "busybox:1"), ("username", "me")];
+        assert_argv(&ENTRY, &options, &format!("sh -c {SHIELD} sh {run} {FIRST}"));
     }
 
     #[test]

@@ -32,11 +32,14 @@ fn with_docker(test: impl FnOnce(&Router, &Docker) + Send) {
 /// Fails unless, within a second, no client of the daemon is left.
 #[track_caller]
 fn assert_clients_are_gone(docker: &Docker) {
+    let is_clean = until(Duration::from_secs(1), || client(docker).is_none().then_some(()));
+    assert!(is_clean.is_some(), "left behind: {:?}", client(docker));
+}
+
+/// A client of the daemon that is still there.
+fn client(docker: &Docker) -> Option<Process> {
     let socket = socket_of(docker);
-    let is_client = |one: &Process| one.command.contains(&socket) && !is_daemon(one);
-    let left = || processes().into_iter().find(is_client);
-    let is_clean = until(Duration::from_secs(1), || left().is_none().then_some(()));
-    assert!(is_clean.is_some(), "left behind: {:?}", left());
+    processes().into_iter().find(|one| one.command.contains(&socket) && !is_daemon(one))
 }
 
 fn socket_of(docker: &Docker) -> String {
@@ -282,15 +285,29 @@ fn start_program(docker: &Docker) -> Child {
 #[test]
 fn nothing_is_left_of_a_temporary_container_whose_program_is_killed() {
     with_docker(|_, docker| {
-        for delay_ms in (0..1500).step_by(60) {
+        // A container takes a third of a second to be made, on a daemon that copies the image.
+        for delay_ms in [30, 100, 200, 300, 500, 1000] {
             let mut program = start_program(docker);
             std::thread::sleep(Duration::from_millis(delay_ms));
-            let begun = !docker.containers().is_empty();
             program.kill().unwrap();
             program.wait().unwrap();
-            let is_so = until(GONE, || docker.containers().is_empty().then_some(()));
-            println!("{delay_ms} {begun} {is_so:?}");
-            assert!(is_so.is_some(), "{delay_ms}: {}", docker.ask(&["ps", "-a", "--no-trunc"]));
+            assert!(until(GONE, || client(docker).is_none().then_some(())).is_some());
+            assert_only(docker, &[]);
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_temporary_container_that_comes_too_late() {
+    with_docker(|router, docker| {
+        for timeout_ms in [1, 60, 150, 250, 400] {
+            let timeout = Duration::from_millis(timeout_ms);
+            let outcome = temporary(router, docker).connect_timeout(timeout).connect();
+            if let Ok(context) = outcome {
+                context.shutdown().unwrap();
+            }
+            assert!(until(GONE, || client(docker).is_none().then_some(())).is_some());
+            assert_only(docker, &[]);
         }
     });
 }
