@@ -91,8 +91,8 @@
 //! among them by a [`command`](Router::command) of yours. Each is a builder, and each goes
 //! [`via`](Connect::via) any context; or all hops are an [`Address`] in text, which
 //! [`Router::connect`] follows, connecting once what addresses have in common. What `start` gives
-//! in place of `connect` is a [`Connecting`], to be waited for later: hundreds are on their way at a
-//! time and take no thread.
+//! in place of `connect` is a [`Connecting`], to be waited for later: hundreds are on their way at
+//! a time and take no thread.
 //!
 //! ```no_run
 //! # use mitogen::{HostKeys, Program, Result};
@@ -169,9 +169,11 @@
 //! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
 //! | [`Call`] | an answer that is on its way |
 //! | [`Receiver`], [`Sender`] | a stream of values |
-//! | [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | methods, and what all share: [`Connect`] |
+//! | [`Local`], [`Ssh`], [`HostKeys`] | methods, and what all share: [`Connect`] |
+//! | [`Sudo`], [`Su`], [`Doas`] | methods that lead to other accounts |
 //! | [`Docker`], [`Podman`], [`Buildah`], [`Kubectl`] | methods that lead into containers |
-//! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`ByCommand`] | more of them, and whatever else |
+//! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`Setns`] | more of them |
+//! | [`ByCommand`] | the method for whatever else there is |
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
 //! | [`Question`] | what a tool asks meanwhile, and no option answers |

@@ -115,12 +115,15 @@ mod tests {
         for entry in METHODS {
             let row = manual.lines().find(|line| line.starts_with(&format!("| `{}`", entry.name)));
             let row = row.unwrap_or_else(|| panic!("the manual lacks {}", entry.name));
-            let start = format!("\n    {}", entry.name);
-            let (_, item) = help.split_once(&start).unwrap_or_else(|| panic!("no {start}"));
+            let is_own = |line: &str| {
+                let rest = line.strip_prefix("    ").and_then(|rest| rest.strip_prefix(entry.name));
+                rest.is_some_and(|rest| rest.starts_with([':', '[', '?', ' ']))
+            };
+            let mut lines = help.lines().skip_while(|line| !is_own(line));
+            let first = lines.next().unwrap_or_else(|| panic!("the help lacks {}", entry.name));
             // Up to the next method, which begins in the same column.
-            let lines = item.lines().enumerate();
-            let own = lines.take_while(|(i, line)| *i == 0 || line.starts_with("     "));
-            let item: String = own.flat_map(|(_, line)| [line, "\n"]).collect();
+            let rest = lines.take_while(|line| line.starts_with("     "));
+            let item = rest.fold(first.to_owned(), |item, line| item + "\n" + line);
             for option in entry.options {
                 assert!(names_in(row).contains(option), "manual: {}: {option}", entry.name);
                 assert!(names_in(&item).contains(option), "help: {}: {option}", entry.name);
