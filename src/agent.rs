@@ -64,12 +64,13 @@ pub(crate) fn serve(registry: Registry, nonce: u64, source: Option<Box<dyn Sourc
     let (receive, transmit) = or_end(take_over_stdio());
     settle();
     stock::guard_processes();
+    let broker = Broker::start().unwrap_or_else(|_| no_room());
     or_end(fd::write_all(transmit.as_fd(), &stage::answer_line(nonce, PROTOCOL)));
     let (identity, lease) = or_end(read_identity(receive.as_fd()));
     let mut pool = Pool::default();
     pool.add(lease);
     let images = Arc::new(Images::new(source));
-    let node = Node::new(identity, pool, or_end(Broker::start()));
+    let node = Node::new(identity, pool, broker);
     let (router, calls) = or_end(begin(&node, Arc::new(registry), images));
     let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });
     or_end(node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, shutdown));
@@ -164,6 +165,13 @@ fn die() -> ! {
         signal::kill_own_group(signal::KILL);
     }
     signal::exit_now(1)
+}
+
+/// Ends this process, which may have too few of what it needs; says so to whoever started it.
+fn no_room() -> ! {
+    // Without a standard error there is nobody to tell.
+    let _ = fd::write_all(fd::stderr(), b"mitogen: no room for a thread\n");
+    die()
 }
 
 /// Ends this process; what it started ends with it.
