@@ -17,7 +17,8 @@ fn router() -> Router {
 
 #[track_caller]
 fn soon(what: impl Fn() -> bool) {
-    assert!(until(5 * SECOND, || what().then_some(())).is_some());
+    let happened = until(5 * SECOND, || what().then_some(())).is_some();
+    assert!(happened, "{:#?}", processes());
 }
 
 /// Where a client that poses as ssh stops: `sleep 987654` is what it does then.

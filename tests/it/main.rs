@@ -9,6 +9,7 @@ mod calls;
 mod examples;
 mod command;
 mod command_hosts;
+mod command_many;
 mod connect_failures;
 mod many;
 mod questions;
