@@ -93,6 +93,8 @@
 //! [`Router::connect`] follows, connecting once what addresses have in common. What `start` gives
 //! in place of `connect` is a [`Connecting`], to be waited for later: hundreds are on their way at
 //! a time and take no thread.
+//! in place of `connect` is a [`Connecting`], to be waited for later: so hundreds are on their way
+//! at a time and take no thread.
 //!
 //! ```no_run
 //! # use mitogen::{HostKeys, Program, Result};

@@ -35,8 +35,9 @@ impl<M: Method> Connect<M> {
     /// Starts the context and waits until it is up.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`](crate::error::ErrorKind) with all that is known of the failure, once
-    /// the connect timeout is over; `Closed` after the shutdown; `System` with `EINTR` after a signal.
+    /// [`ErrorKind::Connect`](crate::error::ErrorKind) with all that is known of the failure, at the
+    /// latest when the connect timeout is over; `Closed` after the shutdown; `System` with `EINTR`
+    /// after a signal.
     pub fn connect(self) -> Result<Context> {
         self.start().wait()
     }
