@@ -2,6 +2,9 @@
 //! is, and serves until its parent is gone.
 
 mod enter;
+mod fork;
+
+pub(crate) use fork::for_all as forks_for_all;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
@@ -60,9 +63,22 @@ pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>, orders: &[V
 }
 
 /// Serves as an agent; the process ends with it. Without a source it is a stock agent.
-pub(crate) fn serve(registry: Registry, nonce: u64, source: Option<Box<dyn Source>>) -> ! {
-    let (receive, transmit) = or_end(take_over_stdio());
+pub(crate) fn serve(registry: Arc<Registry>, nonce: u64, source: Option<Box<dyn Source>>) -> ! {
+    let link = or_end(take_over_stdio());
     settle();
+    attend(registry, link, nonce, source, |_, _| ())
+}
+
+/// What agents of all kinds do: one that is its own image, and one that is a copy of its parent.
+/// `start` comes before the first call.
+#[inline(always)] // as below
+fn attend(
+    registry: Arc<Registry>,
+    (receive, transmit): (OwnedFd, OwnedFd),
+    nonce: u64,
+    source: Option<Box<dyn Source>>,
+    start: impl FnOnce(&Router, &Calls),
+) -> ! {
     stock::guard_processes();
     let broker = Broker::start().unwrap_or_else(|_| no_room());
     or_end(fd::write_all(transmit.as_fd(), &stage::answer_line(nonce, PROTOCOL)));
@@ -71,7 +87,7 @@ pub(crate) fn serve(registry: Registry, nonce: u64, source: Option<Box<dyn Sourc
     pool.add(lease);
     let images = Arc::new(Images::new(source));
     let node = Node::new(identity, pool, broker);
-    let (router, calls) = or_end(begin(&node, Arc::new(registry), images));
+    let (router, calls) = or_end(begin(&node, registry, images));
     let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });
     or_end(node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, shutdown));
     let link = node.clone();
@@ -79,6 +95,7 @@ pub(crate) fn serve(registry: Registry, nonce: u64, source: Option<Box<dyn Sourc
         let (receive, transmit) = (Side::new(receive), Side::new(transmit));
         or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)));
     }));
+    start(&router, &calls);
     calls.serve(&router);
     end_process(0)
 }
@@ -100,6 +117,7 @@ fn begin(
 }
 
 /// Moves the connection away from descriptors 0 and 1 and leaves harmless ones there for user code.
+#[inline(always)] // into the one that calls it in a stock agent: smaller code
 fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
     fd::fill_missing_stdio()?;
     let receive = fd::dup_above(fd::stdin(), FIRST_FD)?;
@@ -115,6 +133,7 @@ fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
 }
 
 /// Makes this process a good guest, independent of what it was started by.
+#[inline(always)] // as above
 fn settle() {
     signal::default_mask();
     signal::restore_ignored();

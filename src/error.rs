@@ -213,6 +213,8 @@ pub enum ConnectFailure {
     ViaGone(Death),
     /// An option's value cannot be used; which and why.
     BadOption(String),
+    /// The process that was to be forked has not said that it may be.
+    ForkForbidden,
 }
 
 /// The failure of a function in another context.

@@ -176,10 +176,13 @@
 //! | [`Docker`], [`Podman`], [`Buildah`], [`Kubectl`] | methods that lead into containers |
 //! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`Setns`] | more of them |
 //! | [`ByCommand`] | the method for whatever else there is |
+//! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`ByCommand`] | more of them, and whatever else |
+//! | [`Fork`], [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | the methods, and what they share: [`Connect`] |
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
 //! | [`Question`] | what a tool asks meanwhile, and no option answers |
 //! | [`Image`], [`minimize_image`] | an executable to start contexts from; what of it runs |
+//! | [`ForkPromise`] | what who forks a process must promise |
 //! | [`raise_descriptor_limit`] | for hundreds of contexts at a time |
 //! | [`Error`], [`Result`], [`error`] | what went wrong, and where |
 //! | [`value!`], [`Encode`], [`Decode`], [`Secret`] | what travels |
@@ -238,6 +241,7 @@ pub use connect::command::ByCommand;
 pub use connect::connecting::{Connecting, Cost};
 pub use connect::doas::Doas;
 pub use connect::docker::Docker;
+pub use connect::fork::Fork;
 pub use connect::incus::Incus;
 pub use connect::jail::Jail;
 pub use connect::kubectl::Kubectl;
@@ -260,6 +264,7 @@ pub use io::side::Side;
 pub use module::image::Image;
 pub use module::minimize::minimize_image;
 pub use program::{Program, raise_descriptor_limit};
+pub use sys::fork::ForkPromise;
 pub use trace::{Level, Printable, Record, log_to};
 pub use wire::codec::{Decode, Encode};
 pub use wire::message::Message;

@@ -103,6 +103,8 @@ pub const SETTLE_AFTER: Duration = Duration::from_millis(200);
 pub const QUESTION_BYTES_MAX: usize = 1024;
 /// Stack bytes of a thread of ours that runs only library code.
 pub const BROKER_STACK_BYTES: usize = 256 * 1024;
+/// Stack bytes of the thread that runs the functions of a copy of a process: as of a main thread.
+pub const COPY_STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of what `ps` shows for an agent: room for it travels in a line that must stay below 4,095.
 pub const TITLE_BYTES_MAX: usize = 128;
 /// Bytes that an error quotes of a `uname` that we do not know.

@@ -15,10 +15,11 @@ use crate::connect::connects::Connects;
 use crate::connect::{service, stage};
 use crate::error::{Error, Result};
 use crate::module::image::Image;
-use crate::module::images::{Images, Source};
+use crate::module::images::{Forks, Images, Source};
 use crate::module::source::{Given, Own, TEST_VARIABLE};
 use crate::stock;
 use crate::sys::errno::Errno;
+use crate::sys::fork::{self, ForkPromise};
 use crate::sys::{environment, fd, limit, signal};
 
 /// The functions that can be called in any context of a tree, and the images that contexts are
@@ -29,7 +30,12 @@ pub struct Program {
     images: Vec<Image>,
     own: Own,
     connects_at_once: Option<usize>,
+    /// How its processes are copied for others; who does not allow it does not link it.
+    forks: Option<Allowed>,
 }
+
+/// Makes what copies a process that has these functions; and by what promise.
+type Allowed = (fn(ForkPromise, Arc<Registry>) -> Arc<dyn Forks>, ForkPromise);
 
 impl Default for Program {
     fn default() -> Program {
@@ -42,7 +48,8 @@ impl Program {
     pub fn new() -> Program {
         let mut registry = Registry::new();
         stock::register(&mut registry);
-        Program { registry, images: Vec::new(), own: Own::Unknown, connects_at_once: None }
+        let (images, own) = (Vec::new(), Own::Unknown);
+        Program { registry, images, own, connects_at_once: None, forks: None }
     }
 
     /// Adds a function. [`function`](crate::function) says which can be.
@@ -79,6 +86,14 @@ impl Program {
         self
     }
 
+    /// Lets processes of this program be forked by the hop `fork` in an [address](crate::Address),
+    /// and, as agents, by [`fork`](Router::fork) with [`via`](crate::Connect::via). Without it only
+    /// [`Router::fork`] does that, where the promise stands.
+    pub fn allow_fork(mut self, promise: ForkPromise) -> Program {
+        self.forks = Some((agent::forks_for_all, promise));
+        self
+    }
+
     /// Runs `main` in the first process, with a router that is shut down when `main` returns or
     /// panics. In a child this never returns: it serves calls until its connection ends.
     ///
@@ -90,7 +105,7 @@ impl Program {
         mut self,
         main: impl FnOnce(&Router) -> Result<T, E>,
     ) -> Result<T, E> {
-        self = self.serve(|| Some(Box::new(Given::of_agent(Own::Entered))));
+        self = self.serve(|registry, forks| Some(of_agent(Own::Entered, registry, forks)));
         self.own = Own::Entered;
         signal::ignore_pipe();
         let router = Shutdown(self.build()?);
@@ -100,23 +115,25 @@ impl Program {
     /// Becomes an agent if this process was started as one; else returns. For an executable that is
     /// an image and nothing else: the parts of [`Program::run`] that make a tree are not linked.
     pub fn serve_if_agent(self) -> Program {
-        self.serve(|| None)
+        self.serve(|_, _| None)
     }
 
-    fn serve(self, source: fn() -> Option<Box<dyn Source>>) -> Program {
+    fn serve(self, source: MakeSource) -> Program {
         self.serve_if_asked(std::env::args_os().map(OsString::into_vec), source)
     }
 
     fn serve_if_asked(
         self,
         mut args: impl Iterator<Item = Vec<u8>>,
-        source: fn() -> Option<Box<dyn Source>>,
+        source: MakeSource,
     ) -> Program {
         if let Some(nonce) = args.nth(1).and_then(|word| stage::parse_agent_arg(&word)) {
             let (title, directory) = (args.next(), args.next());
             let orders: Vec<Vec<u8>> = args.collect();
             agent::be_seen(title.as_deref(), directory.as_deref(), &orders);
-            agent::serve(self.registry, nonce, source());
+            let registry = Arc::new(self.registry);
+            let source = source(&registry, self.forks);
+            agent::serve(registry, nonce, source);
         }
         self
     }
@@ -142,8 +159,11 @@ impl Program {
         // Rust's own runtime has seen to it, unless `main` is another language's.
         let failed = |Errno(errno)| Error::system("opening /dev/null", errno);
         fd::fill_missing_stdio().map_err(failed)?;
-        let images = Arc::new(Images::new(Some(Box::new(Given::new(self.images, self.own)))));
-        let router = Router::master(Arc::new(self.registry), images.clone())?;
+        fork::watch();
+        let registry = Arc::new(self.registry);
+        let given = Given::new(self.images, self.own).with_forks(forks(&registry, self.forks));
+        let images = Arc::new(Images::new(Some(Box::new(given))));
+        let router = Router::master(registry, images.clone())?;
         service::listen(router.node(), images)?;
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);
@@ -160,8 +180,9 @@ impl Program {
         if let Some(nonce) = stage::parse_agent_arg(value.as_bytes()) {
             let args = std::env::args_os().skip(1);
             let args = args.filter_map(|arg| CString::new(arg.as_bytes()).ok());
-            let source = Given::of_agent(Own::Test(args.collect()));
-            agent::serve(self.registry, nonce, Some(Box::new(source)));
+            let registry = Arc::new(self.registry);
+            let source = of_agent(Own::Test(args.collect()), &registry, self.forks);
+            agent::serve(registry, nonce, Some(source));
         }
     }
 
@@ -172,6 +193,23 @@ impl Program {
         self.own = Own::Test(args.collect());
         self
     }
+}
+
+/// Makes what an agent can send and start.
+type MakeSource = fn(&Arc<Registry>, Option<Allowed>) -> Option<Box<dyn Source>>;
+
+/// That of an agent that is more than a stock one.
+fn of_agent(own: Own, registry: &Arc<Registry>, allowed: Option<Allowed>) -> Box<dyn Source> {
+    fork::watch();
+    // No copy keeps the link to our parent.
+    fork::mark(fd::stdin());
+    fork::mark(fd::stdout());
+    Box::new(Given::of_agent(own).with_forks(forks(registry, allowed)))
+}
+
+/// How a process with these functions is copied for anyone, if that is allowed.
+fn forks(registry: &Arc<Registry>, allowed: Option<Allowed>) -> Option<Arc<dyn Forks>> {
+    allowed.map(|(make, promise)| make(promise, registry.clone()))
 }
 
 /// Raises this process's soft limit on open descriptors to the hard one, for hundreds of contexts
@@ -202,7 +240,7 @@ impl Drop for Shutdown {
 #[doc(hidden)]
 pub fn stock_agent(args: Vec<Vec<u8>>) -> i32 {
     const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
-    let _ = Program::new().serve_if_asked(args.into_iter(), || None);
+    let _ = Program::new().serve_if_asked(args.into_iter(), |_, _| None);
     // Without a standard error there is nobody to tell.
     let _ = fd::write_all(fd::stderr(), WHY);
     2

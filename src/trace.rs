@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How much a record matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,24 @@ static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 pub fn log_to(level: Level, sink: Sink) {
     *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
     LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Keeps other threads from logging while this process is copied: in the copy nobody would let go
+/// of the sink.
+pub(crate) struct Held(MutexGuard<'static, Option<Sink>>);
+
+/// Until it is dropped in the original, or left behind in the copy.
+pub(crate) fn hold() -> Held {
+    Held(SINK.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Held {
+    /// In a copy: it is silent until it has a sink of its own. The original's is not dropped, as
+    /// that might write what it has buffered.
+    pub(crate) fn leave_behind(mut self) {
+        LEVEL.store(0, Ordering::Relaxed);
+        std::mem::forget(self.0.take());
+    }
 }
 
 /// Whether a record of this level goes anywhere.

@@ -208,6 +208,7 @@ impl<T: Decode> Receiver<T> {
     /// # Errors
     /// As [`Receiver::get`].
     pub fn try_get(&self) -> Result<Option<T>> {
+        self.router.broker().forbid_copy()?;
         while let Some(item) = self.core.queue.try_get()? {
             if let Some(value) = self.open(item) {
                 return value.map(Some);
@@ -217,6 +218,7 @@ impl<T: Decode> Receiver<T> {
     }
 
     fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
+        self.router.broker().forbid_copy()?;
         loop {
             if let Some(value) = self.open(self.core.queue.get_until(deadline)?) {
                 return value;
@@ -253,6 +255,9 @@ impl<T> Receiver<T> {
     /// Ends it from this side: what is queued is dropped, every wait and every later send fails.
     pub fn close(&self) {
         let node = self.router.node();
+        if node.broker().is_copy() {
+            return;
+        }
         if let Some(handle) = self.core.handle.get() {
             node.unlisten(*handle);
         }
@@ -391,6 +396,9 @@ impl SenderCore {
 /// Tells the Receiver, behind all that was sent. Never sleeps.
 impl Drop for SenderCore {
     fn drop(&mut self) {
+        if self.router.broker().is_copy() {
+            return;
+        }
         let death = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
         let (out, node) = (self.outgoing(Kind::Dead), self.router.node());

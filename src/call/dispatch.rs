@@ -55,6 +55,13 @@ impl Calls {
         self.busy.load(Ordering::Relaxed) || !self.queue.is_empty()
     }
 
+    /// Runs something else on the context's thread; it is busy meanwhile.
+    pub(crate) fn occupy(&self, work: impl FnOnce()) {
+        self.busy.store(true, Ordering::Relaxed);
+        work();
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
     /// Runs calls until the context ends.
     pub(crate) fn serve(&self, router: &Router) {
         loop {
@@ -146,7 +153,8 @@ fn text_of(failure: &CallFailure) -> String {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic without a message").to_owned()

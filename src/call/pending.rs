@@ -138,6 +138,7 @@ impl Pending {
 
     /// Waits for the body of a value: its first byte is `ANSWER_VALUE`.
     fn answer(&self, deadline: Option<Instant>) -> Result<Message> {
+        self.router.broker().forbid_copy()?;
         let message = self.slot.answer.get_until(deadline)??;
         match (message.data.first(), failure_in(&message)) {
             (Some(&ANSWER_VALUE), _) => Ok(message),
@@ -162,6 +163,9 @@ impl Pending {
 /// The answer is still listened for, for the sake of the Senders that went along or come with it.
 impl Drop for Pending {
     fn drop(&mut self) {
+        if self.router.broker().is_copy() {
+            return;
+        }
         let unread = self.slot.answer.try_get();
         self.slot.answer.close();
         if let Ok(Some(Ok(message))) = unread {

@@ -156,6 +156,9 @@ impl Router {
 
     /// What was kept here, which `make` makes if nothing was.
     pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Kept {
+        if self.broker().is_copy() {
+            return make();
+        }
         let mut kept = self.inner.connects.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get_or_insert_with(make).clone()
     }

@@ -115,8 +115,8 @@ impl Handshake {
     /// An attempt, of which nothing has been started yet.
     pub fn new(recipe: Arc<Recipe>) -> Box<Handshake> {
         let (nonce, awaits) = match recipe.start {
-            Start::Own => (0, Awaits::Own),
             Start::Shell { nonce, .. } => (nonce, Awaits::Shell),
+            _ => (0, Awaits::Own),
         };
         let secrets = recipe.secret.iter().cloned().collect();
         Box::new(Handshake {
@@ -204,7 +204,7 @@ impl Handshake {
         self.stdout_line();
         let failure = match self.phase {
             Phase::Spawn | Phase::Login => self.login_failure(exit),
-            Phase::Start if self.cannot_run || is_unrunnable(exit) => {
+            Phase::Start if (self.cannot_run || is_unrunnable(exit)) && self.executes() => {
                 ConnectFailure::ImageDoesNotRun
             }
             _ => ConnectFailure::Ended,
@@ -421,6 +421,10 @@ impl Handshake {
         let is_shell = matches!(self.recipe.start, Start::Shell { .. });
         holds(line, &stage::hex(self.recipe.answer_nonce))
             || is_shell && holds(line, &stage::hex(self.nonce))
+    }
+
+    fn executes(&self) -> bool {
+        !matches!(self.recipe.start, Start::Fork(_))
     }
 
     fn login_failure(&self, exit: Option<Exit>) -> ConnectFailure {

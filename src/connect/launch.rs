@@ -14,20 +14,9 @@ use crate::module::images::Images;
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Program, Spawn};
 use crate::sys::text::lossy;
-use crate::sys::wait::Process;
 use crate::sys::{fd, host, memfd, pipe, pty};
 
-/// A process that was started, and our ends of its descriptors.
-pub struct Started {
-    /// When.
-    pub begun: Instant,
-    /// The process.
-    pub process: Process,
-    /// Its standard output, and its standard input, which may be the same socket.
-    pub main: [Side; 2],
-    /// Its terminal, or its standard error.
-    pub terminal: Side,
-}
+pub use crate::module::images::Started;
 
 /// Starts what the recipe says.
 ///
@@ -35,8 +24,11 @@ pub struct Started {
 /// Why it could not be started.
 #[inline(never)] // a frame of its own: smaller code
 pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
-    let Start::Shell { argv, .. } = &recipe.start else { return start_own(recipe, images) };
-    let argv = strings(argv)?;
+    let argv = match &recipe.start {
+        Start::Own => return start_own(recipe, images),
+        Start::Fork(_) => return images.fork(recipe.answer_nonce, &recipe.title),
+        Start::Shell { argv, .. } => strings(argv)?,
+    };
     let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
     let started = execute(recipe, Program::Search(name), None, &argv, &strings(&recipe.env)?);
     // A folder of PATH that we may not look into says no more than that.
@@ -86,7 +78,8 @@ fn execute(
     env: &[CString],
 ) -> Result<Started, Errno> {
     let begun = Instant::now();
-    let pipes = recipe.pipes.unwrap_or_else(|| recipe.start != Start::Own && host::has_selinux());
+    let pipes =
+        recipe.pipes.unwrap_or_else(|| !matches!(recipe.start, Start::Own) && host::has_selinux());
     let (ours, theirs) = if pipes { pipe_pair()? } else { socket_pair()? };
     let (terminal, errors) = match recipe.wants_pty() {
         true => {

@@ -1,15 +1,16 @@
 //! The table of methods that addresses know. One more method is one more line here, and its file.
 
 use crate::connect::options::sealed::Entry;
-use crate::connect::{buildah, command, doas, docker, incus, jail, kubectl, local, lxc, lxd};
-use crate::connect::{podman, setns, ssh, su, sudo};
+use crate::connect::{buildah, command, doas, docker, fork, incus, jail, kubectl, local, lxc};
+use crate::connect::{lxd, podman, setns, ssh, su, sudo};
 
 /// All methods, by name.
-pub(crate) static METHODS: [&Entry; 15] = [
+pub(crate) static METHODS: [&Entry; 16] = [
     &buildah::ENTRY,
     &command::ENTRY,
     &doas::ENTRY,
     &docker::ENTRY,
+    &fork::ENTRY,
     &incus::ENTRY,
     &jail::ENTRY,
     &kubectl::ENTRY,

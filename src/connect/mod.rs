@@ -6,6 +6,7 @@ pub mod command;
 pub mod docker;
 pub mod doas;
 pub mod escalation;
+pub mod fork;
 pub mod handshake;
 pub mod incus;
 pub mod jail;

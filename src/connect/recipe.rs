@@ -1,6 +1,9 @@
 //! How one child is reached, as plain data: made by a method's builder, carried to the context that
 //! makes the connection, run there by one engine that knows nothing of methods.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use crate::error::ConnectFailure;
 use crate::sys::errno::Errno;
 use crate::sys::host;
@@ -53,7 +56,7 @@ pub struct Recipe {
 }
 
 /// What is executed to bring the child up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Start {
     /// The connecting context's own image, without a shell.
     #[default]
@@ -65,6 +68,18 @@ pub enum Start {
         /// What the shell's marker carries.
         nonce: u64,
     },
+    /// A copy of the connecting context's process: the one that is offered for this attempt, or
+    /// else one that its program allows.
+    Fork(Option<Offered>),
+}
+
+/// A copy of this very process that is offered, by the attempt's nonce, as long as this lives.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    /// Whether no other process could take its place.
+    pub stays_here: bool,
+    /// Takes the offer back.
+    pub lasts: Arc<dyn Any + Send + Sync>,
 }
 
 /// What a line looks like. Case of ASCII letters does not matter.
@@ -147,6 +162,13 @@ pub enum Meaning {
     NoTool = 13,
     /// The container cannot be entered.
     NotEntered = 14,
+}
+
+impl Recipe {
+    /// Whether it can be followed by this process alone.
+    pub fn stays_here(&self) -> bool {
+        matches!(self.start, Start::Fork(Some(Offered { stays_here: true, .. })))
+    }
 }
 
 impl Pattern {
@@ -267,6 +289,7 @@ impl Encode for Recipe {
         self.title.encode(w);
         match &self.start {
             Start::Own => w.put_u8(0),
+            Start::Fork(_) => w.put_u8(2),
             Start::Shell { argv, nonce } => {
                 w.put_u8(1);
                 put_all(argv, w, |word, w| w.put_bytes(word));
@@ -312,11 +335,15 @@ impl Recipe {
     fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
         fill(&mut self.name, r)?;
         fill(&mut self.title, r)?;
-        if take_flag(r)? {
-            let (mut argv, mut nonce) = (Vec::new(), 0);
-            fill_words(&mut argv, r)?;
-            fill(&mut nonce, r)?;
-            self.start = Start::Shell { argv, nonce };
+        match r.take_u8()? {
+            0 => (),
+            1 => {
+                let (mut argv, mut nonce) = (Vec::new(), 0);
+                fill_words(&mut argv, r)?;
+                fill(&mut nonce, r)?;
+                self.start = Start::Shell { argv, nonce };
+            }
+            _ => self.start = Start::Fork(None),
         }
         fill(&mut self.answer_nonce, r)?;
         fill_words(&mut self.env, r)?;

@@ -46,7 +46,8 @@ fn a_recipe_arrives_as_it_was_sent() {
     (none.terminal, none.asks) = (false, false);
     (others.as_su, others.same_root, others.memfd) = (true, true, true);
     others.orders = vec![b"root".to_vec(), Vec::new()];
-    for sent in [recipe(), own, none, others] {
+    let fork = Recipe { start: Start::Fork(None), ..own.clone() };
+    for sent in [recipe(), own, none, others, fork] {
         let bytes = bytes_of(&sent);
         let mut r = Reader::new(&bytes, None);
         let arrived = Recipe::decode(&mut r).unwrap();

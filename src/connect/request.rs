@@ -69,6 +69,13 @@ pub fn ask(
     answerer: Option<Answerer>,
     taker: Taker,
 ) -> Result<Ticket> {
+    if via != node.id() && recipe.stays_here() {
+        let why =
+            "on_fork and on_start run in a copy of this very process: they cannot go with via";
+        let (failure, phase) = (ConnectFailure::BadOption(why.to_owned()), Phase::Prepare);
+        let (hop, tail) = (recipe.name.clone(), String::new());
+        return Err(ConnectError { failure, phase, hop, exit: None, tail }.into());
+    }
     let progress = Progress { answers: None, questions: None, taker: Some(taker), given_up: false };
     let asked = Arc::new(Asked { node: node.clone(), via, progress: Mutex::new(progress) });
     let handle = node.listen_for_answer(via, asked.clone())?;

@@ -186,6 +186,10 @@ impl fmt::Display for ConnectFailure {
             Self::Cancelled => f.write_str("cancelled"),
             Self::ViaGone(death) => write!(f, "the context to connect through is gone: {death}"),
             Self::BadOption(why) => write!(f, "a bad option: {}", Printable(why)),
+            Self::ForkForbidden => f.write_str(
+                "that process has not said that it may be forked, by Program::allow_fork; a stock \
+                 agent never does: it has nothing to share, so `local` serves as well there",
+            ),
         }
     }
 }

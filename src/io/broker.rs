@@ -10,6 +10,7 @@ use crate::io::latch::{Latch, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
 use crate::sys::errno::Errno;
+use crate::sys::fork;
 use crate::sys::poll::{Notifier, Poller};
 use crate::sys::thread;
 use crate::trace::{self, Level};
@@ -26,6 +27,8 @@ pub struct Broker {
 struct Shared {
     queue: Mutex<Queue>,
     notifier: Notifier,
+    /// Which copy of the process has its thread.
+    generation: u32,
     /// Closed when the loop has ended and let go of all that is the broker's.
     ended: Arc<Latch<()>>,
 }
@@ -57,6 +60,7 @@ impl Broker {
             shared: Arc::new(Shared {
                 queue: Mutex::default(),
                 notifier: poller.notifier(),
+                generation: fork::generation(),
                 ended: Arc::new(Latch::new()),
             }),
         };
@@ -75,6 +79,7 @@ impl Broker {
     }
 
     fn enqueue(&self, task: Task) -> Result<()> {
+        self.forbid_copy()?;
         let mut queue = lock(&self.shared.queue);
         if queue.closed {
             return Err(Error::closed(Cause::Shutdown));
@@ -116,7 +121,7 @@ impl Broker {
 
     /// Waits until the broker has ended.
     pub fn join(&self) {
-        if self.is_current() {
+        if self.is_current() || self.is_copy() {
             return;
         }
         while self.shared.ended.wait_closed(None).is_err() {}
@@ -124,7 +129,7 @@ impl Broker {
 
     /// Waits until the broker has ended, for at most this long. Returns whether it has.
     pub fn join_timeout(&self, timeout: Duration) -> bool {
-        self.shared.ended.wait_closed(Instant::now().checked_add(timeout)).is_ok()
+        self.is_copy() || self.shared.ended.wait_closed(Instant::now().checked_add(timeout)).is_ok()
     }
 
     /// Whether the calling thread is this broker's.
@@ -132,8 +137,27 @@ impl Broker {
         SELF.get() == Arc::as_ptr(&self.shared) as usize
     }
 
-    /// Refuses to wait on the thread that would have to do the work.
+    /// Whether the process was forked since this was started: its thread is the original's, and
+    /// its locks may be held for ever.
+    pub(crate) fn is_copy(&self) -> bool {
+        let now = fork::generation();
+        now != 0 && now != self.shared.generation
+    }
+
+    /// Refuses what only the original can do.
+    pub(crate) fn forbid_copy(&self) -> Result<()> {
+        if self.is_copy() {
+            return Err(Error::usage(
+                "the process was forked since this router was made: use the copy's own, which \
+                 on_start is given",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses to wait on the thread that would have to do the work, and where there is none.
     pub(crate) fn forbid_own_thread(&self) -> Result<()> {
+        self.forbid_copy()?;
         if self.is_current() {
             return Err(Error::usage("a callback of the broker must not wait for the broker"));
         }

@@ -11,12 +11,30 @@ use std::time::{Duration, Instant};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::limits::IDLE_WAKES_MAX;
 use crate::sys::errno::Errno;
+use crate::sys::fork;
 use crate::sys::pipe::Wake;
 use crate::sys::poll::{self, Interest};
 
 /// Wake-up descriptors that nobody sleeps on. Not one per thread: what is torn down at a thread's
 /// end would weigh more in an agent than all of this.
-static IDLE: Mutex<Vec<Arc<Wake>>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Idle> = Mutex::new(Idle { generation: 0, wakes: Vec::new() });
+
+struct Idle {
+    /// Which copy of the process they belong to: the wake-ups of another would be taken from it.
+    generation: u32,
+    wakes: Vec<Arc<Wake>>,
+}
+
+/// Keeps other threads from the list while this process is copied: in the copy nobody would let it
+/// go. There it is empty.
+pub(crate) struct Held {
+    _idle: MutexGuard<'static, Idle>,
+}
+
+/// Until it is dropped, in the original and in the copy.
+pub(crate) fn hold() -> Held {
+    Held { _idle: idle() }
+}
 
 /// A wake-up descriptor that nobody else sleeps on while this lives. Who was woken by it before may
 /// still be known to somebody, so a wake-up can be stale.
@@ -24,7 +42,7 @@ pub(crate) struct Sleeper(Arc<Wake>);
 
 /// One that is idle, or a new one.
 pub(crate) fn sleeper() -> Result<Sleeper> {
-    let idle = idle().pop();
+    let idle = idle().wakes.pop();
     if let Some(wake) = idle {
         return Ok(Sleeper(wake));
     }
@@ -32,8 +50,13 @@ pub(crate) fn sleeper() -> Result<Sleeper> {
     Ok(Sleeper(Arc::new(wake)))
 }
 
-fn idle() -> MutexGuard<'static, Vec<Arc<Wake>>> {
-    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+fn idle() -> MutexGuard<'static, Idle> {
+    let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = fork::generation();
+    if now != 0 && idle.generation != now {
+        *idle = Idle { generation: now, wakes: Vec::new() };
+    }
+    idle
 }
 
 impl Deref for Sleeper {
@@ -47,8 +70,8 @@ impl Deref for Sleeper {
 impl Drop for Sleeper {
     fn drop(&mut self) {
         let mut idle = idle();
-        if idle.len() < IDLE_WAKES_MAX {
-            idle.push(self.0.clone());
+        if idle.wakes.len() < IDLE_WAKES_MAX {
+            idle.wakes.push(self.0.clone());
         }
     }
 }
@@ -348,7 +371,7 @@ mod tests {
     fn of_many_descriptors_that_were_lent_few_are_kept() {
         let lent: Vec<Sleeper> = (0..3 * IDLE_WAKES_MAX).map(|_| sleeper().unwrap()).collect();
         drop(lent);
-        assert!(idle().len() <= IDLE_WAKES_MAX);
+        assert!(idle().wakes.len() <= IDLE_WAKES_MAX);
     }
 
     #[test]

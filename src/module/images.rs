@@ -3,14 +3,17 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::error::ConnectFailure;
+use crate::io::side::Side;
 use crate::io::turn::Turn;
 use crate::limits::{IMAGE_TAKERS_MAX, IMAGES_COMING_MAX, IMAGES_HELD_MAX};
 use crate::module::content::{Content, Parcel};
 use crate::module::{forward, target};
 use crate::route::node::Node;
 use crate::sys::errno::Errno;
+use crate::sys::wait::Process;
 use crate::sys::{fd, thread};
 
 /// What a target needs.
@@ -50,6 +53,57 @@ pub trait Source: Send + Sync {
     ) {
         images.start_making(node, turn, want, make);
     }
+
+    /// Copies this process for the attempt of this nonce: as was offered to it, or as is allowed to
+    /// anyone.
+    ///
+    /// # Errors
+    /// [`ConnectFailure::ForkForbidden`], and what the system refuses.
+    fn fork(&self, nonce: u64, title: &str) -> Result<Started, ConnectFailure>;
+
+    /// Offers a copy to an attempt, or takes that back.
+    fn offer(&self, nonce: u64, forks: Option<Arc<dyn Forks>>);
+}
+
+/// Copies this process.
+pub trait Forks: Send + Sync {
+    /// Makes a copy, which has these images, answers as an agent does, and has this title in `ps`.
+    /// Only on a broker's thread: the copy ends with it.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    fn fork(
+        &self,
+        images: Box<dyn Source>,
+        nonce: u64,
+        title: &str,
+    ) -> Result<Started, ConnectFailure>;
+}
+
+/// An offer that lasts as long as this.
+pub struct Offer {
+    images: Arc<Images>,
+    nonce: u64,
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if let Some(source) = &self.images.source {
+            source.offer(self.nonce, None);
+        }
+    }
+}
+
+/// A process that was started, and our ends of its descriptors.
+pub struct Started {
+    /// When.
+    pub begun: Instant,
+    /// The process.
+    pub process: Process,
+    /// Its standard output, and its standard input, which may be the same socket.
+    pub main: [Side; 2],
+    /// Its terminal, or its standard error.
+    pub terminal: Side,
 }
 
 /// Makes an image.
@@ -144,6 +198,23 @@ impl Images {
         }
         let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
         Ok(Launch { file, argv, env: Vec::new() })
+    }
+
+    /// See [`Source::fork`]. A stock agent has nothing to share with a copy.
+    pub fn fork(&self, nonce: u64, title: &str) -> Result<Started, ConnectFailure> {
+        match &self.source {
+            Some(source) => source.fork(nonce, title),
+            None => Err(ConnectFailure::ForkForbidden),
+        }
+    }
+
+    /// Offers a copy of this process to the attempt of this nonce, until what is returned is
+    /// dropped.
+    pub fn offer(self: &Arc<Self>, nonce: u64, forks: Arc<dyn Forks>) -> Offer {
+        if let Some(source) = &self.source {
+            source.offer(nonce, Some(forks));
+        }
+        Offer { images: self.clone(), nonce }
     }
 
     fn find(&self, want: &Want, same_root: bool) -> Found {

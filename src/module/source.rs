@@ -3,13 +3,13 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::ConnectFailure;
 use crate::module::content::{Content, Parcel};
 use crate::module::elf::{self, Elf};
 use crate::module::image::Image;
-use crate::module::images::{Found, Launch, Source, Want, own_content, unreadable};
+use crate::module::images::{Forks, Found, Launch, Source, Started, Want, own_content, unreadable};
 use crate::module::{pack, target};
 use crate::sys::errno::Errno;
 use crate::sys::fd;
@@ -41,6 +41,10 @@ pub struct Given {
     asks: bool,
     /// The given image for this machine, once it was started: all that run it share its pages.
     started: Mutex<Option<Arc<OwnedFd>>>,
+    /// How this process is copied for anyone.
+    forks: Option<Arc<dyn Forks>>,
+    /// How it is copied for the attempts of these nonces.
+    offers: Mutex<Vec<(u64, Arc<dyn Forks>)>>,
 }
 
 impl Given {
@@ -49,14 +53,26 @@ impl Given {
     pub fn new(mut images: Vec<Image>, own: Own) -> Given {
         let uses_own = images.is_empty() || images.iter().any(Image::is_own);
         images.retain(|image| !image.is_own());
-        let own = uses_own.then_some(own);
-        Given { images, own, asks: false, started: Mutex::default() }
+        Given { asks: false, ..Given::of(images, uses_own.then_some(own)) }
     }
 
     /// Those of a program that is an agent: its own executable, and what its parent has.
     pub fn of_agent(own: Own) -> Given {
-        let (images, own) = (Vec::new(), Some(own));
-        Given { images, own, asks: true, started: Mutex::default() }
+        Given::of(Vec::new(), Some(own))
+    }
+
+    fn of(images: Vec<Image>, own: Option<Own>) -> Given {
+        let (started, offers) = (Mutex::default(), Mutex::default());
+        Given { images, own, asks: true, started, forks: None, offers }
+    }
+
+    fn offers(&self) -> MutexGuard<'_, Vec<(u64, Arc<dyn Forks>)>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same of a process that may be copied like this.
+    pub fn with_forks(self, forks: Option<Arc<dyn Forks>>) -> Given {
+        Given { forks, ..self }
     }
 
     /// The image for a target; of two the one that is compressed as wanted.
@@ -148,6 +164,27 @@ impl Source for Given {
         };
         let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
         Ok(Launch { file, argv, env })
+    }
+
+    fn fork(&self, nonce: u64, title: &str) -> Result<Started, ConnectFailure> {
+        let offered = {
+            let offers = self.offers();
+            offers.iter().find(|(other, _)| *other == nonce).map(|(_, forks)| forks.clone())
+        };
+        let forks = offered.as_ref().or(self.forks.as_ref());
+        let forks = forks.ok_or(ConnectFailure::ForkForbidden)?;
+        let copy = Given::of(self.images.clone(), self.own.clone());
+        forks.fork(Box::new(copy.with_forks(self.forks.clone())), nonce, title)
+    }
+
+    fn offer(&self, nonce: u64, forks: Option<Arc<dyn Forks>>) {
+        let mut offers = self.offers();
+        let before = offers.iter().position(|(other, _)| *other == nonce);
+        let before = before.map(|at| offers.swap_remove(at));
+        offers.extend(forks.map(|forks| (nonce, forks)));
+        drop(offers);
+        // It may own what takes a while to be dropped.
+        drop(before);
     }
 }
 

@@ -109,12 +109,14 @@ impl Node {
         policy: Policy,
         to: Arc<dyn Deliver>,
     ) -> Result<()> {
+        self.broker.forbid_copy()?;
         let entry = Entry { accepts, from: None, policy, once: false, to };
         self.handles().add(handle, entry).map_err(Error::closed)
     }
 
     /// Listens at a random handle for data from anyone who was given it.
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
+        self.broker.forbid_copy()?;
         loop {
             let handle = Handle(random::u32() | Handle::FIRST_RANDOM.0);
             let entry = Entry {
@@ -137,6 +139,7 @@ impl Node {
     /// # Errors
     /// [`ErrorKind::Closed`] after the shutdown, [`ErrorKind::Usage`] if too many are awaited.
     pub fn listen_for_answer(&self, from: ContextId, to: Arc<dyn Deliver>) -> Result<Handle> {
+        self.broker.forbid_copy()?;
         let mut handles = self.handles();
         if PENDING_CALLS_MAX <= handles.answers() {
             return Err(Error::usage("too many calls are unanswered: wait for some of them"));
@@ -148,6 +151,9 @@ impl Node {
 
     /// Listens no longer.
     pub fn unlisten(&self, handle: Handle) {
+        if self.broker.is_copy() {
+            return;
+        }
         let removed = self.handles().remove(handle);
         drop(removed);
     }
@@ -155,6 +161,9 @@ impl Node {
     /// Sends a small message of the protocol to a neighbour or beyond. Never sleeps.
     /// Returns whether a way leads there.
     pub fn tell(&self, out: &Outgoing, lane: Lane, payload: Payload<'_>) -> bool {
+        if self.broker.is_copy() {
+            return false;
+        }
         let way = self.table().way_to(out.dst, None);
         if let Some(way) = &way {
             self.tell_by(way, out, lane, payload);
@@ -273,6 +282,9 @@ impl Node {
 
     /// The direct children.
     pub fn children(&self) -> Vec<ContextId> {
+        if self.broker.is_copy() {
+            return Vec::new();
+        }
         self.table().children()
     }
 

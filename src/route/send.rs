@@ -21,6 +21,7 @@ impl Node {
     /// [`ErrorKind::Closed`] if no route leads there or the destination ended,
     /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` before anything was sent.
     pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        self.broker().forbid_copy()?;
         let (bytes, bytes_max) =
             (payload.payload().len() as u64, self.identity().message_bytes_max);
         if bytes_max < bytes {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::call::channel::Sender;
@@ -63,6 +63,22 @@ static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
 /// Has what is started from now on die with this process, by whatever it dies.
 pub(crate) fn guard_processes() {
     IS_AGENT.store(true, Ordering::Relaxed);
+}
+
+/// Keeps other threads from the guard while this process is copied: in the copy nobody would let it
+/// go.
+pub(crate) struct Held(MutexGuard<'static, Option<Guard>>);
+
+/// Until it is dropped in the original, or left behind in the copy.
+pub(crate) fn hold() -> Held {
+    Held(GUARD.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Held {
+    /// In a copy: the guard stays the original's.
+    pub(crate) fn leave_behind(mut self) {
+        std::mem::forget(self.0.take());
+    }
 }
 
 /// Runs a command to its end and sends what it prints. If the receiver ends first, or the output

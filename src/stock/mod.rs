@@ -7,7 +7,7 @@ mod identity;
 pub use command::{Command, Ended, Output, run};
 pub use identity::{Identity, identify, ping};
 
-pub(crate) use command::guard_processes;
+pub(crate) use command::{Held, guard_processes, hold};
 
 use crate::call::registry::Registry;
 

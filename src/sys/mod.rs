@@ -25,8 +25,10 @@ pub mod postfork;
 pub mod wait;
 #[allow(unsafe_code)] // dispositions, masks, prctl, setsid
 pub mod signal;
-#[allow(unsafe_code)] // fork
+#[allow(unsafe_code)] // clone without a signal
 pub mod guard;
+#[allow(unsafe_code)] // fork
+pub mod fork;
 #[allow(unsafe_code)] // memfd_create
 pub mod memfd;
 #[allow(unsafe_code)] // uname and ids

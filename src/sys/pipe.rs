@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::c_int;
 
 use super::errno::{Result, check};
-use super::fd;
+use super::{fd, fork};
 
 /// Bytes asked for in each direction of a socketpair; the system may give less. Enough for several
 /// fragments, so that a bulk sender and its reader take turns seldom.
 const SOCKET_BUFFER_BYTES: c_int = 512 * 1024;
 
-/// A pipe: the end to read from, the end to write to.
+/// A pipe: the end to read from, the end to write to. No copy of this process keeps them.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     #[cfg(not(target_vendor = "apple"))]
@@ -42,7 +42,8 @@ pub fn small_pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// Two connected stream sockets that block, as programs expect of their stdin and stdout.
+/// Two connected stream sockets that block, as programs expect of their stdin and stdout. No copy
+/// of this process keeps them.
 pub fn socketpair() -> Result<(OwnedFd, OwnedFd)> {
     #[cfg(not(target_vendor = "apple"))]
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
@@ -63,6 +64,8 @@ fn own_both(ends: [c_int; 2]) -> Result<(OwnedFd, OwnedFd)> {
     let a = unsafe { OwnedFd::from_raw_fd(ends[0]) };
     // SAFETY: as above.
     let b = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    fork::mark(a.as_fd());
+    fork::mark(b.as_fd());
     if cfg!(target_vendor = "apple") {
         fd::set_cloexec(a.as_fd(), true)?;
         fd::set_cloexec(b.as_fd(), true)?;

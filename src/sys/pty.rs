@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Errno, Result, check};
-use super::fd;
 #[cfg(target_os = "linux")]
 use super::text::Decimal;
+use super::{fd, fork};
 
 /// Both ends of a new terminal. Neither becomes our controlling terminal.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub fn open_pty() -> Result<Pty> {
     check(unsafe { libc::unlockpt(leader.as_raw_fd()) })?;
     let follower = open_follower(&leader, flags)?;
     fd::set_nonblocking(leader.as_fd(), true)?;
+    fork::mark(leader.as_fd());
+    fork::mark(follower.as_fd());
     Ok(Pty { leader, follower })
 }
 

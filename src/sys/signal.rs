@@ -84,12 +84,17 @@ pub fn restore_ignored() {
 /// All signals to their defaults, none blocked. For a child before `exec`: async-signal-safe.
 /// While it runs all signals are blocked, so that no handler of the parent runs in the child.
 pub fn reset_all() {
+    restore_all();
+    default_mask();
+}
+
+/// All signals to their defaults, whether blocked or not.
+pub fn restore_all() {
     for signal in 1..=64 {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
             restore(signal);
         }
     }
-    default_mask();
 }
 
 /// Has the kernel kill this process when the thread that started it ends; SRCH if that process,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use libc::c_int;
 
 use super::errno::{Errno, Result, check, retry};
+use super::fork;
 use super::poll::{self, Interest};
 use crate::error::Exit;
 use crate::limits::LOOK_AGAIN_MAX;
@@ -34,6 +35,9 @@ enum End {
 
 impl Process {
     pub(super) fn new(pid: i32, pidfd: Option<OwnedFd>) -> Process {
+        if let Some(pidfd) = &pidfd {
+            fork::mark(pidfd.as_fd());
+        }
         Process { pid, pidfd: pidfd.map(Arc::new), end: End::NotSeen }
     }
 

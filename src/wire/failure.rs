@@ -210,6 +210,7 @@ impl ConnectFailure {
             Self::NoTarget => 27,
             Self::NoTerminal => 28,
             Self::NotEntered => 29,
+            Self::ForkForbidden => 30,
         }
     }
 }
@@ -270,6 +271,7 @@ impl Decode for ConnectFailure {
             27 => Self::NoTarget,
             28 => Self::NoTerminal,
             29 => Self::NotEntered,
+            30 => Self::ForkForbidden,
             _ => return Err(Malformed("an unknown failure to connect")),
         })
     }

@@ -15,6 +15,7 @@ mod many;
 mod questions;
 mod giving_up;
 mod deaths;
+mod fork;
 mod guest;
 mod startup_deaths;
 mod ssh;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Interest;
 use crate::sys::errno::{Errno, Result, check};
+use crate::sys::fork;
 use crate::sys::pipe::Wake;
 
 /// Events taken from the system at once.
@@ -37,6 +38,7 @@ impl System {
         let number = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the system has just made this descriptor for us.
         let epoll = unsafe { OwnedFd::from_raw_fd(number) };
+        fork::mark(epoll.as_fd());
         let system = System { epoll, wake: Arc::new(Wake::new()?) };
         system.control(libc::EPOLL_CTL_ADD, system.wake.fd(), NOTIFIED, Interest::READ)?;
         Ok(system)

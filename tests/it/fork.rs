@@ -1,0 +1,516 @@
+//! Copies of this very process: what they have of it, what they must not have, and how they end.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use mitogen::error::{Cause, ConnectError, ConnectFailure, Death, ErrorKind, Exit, Phase};
+use mitogen::{CallContext, Context, Error, ForkPromise, Program, Result, Router, stock};
+
+use crate::support::*;
+
+mitogen::test_agent!(program());
+
+fn program() -> Program {
+    let program = Program::new().function(add).function(who).function(noted).function(sleep);
+    let program = program.function(leave).function(descriptors).function(fork_of_yours);
+    program.function(threads).allow_fork(promise())
+}
+
+fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+/// The process, its parent, and its place in the tree.
+fn who(cx: &CallContext) -> (u32, u32, u32, String) {
+    let router = cx.router();
+    let parent = std::os::unix::process::parent_id();
+    (std::process::id(), parent, router.context_id().0, router.name().to_owned())
+}
+
+/// What a copy has noted, in memory that it shares with nobody.
+static NOTE: AtomicU32 = AtomicU32::new(0);
+
+fn noted() -> u32 {
+    NOTE.load(Ordering::SeqCst)
+}
+
+/// Forks the process that is called.
+fn fork_of_yours(cx: &CallContext, number: u32) -> Result<(u32, u32)> {
+    let note = move || NOTE.store(noted() + number, Ordering::SeqCst);
+    let copy = cx.router().fork(promise()).on_fork(note).connect()?;
+    Ok((copy.call(noted, ())?, copy.call(stock::identify, ())?.pid))
+}
+
+fn sleep(seconds: u64) {
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
+fn threads() -> Vec<String> {
+    census(std::process::id()).threads
+}
+
+fn leave(status: i32) {
+    std::process::exit(status);
+}
+
+/// What is open above the standard ones.
+fn descriptors() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = entries.filter_map(|entry| Some((entry.file_name(), entry.path())));
+    let above = open.filter(|(name, _)| 2 < name.to_str().unwrap().parse::<u32>().unwrap());
+    let links = above.filter_map(|(_, path)| std::fs::read_link(path).ok());
+    let mut all: Vec<String> = links.map(|link| link.display().to_string()).collect();
+    all.retain(|what| !what.ends_with("/fd"));
+    all.sort();
+    all
+}
+
+/// What other tests leave in this process (locks, threads, descriptors) the copies never use.
+#[allow(unsafe_code)]
+fn promise() -> ForkPromise {
+    // SAFETY: what copies run here allocates, which the system sees to, and calls the library.
+    unsafe { ForkPromise::new() }
+}
+
+fn router() -> Router {
+    mitogen_test_program().router().unwrap()
+}
+
+fn failed(outcome: Result<Context>) -> ConnectError {
+    match outcome.unwrap_err().into_kind() {
+        ErrorKind::Connect(error) => error,
+        kind => panic!("{}", format!("{kind:?}")),
+    }
+}
+
+#[track_caller]
+fn death(error: &Error) -> &Death {
+    let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+    death
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_copy_is_a_context_like_any_other() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let copy = router.fork(promise()).connect().unwrap();
+        assert_eq!(copy.call(add, (1, 2)).unwrap(), 3);
+        let (pid, parent, id, name) = copy.call(who, ()).unwrap();
+        assert_eq!(parent, std::process::id());
+        assert_eq!((id, &*name), (copy.context_id().0, "fork"));
+        let all = copy.call(threads, ()).unwrap();
+        assert!(all.len() == 3 && all[2].starts_with("mitogen:"), "{all:?}");
+        assert_eq!(all[..2], ["mitogen-broker", "mitogen-copy"]);
+        let command = processes().into_iter().find(|process| process.pid == pid).unwrap().command;
+        assert!(command.starts_with("mitogen:"), "{command}");
+        copy.shutdown().unwrap();
+        let error = copy.call(add, (1, 2)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+    });
+}
+
+#[test]
+fn the_hooks_see_the_memory_of_the_original_and_change_that_of_the_copy() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let table: Arc<Vec<u32>> = Arc::new((0..100_000).collect());
+        let own = table.clone();
+        NOTE.store(40, Ordering::SeqCst);
+        let fork = router
+            .fork(promise())
+            .on_fork(|| NOTE.store(noted() + 1, Ordering::SeqCst))
+            .on_start(move |_| NOTE.store(noted() * 2 + own[99_999], Ordering::SeqCst));
+        let copies = [fork.clone(), fork].map(|fork| fork.connect().unwrap());
+        for copy in copies {
+            assert_eq!(copy.call(noted, ()).unwrap(), 41 * 2 + 99_999);
+        }
+        let released = until(SECOND, || (Arc::strong_count(&table) == 1).then_some(()));
+        assert!(released.is_some(), "the hooks are dropped here, too");
+        assert_eq!(noted(), 40);
+    });
+}
+
+#[test]
+fn on_start_may_send_and_connect_before_the_first_call() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let numbers = router.receiver::<u64>();
+        let copy = router.fork(promise()).on_start(|own| {
+            let child = own.local().connect().unwrap();
+            let sum = child.call(add, (20, 2)).unwrap();
+            NOTE.store(sum as u32, Ordering::SeqCst);
+        });
+        let copy = copy.connect().unwrap();
+        assert_eq!(copy.call(noted, ()).unwrap(), 22);
+        drop(numbers);
+    });
+}
+
+#[test]
+fn a_copy_has_descriptors_of_the_program_and_none_of_the_library() {
+    leaves_nothing(&[], || {
+        let pipes_before = descriptors().iter().filter(|one| one.starts_with("pipe:")).count();
+        let [router, other, third] = [router(), router(), router()];
+        let _children: Vec<Context> = [&router, &router, &other, &third]
+            .map(|router| router.local().connect().unwrap())
+            .to_vec();
+        let _inside = router.in_process().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let copy = router.fork(promise()).connect().unwrap();
+        let all = copy.call(descriptors, ()).unwrap();
+        let count = |what: &str| all.iter().filter(|one| one.starts_with(what)).count();
+        assert_eq!(count("socket:"), 2, "the link: {all:?}");
+        assert_eq!((count("pipe:"), count("anon_inode:[pidfd]")), (pipes_before, 0), "{all:?}");
+        assert_eq!(count("anon_inode:[eventpoll]"), 1, "{all:?}");
+        assert_eq!(count("/tmp/"), 1, "the program's own: {all:?}");
+        drop(file);
+        // A second copy does not hold the first one's link.
+        let second = router.fork(promise()).via(&copy).connect().unwrap();
+        let all = second.call(descriptors, ()).unwrap();
+        assert_eq!(all.iter().filter(|one| one.starts_with("socket:")).count(), 2, "{all:?}");
+    });
+}
+
+#[test]
+fn a_copy_keeps_nobody_from_seeing_the_end_of_a_connection() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("ended").display().to_string();
+        // It leaves its group and outlives its kill, but not the end of its input.
+        let text = format!("setsid sh -c 'cat; echo >{at}' &\nexec sleep 1000");
+        let tool = script(folder.path(), "ssh", &text);
+        let held = router.ssh("nowhere").ssh_path(tool).connect_timeout(SECOND).start();
+        std::thread::sleep(SECOND / 2);
+        let _copy = router.fork(promise()).connect().unwrap();
+        assert!(held.wait().is_err());
+        let ended = until(5 * SECOND, || std::fs::metadata(&at).ok());
+        assert!(ended.is_some(), "the copy holds our end");
+    });
+}
+
+#[test]
+fn a_copy_has_signals_at_their_defaults_and_a_session_of_its_own() {
+    leaves_nothing(&[], || {
+        let copy = router().fork(promise()).connect().unwrap();
+        let pid = copy.call(who, ()).unwrap().0;
+        let census = census(pid);
+        assert_eq!((census.session, census.group), (pid, pid));
+        // But for the two that the C library keeps for itself, HUP, PIPE and TERM, which do nothing.
+        let of_others = !(bit(32) | bit(33));
+        assert_eq!(census.ignored & of_others, 0);
+        assert_eq!(census.caught & of_others, bit(1) | bit(13) | bit(15));
+    });
+}
+
+#[test]
+fn a_panic_in_on_fork_fails_the_connect() {
+    leaves_nothing(&[], || {
+        let fork = router().fork(promise()).on_fork(|| panic!("no lock could be broken"));
+        let begun = Instant::now();
+        let error = failed(fork.connect());
+        assert_eq!((&error.failure, error.phase), (&ConnectFailure::Ended, Phase::Start));
+        assert_eq!(error.exit, Some(Exit::Code(101)));
+        assert!(error.tail.contains("no lock could be broken"), "{error}");
+        assert!(begun.elapsed() < SECOND);
+    });
+}
+
+#[test]
+fn a_copy_that_ends_in_on_fork_is_told_as_it_ended() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let error = failed(router.fork(promise()).on_fork(|| std::process::abort()).connect());
+        assert_eq!((error.failure, error.exit), (ConnectFailure::Ended, Some(Exit::Signal(6))));
+        let stuck = router.fork(promise()).on_fork(|| sleep(1000));
+        let error = failed(stuck.connect_timeout(SECOND / 5).connect());
+        assert_eq!(error.failure, ConnectFailure::Timeout);
+    });
+}
+
+#[test]
+fn a_panic_in_on_start_ends_the_context_and_is_told_to_who_waits() {
+    leaves_nothing(&[], || {
+        let copy = router().fork(promise()).on_start(|_| panic!("nothing to inherit"));
+        let copy = copy.connect().unwrap();
+        let error = copy.call(sleep, 1000).unwrap_err();
+        let death = death(&error);
+        assert_eq!((death.cause, death.exit), (Cause::Exited, Some(Exit::Code(101))), "{error}");
+        assert!(death.tail.contains("nothing to inherit"), "{error}");
+    });
+}
+
+#[test]
+fn whoever_waits_for_a_copy_learns_how_it_ended() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let copy = router.fork(promise()).connect().unwrap();
+        let pid = copy.call(who, ()).unwrap().0;
+        let call = copy.call_async(sleep, 1000);
+        signal(pid, "KILL");
+        let error = call.get().unwrap_err();
+        assert_eq!(death(&error).exit, Some(Exit::Signal(9)), "{error}");
+        let copy = router.fork(promise()).connect().unwrap();
+        let error = copy.call(leave, 7).unwrap_err();
+        assert_eq!(death(&error).exit, Some(Exit::Code(7)), "{error}");
+    });
+}
+
+#[test]
+fn on_start_has_some_time_to_end_when_the_context_is_asked_to() {
+    leaves_nothing(&[], || {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let copy = router().fork(promise()).on_start(move |_| {
+            std::thread::sleep(SECOND);
+            std::fs::write(path, "done").unwrap();
+        });
+        copy.connect().unwrap().shutdown().unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "done");
+    });
+}
+
+#[test]
+fn what_only_this_process_could_run_goes_nowhere_else() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let child = router.local().connect().unwrap();
+        let error = failed(router.fork(promise()).via(&child).on_start(|_| ()).connect());
+        let ConnectFailure::BadOption(why) = &error.failure else { panic!("{error}") };
+        assert!(why.contains("via"), "{error}");
+        let error = failed(router.fork(promise()).wrapper(["nice"]).connect());
+        assert!(matches!(error.failure, ConnectFailure::BadOption(_)), "{error}");
+    });
+}
+
+#[test]
+fn only_a_process_whose_program_allows_it_is_forked_for_others() {
+    leaves_nothing(&[], || {
+        let stock = Program::new().image(stock_image()).router().unwrap();
+        let child = stock.local().connect().unwrap();
+        let hop: mitogen::Address = "fork".parse().unwrap();
+        let asked = [stock.fork(promise()).via(&child).connect(), stock.connect(&hop)];
+        for error in asked.map(failed) {
+            assert_eq!(error.failure, ConnectFailure::ForkForbidden);
+            assert!(error.to_string().contains("allow_fork"), "{error}");
+        }
+        // Where the promise stands beside it, no program needs to allow it.
+        let copy = stock.fork(promise()).connect().unwrap();
+        let below = copy.call(stock::identify, ()).unwrap();
+        assert_eq!(below.pid, stock.fork(promise()).via(&copy).connect().map_or(below.pid, |_| 0));
+        // A copy has the images of its original.
+        let own = stock.local().via(&copy).connect().unwrap();
+        assert_ne!(own.call(stock::identify, ()).unwrap().pid, below.pid);
+    });
+}
+
+#[test]
+fn processes_are_forked_by_address_and_in_turn() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let address = "fork/fork/local/fork".parse().unwrap();
+        let last = router.connect(&address).unwrap();
+        assert_eq!(last.call(who, ()).unwrap().3, "fork/fork/local/fork");
+        assert_eq!(last.call(add, (1, 2)).unwrap(), 3);
+        let child = router.connect(&"fork/fork".parse().unwrap()).unwrap();
+        NOTE.store(1, Ordering::SeqCst);
+        let (note, pid) = child.call(fork_of_yours, 5).unwrap();
+        assert_eq!(note, 5);
+        assert_ne!(pid, child.call(who, ()).unwrap().0);
+    });
+}
+
+#[test]
+fn a_copy_becomes_another_user() {
+    leaves_nothing(&[Need::Root, Need::Sudo], || {
+        let user = TestUser::create(None);
+        let router = Program::new().image(stock_image()).router().unwrap();
+        let copy = router.fork(promise()).connect().unwrap();
+        let other = router.sudo().username(&user.name).via(&copy).connect().unwrap();
+        assert_eq!(other.call(stock::identify, ()).unwrap().user, user.name);
+        drop((other, copy));
+        router.shutdown();
+        let of_user = || processes().into_iter().any(|process| process.uid == user.uid);
+        assert!(until(SECOND, || (!of_user()).then_some(())).is_some());
+    });
+}
+
+/// What of the original does not fail by its usage in a copy.
+fn wrong(router: &Router, child: &Context, numbers: &Numbers, kept: &Numbers) -> u32 {
+    let usage = |error: Option<&Error>| {
+        u32::from(!error.is_some_and(|error| matches!(error.kind(), ErrorKind::Usage(_))))
+    };
+    let results = [
+        child.call(add, (1, 2)).err(),
+        child.call_no_reply(add, (1, 2)).err(),
+        child.shutdown().err(),
+        router.local().connect().err(),
+        router.local().via(child).connect().err(),
+        router.connect(&"local".parse().unwrap()).err(),
+        router.in_process().err(),
+        numbers.get().err(),
+        numbers.try_get().err(),
+        numbers.to_sender().send(1u64).err(),
+        router.receiver::<u64>().get().err(),
+        kept.get_timeout(SECOND).err(),
+    ];
+    let wrong = results.iter().map(|error| usage(error.as_ref())).sum();
+    router.shutdown();
+    router.broker().join();
+    wrong
+}
+
+type Numbers = mitogen::Receiver<u64>;
+
+#[test]
+fn what_was_made_with_the_original_fails_in_a_copy_and_hangs_nowhere() {
+    leaves_nothing(&[], || {
+        let (router, other) = (router(), router());
+        let [child, third] = [&router, &other].map(|router| router.local().connect().unwrap());
+        let [numbers, kept] = [&router, &other].map(|router| router.receiver());
+        let (own, call) = (router.clone(), third.call_async(sleep, 1000));
+        let (sender, connecting) = (kept.to_sender(), other.local().start());
+        let fork = router.fork(promise()).on_start(move |_| {
+            let mut count = wrong(&own, &child, &numbers, &kept);
+            count += u32::from(call.get().is_ok());
+            count += u32::from(connecting.wait().is_ok());
+            drop((own, child, third, numbers, kept, sender, other));
+            NOTE.store(1000 + count, Ordering::SeqCst);
+        });
+        let copy = fork.connect_timeout(5 * SECOND).connect().unwrap();
+        assert_eq!(copy.call_async(noted, ()).get_timeout(5 * SECOND).unwrap(), 1000);
+        // Here all goes on.
+        assert_eq!(router.local().connect().unwrap().call(add, (1, 2)).unwrap(), 3);
+    });
+}
+
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn waitpid(pid: i32, status: *mut i32, flags: i32) -> i32;
+    fn _exit(status: i32) -> !;
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn a_router_says_so_after_a_fork_of_the_programs_own() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let child = router.local().connect().unwrap();
+        let numbers = router.receiver();
+        let kept = router.receiver();
+        // SAFETY: the copy does as a copy of the library's does, and ends by _exit.
+        let pid = unsafe { fork() };
+        if pid == 0 {
+            let wrong = wrong(&router, &child, &numbers, &kept);
+            let own = mitogen_test_program().router().unwrap();
+            let works = own.local().connect().unwrap().call(add, (1, 2)).unwrap() == 3;
+            own.shutdown();
+            // SAFETY: takes a number.
+            unsafe { _exit(if works { wrong as i32 } else { 100 }) };
+        }
+        let mut status = 0;
+        // SAFETY: the status is ours to write.
+        assert_eq!(unsafe { waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0, "exit status in the second byte");
+        assert_eq!(child.call(add, (1, 2)).unwrap(), 3);
+    });
+}
+
+/// Does what takes locks of the system and of the library, until told to end.
+fn hammer(at: usize, router: &Router, child: &Context, ends: &AtomicBool) {
+    let mut kept: Vec<Vec<u8>> = vec![Vec::new(); 64];
+    for i in (0..).take_while(|_| !ends.load(Ordering::Relaxed)) {
+        std::thread::sleep(Duration::from_micros(100));
+        match at {
+            0 => kept[i % 64] = vec![1; (i * 7919) % 100_000 + 1],
+            1 => assert_eq!(child.call(add, (1, 2)).unwrap(), 3),
+            2 => router.local().connect().unwrap().shutdown().unwrap(),
+            3 => router.in_process().unwrap().shutdown().unwrap(),
+            _ => drop(router.receiver::<u64>().get_timeout(Duration::from_micros(50))),
+        }
+    }
+}
+
+#[test]
+fn copies_come_up_whatever_other_threads_do() {
+    leaves_nothing(&[], || {
+        let routers = [router(), router(), router()];
+        let children = routers.each_ref().map(|router| router.local().connect().unwrap());
+        let ends = AtomicBool::new(false);
+        let heard = AtomicU32::new(0);
+        let heard: &'static AtomicU32 = Box::leak(Box::new(heard));
+        let sink = move |record: &mitogen::Record<'_>| {
+            let text = record.to_string();
+            heard.fetch_add(text.len() as u32, Ordering::Relaxed);
+        };
+        mitogen::log_to(mitogen::Level::Io, Box::new(sink));
+        std::thread::scope(|scope| {
+            for at in 0..5 {
+                let (router, child) = (&routers[at % 3], &children[at % 3]);
+                let ends = &ends;
+                scope.spawn(move || hammer(at, router, child, ends));
+            }
+            for i in 0..60 {
+                let begun = Instant::now();
+                let fork = routers[i % 3].fork(promise()).on_start(|own| {
+                    own.in_process().unwrap().shutdown().unwrap();
+                });
+                let copy = fork.connect().unwrap();
+                assert_eq!(copy.call(add, (i as u64, 2)).unwrap(), i as u64 + 2);
+                copy.shutdown().unwrap();
+                assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
+            }
+            ends.store(true, Ordering::Relaxed);
+        });
+        assert!(0 < heard.load(Ordering::Relaxed));
+        mitogen::log_to(mitogen::Level::Error, Box::new(|_| ()));
+    });
+}
+
+const MASTER: &str = "MITOGEN_TEST_FORKING_MASTER";
+
+/// Not a test: the original of copies, to be killed by one.
+#[test]
+fn master() {
+    if std::env::var(MASTER).is_ok() {
+        let router = router();
+        let copy = router.connect(&"fork/fork".parse().unwrap()).unwrap();
+        println!("\nready");
+        let _ = copy.call(sleep, 1000);
+    }
+}
+
+#[test]
+fn copies_end_with_their_original() {
+    leaves_nothing(&[], || {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "fork::master", "--nocapture", "--test-threads=1"]);
+        let mut master = command.env(MASTER, "1").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(master.stdout.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "ready"));
+        assert_eq!(processes_of_ours().len(), 2);
+        master.kill().unwrap();
+        master.wait().unwrap();
+        assert_nothing_is_left();
+    });
+}
+
+#[test]
+fn a_copy_ends_with_the_shutdown_of_its_router() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let copy = router.fork(promise()).connect().unwrap();
+        let call = copy.call_async(sleep, 1000);
+        router.shutdown();
+        let error = call.get().unwrap_err();
+        assert_eq!(death(&error).cause, Cause::Shutdown, "{error}");
+        let error = router.fork(promise()).connect().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+    });
+}
