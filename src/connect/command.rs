@@ -130,7 +130,7 @@ mod tests {
     fn last_word(options: &[(&str, &str)]) -> Vec<u8> {
         match made(&ENTRY, options).unwrap().start {
             Start::Shell { argv, .. } => argv.last().unwrap().clone(),
-            Start::Own => panic!("no shell"),
+            _ => panic!("no shell"),
         }
     }
 

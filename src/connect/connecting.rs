@@ -35,9 +35,9 @@ impl<M: Method> Connect<M> {
     /// Starts the context and waits until it is up.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`](crate::error::ErrorKind) with all that is known of the failure, at the
-    /// latest when the connect timeout is over; `Closed` after the shutdown; `System` with `EINTR`
-    /// after a signal.
+    /// [`ErrorKind::Connect`](crate::error::ErrorKind) with all that is known of the failure, when
+    /// the connect timeout is over at the latest; `Closed` after the shutdown; `System` with
+    /// `EINTR` after a signal.
     pub fn connect(self) -> Result<Context> {
         self.start().wait()
     }
@@ -208,8 +208,8 @@ impl Router {
         Connecting::start(self, address.to_string(), legs, answerer)
     }
 
-    /// As [`Connect::on_prompt`], for all connects from now on that have none of their own; those of
-    /// addresses, too.
+    /// As [`Connect::on_prompt`], for all connects from now on that have none of their own, as those
+    /// of addresses.
     pub fn on_prompt<F>(&self, answer: F)
     where
         F: Fn(&Question) -> Option<Secret> + Send + Sync + 'static,

@@ -151,8 +151,8 @@ impl<M: Method> Connect<M> {
         self
     }
 
-    /// Whether the process that is started gets pipes as its standard input and output, which SELinux
-    /// lets pass where privileges change, or else a socket, which takes one descriptor less here.
+    /// Whether the process that is started gets pipes as its standard input and output, which
+    /// SELinux lets pass where privileges change, or a socket, which takes one descriptor less.
     /// Default: pipes for tools if SELinux is enabled where the connection is made.
     pub fn pipes(mut self, pipes: bool) -> Self {
         self.common.pipes = Some(pipes);

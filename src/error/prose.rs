@@ -103,53 +103,16 @@ impl fmt::Display for Phase {
 impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("timed out; raise connect_timeout if the target is slow"),
             Self::Spawn(errno) => f.write_str(&strerror(*errno)),
-            Self::NoTool(tool) => write!(
-                f,
-                "{} is not installed, or not in PATH; install it, or give its path",
-                Printable(tool)
-            ),
-            Self::Ended => f.write_str(
-                "the connection ended before the agent ran; what was said and the exit status \
-                 tell more",
-            ),
-            Self::PasswordRequired => f.write_str("a password is required; give one with password"),
-            Self::PasswordWrong => f.write_str("the password is wrong"),
+            Self::NoTool(tool) => {
+                let tool = Printable(tool);
+                write!(f, "{tool} is not installed, or not in PATH; install it, or give its path")
+            }
             Self::UnknownPrompt(question) => write!(
                 f,
                 "a question was asked that has no answer: `{}`; answer it with on_prompt",
                 Printable(question)
             ),
-            Self::Denied => f.write_str(
-                "permission denied; check the user, the key, and what the user may do there",
-            ),
-            Self::HostKey => f.write_str(
-                "the host's key is not known; add it to known_hosts, or see check_host_keys",
-            ),
-            Self::HostKeyChanged => f.write_str(
-                "the host's key is not the one that known_hosts has, or was revoked: somebody may \
-                 be in between; if the host was made anew, remove its old key with ssh-keygen -R",
-            ),
-            Self::HostUnknown => f.write_str("the host's name does not resolve; is it spelt right?"),
-            Self::ConnectionRefused => f.write_str("connection refused; is the port right?"),
-            Self::Unreachable => f.write_str(
-                "the host, or the tool's daemon, cannot be reached; is it up, and a route there?",
-            ),
-            Self::Busy => f.write_str(
-                "the server ended the connection before the login; too many at once? see sshd's \
-                 MaxStartups",
-            ),
-            Self::NoTarget => f.write_str("there is no target of this name, or it does not run; start it, or list those there are"),
-            Self::NotEntered => f.write_str(
-                "the container cannot be entered: that takes root (sudo first), and an agent that \
-                 starts no thread before Program::run",
-            ),
-            Self::NoShell => f.write_str(
-                "the target has no shell named sh, or the account none to log in with; su can be \
-                 given one with shell",
-            ),
-            Self::NoTerminal => f.write_str("a terminal is wanted; sudo gets one with tty"),
             Self::TargetUnknown(says) => write!(
                 f,
                 "an unknown kind of target: uname says `{}`; agents are for POSIX systems",
@@ -164,18 +127,9 @@ impl fmt::Display for ConnectFailure {
             Self::ImageUnusable(why) => Printable(why).fmt(f),
             Self::NoDirectory(tried) => write!(
                 f,
-                "no directory of the target lets a file be executed; give one with directory; tried: {}",
+                "no directory of the target lets a file be executed; give one with directory; \
+                 tried: {}",
                 Printable(tried)
-            ),
-            Self::ImageDoesNotRun => f.write_str(
-                "the agent, or what wraps it, does not run there; is it built for that CPU?",
-            ),
-            Self::ImageDamaged => f.write_str(
-                "the image was damaged on its way to the target; something between changes bytes",
-            ),
-            Self::InputEnded => f.write_str(
-                "the target's shell gets no input from us: its stdin has an end, or is set not to \
-                 block",
             ),
             Self::Version { ours, theirs } => write!(
                 f,
@@ -183,13 +137,72 @@ impl fmt::Display for ConnectFailure {
                  both from the same sources"
             ),
             Self::Protocol(what) => write!(f, "unexpected data: {}", Printable(what)),
-            Self::Cancelled => f.write_str("cancelled"),
             Self::ViaGone(death) => write!(f, "the context to connect through is gone: {death}"),
             Self::BadOption(why) => write!(f, "a bad option: {}", Printable(why)),
-            Self::ForkForbidden => f.write_str(
+            plain => f.write_str(plain.words()),
+        }
+    }
+}
+
+impl ConnectFailure {
+    /// The words of those that have nothing else to tell.
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timed out; raise connect_timeout if the target is slow",
+            Self::Ended => {
+                "the connection ended before the agent ran; what was said and the exit status tell \
+                 more"
+            }
+            Self::PasswordRequired => "a password is required; give one with password",
+            Self::PasswordWrong => "the password is wrong",
+            Self::Denied => {
+                "permission denied; check the user, the key, and what the user may do there"
+            }
+            Self::HostKey => {
+                "the host's key is not known; add it to known_hosts, or see check_host_keys"
+            }
+            Self::HostKeyChanged => {
+                "the host's key is not the one that known_hosts has, or was revoked: somebody may \
+                 be in between; if the host was made anew, remove its old key with ssh-keygen -R"
+            }
+            Self::HostUnknown => "the host's name does not resolve; is it spelt right?",
+            Self::ConnectionRefused => "connection refused; is the port right?",
+            Self::Unreachable => {
+                "the host, or the tool's daemon, cannot be reached; is it up, and a route there?"
+            }
+            Self::Busy => {
+                "the server ended the connection before the login; too many at once? see sshd's \
+                 MaxStartups"
+            }
+            Self::NoTarget => {
+                "there is no target of this name, or it does not run; start it, or list those that \
+                 there are"
+            }
+            Self::NotEntered => {
+                "the container cannot be entered: that takes root (sudo first), and an agent that \
+                 starts no thread before Program::run"
+            }
+            Self::NoShell => {
+                "the target has no shell named sh, or the account none to log in with; su can be \
+                 given one with shell"
+            }
+            Self::NoTerminal => "a terminal is wanted; sudo gets one with tty",
+            Self::ImageDoesNotRun => {
+                "the agent, or what wraps it, does not run there; is it built for that CPU?"
+            }
+            Self::ImageDamaged => {
+                "the image was damaged on its way to the target; something between changes bytes"
+            }
+            Self::InputEnded => {
+                "the target's shell gets no input from us: its stdin has an end, or is set not to \
+                 block"
+            }
+            Self::Cancelled => "cancelled",
+            Self::ForkForbidden => {
                 "that process has not said that it may be forked, by Program::allow_fork; a stock \
-                 agent never does: it has nothing to share, so `local` serves as well there",
-            ),
+                 agent never does: it has nothing to share, so `local` serves as well there"
+            }
+            _ => "failed",
         }
     }
 }

@@ -47,7 +47,8 @@ fn next(failure: Option<&ConnectFailure>) -> Option<ConnectFailure> {
         Version { .. } => Protocol(HOSTILE.into()),
         Protocol(_) => Cancelled,
         Cancelled => ViaGone(death()),
-        ViaGone(_) => BadOption(hostile()),
+        ViaGone(_) => ForkForbidden,
+        ForkForbidden => BadOption(hostile()),
         BadOption(_) => return None,
     })
 }
@@ -72,6 +73,7 @@ fn every_failed_connect_says_its_own_and_harmless_words() {
     let failures = connect_failures();
     let mut texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
     texts.iter().for_each(|text| assert_harmless(text));
+    assert!(texts.iter().all(|text| text != "failed"));
     texts.sort();
     texts.dedup();
     assert_eq!(texts.len(), failures.len());

@@ -111,7 +111,7 @@ impl Process {
         }
     }
 
-    /// Whether it has ended and was not waited for: the numbers of it and its group are still its own.
+    /// Whether it has ended and was not waited for: its number and its group's are its own still.
     pub fn is_zombie(&self) -> bool {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;

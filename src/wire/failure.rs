@@ -432,6 +432,8 @@ mod tests {
         both_ways(connect_error(ConnectFailure::Busy));
         both_ways(connect_error(ConnectFailure::HostKeyChanged));
         both_ways(connect_error(ConnectFailure::NoTarget));
+        both_ways(connect_error(ConnectFailure::NotEntered));
+        both_ways(connect_error(ConnectFailure::ForkForbidden));
         both_ways(connect_error(ConnectFailure::Version { ours: 1, theirs: 2 }));
         both_ways(connect_error(ConnectFailure::ViaGone(death())));
         both_ways(connect_error(ConnectFailure::BadOption(text())));

@@ -14,7 +14,8 @@ use crate::support::*;
 const CODE: &str = "canary-271828";
 
 /// Lets in who knows the code, at the second try at the latest.
-const STUB: &str = r#"ask() { printf 'Verification code%s: ' "$1" >/dev/tty; read -r code </dev/tty; }
+const STUB: &str = r#"
+ask() { printf 'Verification code%s: ' "$1" >/dev/tty; read -r code </dev/tty; }
 ask; [ "$code" = canary-271828 ] || ask ' again'; [ "$code" = canary-271828 ] || exit 5
 for last do :; done
 exec sh -c "$last""#;
