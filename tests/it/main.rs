@@ -27,6 +27,7 @@ mod doas;
 mod prompts;
 mod docker;
 mod lxc;
+mod podman;
 mod inside;
 mod streams;
 mod images;

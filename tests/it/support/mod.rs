@@ -12,6 +12,7 @@ mod image;
 mod leftovers;
 mod lxc;
 mod needs;
+mod podman;
 mod recording;
 mod rootfs;
 mod sshd;
@@ -30,6 +31,7 @@ pub use leftovers::{files_of_ours, leaves_nothing, own_descriptors, own_threads}
 pub use leftovers::{processes, processes_of_ours};
 pub use lxc::Lxc;
 pub use needs::{Need, requires};
+pub use podman::Podman;
 pub use recording::{Recording, hear};
 pub use rootfs::{WORKER, WORKER_GID, WORKER_GROUPS, WORKER_UID};
 pub use sshd::{Sshd, with_server};

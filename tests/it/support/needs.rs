@@ -14,6 +14,7 @@ pub enum Need {
     Doas,
     Docker,
     Lxc,
+    Podman,
     NetworkNamespaces,
     Shells,
     /// Spanish and Japanese, and tools that speak them.
@@ -57,6 +58,7 @@ fn is_met(need: Need) -> bool {
         Need::Doas => in_path("doas"),
         Need::Docker => ["dockerd", "docker", "iptables", "busybox"].into_iter().all(in_path),
         Need::Lxc => ["lxc-start", "lxc-attach", "busybox"].into_iter().all(in_path),
+        Need::Podman => ["podman", "buildah", "runc", "busybox"].into_iter().all(in_path),
         Need::NetworkNamespaces => is_root() && in_path("ip"),
         Need::Locales => LOCALES.iter().all(|name| {
             let spoken = Path::new("/usr/share/locale").join(&name[..2]);
