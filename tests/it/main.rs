@@ -28,6 +28,8 @@ mod prompts;
 mod docker;
 mod lxc;
 mod podman;
+mod tools;
+mod command_method;
 mod inside;
 mod streams;
 mod images;
