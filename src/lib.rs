@@ -171,13 +171,11 @@
 //! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
 //! | [`Call`] | an answer that is on its way |
 //! | [`Receiver`], [`Sender`] | a stream of values |
-//! | [`Local`], [`Ssh`], [`HostKeys`] | methods, and what all share: [`Connect`] |
+//! | [`Local`], [`Fork`], [`Ssh`], [`HostKeys`] | methods, and what all share: [`Connect`] |
 //! | [`Sudo`], [`Su`], [`Doas`] | methods that lead to other accounts |
 //! | [`Docker`], [`Podman`], [`Buildah`], [`Kubectl`] | methods that lead into containers |
 //! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`Setns`] | more of them |
 //! | [`ByCommand`] | the method for whatever else there is |
-//! | [`Lxc`], [`Lxd`], [`Incus`], [`Jail`], [`ByCommand`] | more of them, and whatever else |
-//! | [`Fork`], [`Local`], [`Ssh`], [`HostKeys`], [`Sudo`] | the methods, and what they share: [`Connect`] |
 //! | [`Address`] | a path of hops, as text |
 //! | [`Connecting`], [`Cost`] | a context that is on its way; what it took |
 //! | [`Question`] | what a tool asks meanwhile, and no option answers |
@@ -276,6 +274,7 @@ pub mod __private {
     pub use crate::error::CallFailure;
     pub use crate::program::stock_agent;
     pub use crate::sys::entry::*;
+    pub use crate::sys::fork::promise_of_command;
     pub use crate::wire::codec::{Malformed, Reader, Shape, Writer};
     pub use std::result::Result;
 

@@ -61,12 +61,11 @@ impl ForkPromise {
     pub const unsafe fn new() -> ForkPromise {
         ForkPromise(())
     }
+}
 
-    /// That of the command `mitogen`, whose copies do nothing but what this library does.
-    #[doc(hidden)]
-    pub const fn of_command() -> ForkPromise {
-        ForkPromise(())
-    }
+/// That of the command `mitogen`, whose copies do nothing but what this library does.
+pub const fn promise_of_command() -> ForkPromise {
+    ForkPromise(())
 }
 
 /// Has copies of this process know that they are some, whoever makes them. Descriptors that came
@@ -235,7 +234,7 @@ mod tests {
             watch();
             watch();
             assert_eq!(generation(), 0);
-            match fork(ForkPromise::of_command()).unwrap() {
+            match fork(promise_of_command()).unwrap() {
                 None => signal::exit_now(generation() as c_int),
                 Some(mut process) => {
                     assert_eq!(process.wait(), Ok(crate::error::Exit::Code(1)));

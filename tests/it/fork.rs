@@ -58,14 +58,9 @@ fn leave(status: i32) {
 
 /// What is open above the standard ones.
 fn descriptors() -> Vec<String> {
-    let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let open = entries.filter_map(|entry| Some((entry.file_name(), entry.path())));
-    let above = open.filter(|(name, _)| 2 < name.to_str().unwrap().parse::<u32>().unwrap());
-    let links = above.filter_map(|(_, path)| std::fs::read_link(path).ok());
-    let mut all: Vec<String> = links.map(|link| link.display().to_string()).collect();
-    all.retain(|what| !what.ends_with("/fd"));
-    all.sort();
-    all
+    let all = census(std::process::id()).descriptors.into_iter();
+    let above = all.filter(|(number, what)| 2 < *number && !what.ends_with("/fd"));
+    above.map(|(_, what)| what).collect()
 }
 
 /// What other tests leave in this process (locks, threads, descriptors) the copies never use.
@@ -156,9 +151,8 @@ fn a_copy_has_descriptors_of_the_program_and_none_of_the_library() {
     leaves_nothing(&[], || {
         let pipes_before = descriptors().iter().filter(|one| one.starts_with("pipe:")).count();
         let [router, other, third] = [router(), router(), router()];
-        let _children: Vec<Context> = [&router, &router, &other, &third]
-            .map(|router| router.local().connect().unwrap())
-            .to_vec();
+        let connect = |router: &Router| router.local().connect().unwrap();
+        let _children = [&router, &router, &other, &third].map(connect);
         let _inside = router.in_process().unwrap();
         let file = tempfile::tempfile().unwrap();
         let copy = router.fork(promise()).connect().unwrap();
@@ -512,5 +506,17 @@ fn a_copy_ends_with_the_shutdown_of_its_router() {
         assert_eq!(death(&error).cause, Cause::Shutdown, "{error}");
         let error = router.fork(promise()).connect().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+    });
+}
+
+#[test]
+fn the_command_forks_itself() {
+    leaves_nothing(&[], || {
+        let command = |args: &[&str]| {
+            run(std::process::Command::new(env!("CARGO_BIN_EXE_mitogen")).args(args))
+        };
+        assert_eq!(command(&["run", "fork", "--", "echo", "here"]), "here\n");
+        let tree = command(&["tree", "fork/fork", "fork/local", "local/fork"]);
+        assert_eq!(tree.matches("fork").count(), 4, "{tree}");
     });
 }

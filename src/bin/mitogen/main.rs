@@ -29,7 +29,8 @@ fn main() -> std::process::ExitCode {
 /// The stock functions; and the images of agents that were there when this was built.
 #[cfg(feature = "command")]
 fn program() -> mitogen::Program {
-    let program = mitogen::Program::new();
+    let promise = mitogen::__private::promise_of_command();
+    let program = mitogen::Program::new().allow_fork(promise);
     #[cfg(feature = "images")]
     let program = {
         use mitogen::Image;
