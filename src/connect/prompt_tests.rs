@@ -211,7 +211,7 @@ fn a_password_is_typed_once() {
 
 #[test]
 fn a_hosts_key_is_accepted_in_words() {
-    let line = Pattern::ending(b"Are you sure", b")?");
+    let line = Pattern { ends: b"?".to_vec(), ..Pattern::line(b"Are you sure", b"(yes/no") };
     let question = Prompt { line, reply: Reply::Yes };
     let mut recipe = recipe(Some(SECRET));
     recipe.prompts.insert(0, question);

@@ -27,10 +27,7 @@ impl Handshake {
                 Some(secret) => {
                     self.prompts.secrets.push(secret.clone());
                     self.prompts.typed |= self.prompts.for_password;
-                    match self.prompts.for_password {
-                        true => self.reply(secret, Origin::Terminal),
-                        false => self.say(secret, Origin::Terminal),
-                    }
+                    self.reply(secret, Origin::Terminal, true);
                 }
                 None => {
                     let question = std::mem::take(&mut self.prompts.question);
@@ -50,10 +47,10 @@ impl Handshake {
             return;
         }
         match self.foreseen(origin).map(|prompt| prompt.reply) {
-            Some(Reply::Yes) => self.say("yes".into(), origin),
-            Some(Reply::Nothing) => self.say("".into(), origin),
+            Some(Reply::Yes) => self.reply(Secret::from("yes"), origin, true),
+            Some(Reply::Nothing) => self.reply(Secret::from(""), origin, true),
             Some(Reply::Password) if self.recipe.secret.is_some() || !self.recipe.asks => {
-                self.password(origin);
+                self.password(origin, false);
             }
             _ if origin == Origin::Stdout => (),
             _ if self.recipe.types() && is_question(self.terminal.line()) => self.settle(),
@@ -90,18 +87,18 @@ impl Handshake {
         }
         let typed = self.prompts.typed;
         match self.foreseen(Origin::Terminal).map(|prompt| prompt.reply) {
-            Some(Reply::Password) => self.password(Origin::Terminal),
-            Some(Reply::PasswordOnceSettled) if !typed => self.password(Origin::Terminal),
+            Some(Reply::Password) => self.password(Origin::Terminal, true),
+            Some(Reply::PasswordOnceSettled) if !typed => self.password(Origin::Terminal, true),
             _ => self.ask(false),
         }
     }
 
-    fn password(&mut self, origin: Origin) {
+    fn password(&mut self, origin: Origin, whole: bool) {
         match self.recipe.secret.clone() {
             _ if self.prompts.typed => self.fail(ConnectFailure::PasswordWrong),
             Some(secret) => {
                 self.prompts.typed = true;
-                self.reply(secret, origin);
+                self.reply(secret, origin, whole);
             }
             None if self.recipe.asks => self.ask(true),
             None => self.fail(ConnectFailure::PasswordRequired),
@@ -124,20 +121,13 @@ impl Handshake {
         }
     }
 
-    /// Types a word to what stands on the unfinished line, and takes that for ended: who lets it be
-    /// shown leaves it to the terminal, which shows nothing, to end it.
-    fn say(&mut self, word: Secret, origin: Origin) {
-        self.reply(word, origin);
-        if std::mem::take(&mut self.prompts.answered) {
-            self.terminal.end_line(false, &[]);
-        }
-    }
-
-    /// Types the answer to what stands on the unfinished line.
-    fn reply(&mut self, secret: Secret, origin: Origin) {
+    /// Types the answer to what stands on the unfinished line. If that is `whole`, it is taken for
+    /// ended: whoever shows what is typed leaves it to the terminal, which shows nothing, to end
+    /// it. Else it lasts until it is ended, for a prompt may go on behind what we know it by. Who
+    /// reads standard input never ends it.
+    fn reply(&mut self, secret: Secret, origin: Origin, whole: bool) {
         self.actions.push(Action::Type(secret));
-        // Who reads a terminal ends the line there. Who does not goes on behind the prompt.
-        self.prompts.answered = !self.recipe.types_to_stdin();
+        self.prompts.answered = !whole && !self.recipe.types_to_stdin();
         match origin {
             _ if self.prompts.answered => (),
             Origin::Stdout => self.stdout.end_line(false, &[]),
