@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 
-use mitogen::{Connecting, Context, HostKeys, Image, Program, Result, Router, Sender, stock};
+use mitogen::{Connecting, Context, HostKeys, Image, Program, Result, Router, Sender, Ssh, stock};
 
 use crate::floors::{self, BLOCK_BYTES, Echo, SUDO_TRUE, TRUE};
 use crate::measure::{self, Outcome, Pinned, Samples, Track};
@@ -100,6 +100,7 @@ fn rows(router: &Router, report: &mut Report) {
     report.try_rows("wake-ups of an idle", |report| idle_wakeups(router, report));
     report.try_rows("processor time per context", |report| fan_out(&stock_router()?, report));
     report.try_rows("1,000 local connects", thousand);
+    report.try_rows("200 connects to one sshd", one_server);
 }
 
 /// Connects, calls once, and shuts down outside the time that is taken.
@@ -126,17 +127,14 @@ fn local_connect(router: &Router, report: &mut Report) -> Outcome<()> {
     report.samples("local connect and first call", &floor, &ours)
 }
 
+fn ssh_to(router: &Router, sshd: &Sshd) -> Ssh {
+    let ssh = router.ssh("127.0.0.1").port(sshd.port).username(&sshd.username);
+    ssh.identity_file(sshd.key()).check_host_keys(HostKeys::Ignore)
+}
+
 fn ssh_connect(router: &Router, report: &mut Report) -> Outcome<()> {
     let sshd = Sshd::start()?;
-    let connect = || {
-        router
-            .ssh("127.0.0.1")
-            .port(sshd.port)
-            .username(&sshd.username)
-            .identity_file(sshd.key())
-            .check_host_keys(HostKeys::Ignore)
-            .connect()
-    };
+    let connect = || ssh_to(router, &sshd).connect();
     let (floor, ours) = measure::in_turn(
         rounds(8),
         |taken| taken.time_ms(|| sshd.ssh_true()),
@@ -323,7 +321,7 @@ fn idle_wakeups(router: &Router, report: &mut Report) -> Outcome<()> {
 fn fan_out(router: &Router, report: &mut Report) -> Outcome<()> {
     let floor_ms = floors::spawn_cpu_ms(FAN_OUT, &TRUE)?;
     let before_ms = measure::cpu_with_children_ms();
-    let contexts = connect_many(router, FAN_OUT)?;
+    let contexts = connect_many(FAN_OUT, || router.local().start())?;
     let master_ms = measure::cpu_with_children_ms() - before_ms;
     let mut pids = Vec::new();
     for context in &contexts {
@@ -336,8 +334,8 @@ fn fan_out(router: &Router, report: &mut Report) -> Outcome<()> {
 }
 
 /// Contexts that were started at a time, each of which has answered.
-fn connect_many(router: &Router, count: usize) -> Outcome<Vec<Context>> {
-    let starting: Vec<Connecting> = (0..count).map(|_| router.local().start()).collect();
+fn connect_many(count: usize, start: impl Fn() -> Connecting) -> Outcome<Vec<Context>> {
+    let starting: Vec<Connecting> = (0..count).map(|_| start()).collect();
     let contexts: Result<Vec<Context>> = starting.into_iter().map(Connecting::wait).collect();
     let contexts = contexts?;
     let calls: Vec<_> = contexts.iter().map(|one| one.call_async(stock::ping, ())).collect();
@@ -354,8 +352,25 @@ fn thousand(report: &mut Report) -> Outcome<()> {
         |taken| {
             // All end with it, outside the time that is taken.
             let router = stock_router()?;
-            taken.time_ms(|| connect_many(&router, THOUSAND).map(drop))
+            taken.time_ms(|| connect_many(THOUSAND, || router.local().start()).map(drop))
         },
     )?;
     report.samples("1,000 local connects and first calls", &floor, &ours)
+}
+
+/// Two hundred at a time to a server that turns some away, next to as many `ssh host true`.
+fn one_server(report: &mut Report) -> Outcome<()> {
+    mitogen::raise_descriptor_limit()?;
+    let sshd = Sshd::with_limits()?;
+    let (floor, ours) = measure::in_turn(
+        rounds(2),
+        |taken| taken.time_ms(|| sshd.many_ssh_true(FAN_OUT)),
+        |taken| {
+            // As above.
+            let router = stock_router()?;
+            let start = || ssh_to(&router, &sshd).start();
+            taken.time_ms(|| connect_many(FAN_OUT, start).map(drop))
+        },
+    )?;
+    report.samples("200 connects to one sshd and first calls", &floor, &ours)
 }

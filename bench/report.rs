@@ -48,6 +48,7 @@ const ROWS: &[(&str, &str, &str, Budget)] = &[
     ("bytes pushed by a connect", "B", "image", Above(1024.0)),
     ("processor time per context of a fan-out", "ms", "true", Most(2.0)),
     ("1,000 local connects and first calls", "ms", "1,000 x true", Floors(3.0)),
+    ("200 connects to one sshd and first calls", "ms", "xargs -P10 ssh", Floors(1.5)),
     ("memory of one idle child, PSS", "KiB", "", Most(256.0)),
     ("wake-ups of an idle tree", "", "nothing", Most(0.0)),
 ];

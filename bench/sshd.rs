@@ -24,8 +24,18 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Makes keys and a configuration, starts the server and waits until it listens.
+    /// A server that takes as many at a time as come.
     pub fn start() -> Outcome<Sshd> {
+        Sshd::with("MaxStartups 300\nMaxSessions 300\n")
+    }
+
+    /// A server with sshd's own limits.
+    pub fn with_limits() -> Outcome<Sshd> {
+        Sshd::with("")
+    }
+
+    /// Makes keys and a configuration, starts the server and waits until it listens.
+    fn with(lines: &str) -> Outcome<Sshd> {
         let folder = TempDir::with_prefix("mitogen-bench-")?;
         for key in ["host", "user"] {
             make_key(&folder.path().join(key))?;
@@ -35,7 +45,7 @@ impl Sshd {
         // Asking for port 0 finds one that is free; sshd itself cannot be asked which it got.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let config = folder.path().join("sshd_config");
-        fs::write(&config, configuration(folder.path(), port))?;
+        fs::write(&config, configuration(folder.path(), port, lines))?;
         if username.trim() == "root" {
             // sshd as root wants the folder that its package's service would make.
             fs::create_dir_all("/run/sshd")?;
@@ -60,7 +70,19 @@ impl Sshd {
 
     /// `ssh host true`, as bare as ssh can be asked.
     pub fn ssh_true(&self) -> Outcome<()> {
-        let status = Command::new("ssh")
+        self.run_ssh_true(Command::new("ssh"))
+    }
+
+    /// The same so many times, ten at a time.
+    pub fn many_ssh_true(&self, count: usize) -> Outcome<()> {
+        let mut line = Command::new("sh");
+        line.args(["-c", &format!("seq {count} | xargs -P10 -I@ ssh \"$@\""), "sh"]);
+        self.run_ssh_true(line)
+    }
+
+    /// Runs `ssh`, with its arguments behind those that it has.
+    fn run_ssh_true(&self, mut ssh: Command) -> Outcome<()> {
+        let status = ssh
             .args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"])
             .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
             .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "ControlMaster=no"])
@@ -112,12 +134,12 @@ fn make_key(path: &Path) -> Outcome<()> {
     if status.success() { Ok(()) } else { Err(format!("ssh-keygen: {status}").into()) }
 }
 
-fn configuration(folder: &Path, port: u16) -> String {
+fn configuration(folder: &Path, port: u16, lines: &str) -> String {
     let folder = folder.display();
     format!(
         "Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\n\
          AuthorizedKeysFile {folder}/authorized_keys\nPermitRootLogin prohibit-password\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n\
-         UseDNS no\nPrintMotd no\nMaxStartups 300\nMaxSessions 300\n"
+         UseDNS no\nPrintMotd no\n{lines}"
     )
 }

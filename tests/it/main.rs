@@ -21,6 +21,7 @@ mod startup_deaths;
 mod ssh;
 mod ssh_lifetimes;
 mod ssh_logins;
+mod ssh_many;
 mod sudo;
 mod su;
 mod doas;
