@@ -67,6 +67,7 @@ impl Tool for DockerOptions {
         ("", "permission denied while trying to connect", Meaning::Denied),
         ("", "Cannot connect to the Docker daemon", Meaning::Unreachable),
         ("", "failed to connect to the docker API", Meaning::Unreachable),
+        ("", ": dial tcp", Meaning::Unreachable),
     ];
 
     fn words(&self) -> &Words {
@@ -162,6 +163,7 @@ mod tests {
             ("pull access denied for app, repository does not exist", NoTarget),
             ("unable to find user me: no matching entries in passwd file", Denied),
             (r#"OCI runtime exec failed: exec: "sh": executable file not found"#, NoShell),
+            ("Get \"https://hub.test/v2/\": dial tcp: lookup hub.test: no such host", Unreachable),
             ("no space left on device", Ended),
         ] {
             assert_hint(&ENTRY, &format!("{DAEMON}{line}"), failure);

@@ -63,6 +63,7 @@ impl Tool for PodmanOptions {
         ("Error: ", "executable file `sh` not found", Meaning::NoShell),
         ("Error: ", "exec: \"sh\": ", Meaning::NoShell),
         ("Error: ", "unable to find user", Meaning::Denied),
+        ("Error: ", ": dial tcp", Meaning::Unreachable),
     ];
 
     fn words(&self) -> &Words {
