@@ -45,19 +45,18 @@ const FIRST_FD: i32 = 3;
 /// How often an agent that was asked to end looks whether what it started has.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Keeps the own image at hand, takes the title that `ps` is to show, and removes the image's
-/// directory, where a shell could not do that before it executed it.
-///
-/// `orders` lead to the container that it is to be in, if any.
-pub(crate) fn be_seen(name: Option<&[u8]>, directory: Option<&[u8]>, orders: &[Vec<u8>]) {
+/// Keeps the own image at hand, and does what the arguments behind the nonce say: takes the title
+/// that `ps` is to show; removes the image's directory, where a shell could not do that before it
+/// executed it; goes to the container that it is to be in.
+pub(crate) fn be_seen(args: &[Vec<u8>]) {
     fd::keep_self_exe();
-    if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
+    let Some((name, rest)) = args.split_first() else { return };
+    title::set_title(name);
+    let Some((directory, orders)) = rest.split_first() else { return };
+    if !directory.is_empty() {
         // Somebody may have tidied up already.
-        let _ = fd::unlink(&[directory, b"/", stage::IMAGE_FILE.as_bytes()].concat());
+        let _ = fd::unlink(&[directory, &b"/"[..], stage::IMAGE_FILE.as_bytes()].concat());
         let _ = fd::remove_directory(directory);
-    }
-    if let Some(name) = name {
-        title::set_title(name);
     }
     enter::enter(orders);
 }

@@ -119,18 +119,13 @@ impl Program {
     }
 
     fn serve(self, source: MakeSource) -> Program {
-        self.serve_if_asked(std::env::args_os().map(OsString::into_vec), source)
+        let args = std::env::args_os().map(OsString::into_vec).collect::<Vec<_>>();
+        self.serve_if_asked(&args, source)
     }
 
-    fn serve_if_asked(
-        self,
-        mut args: impl Iterator<Item = Vec<u8>>,
-        source: MakeSource,
-    ) -> Program {
-        if let Some(nonce) = args.nth(1).and_then(|word| stage::parse_agent_arg(&word)) {
-            let (title, directory) = (args.next(), args.next());
-            let orders: Vec<Vec<u8>> = args.collect();
-            agent::be_seen(title.as_deref(), directory.as_deref(), &orders);
+    fn serve_if_asked(self, args: &[Vec<u8>], source: MakeSource) -> Program {
+        if let Some(nonce) = args.get(1).and_then(|word| stage::parse_agent_arg(word)) {
+            agent::be_seen(&args[2..]);
             let registry = Arc::new(self.registry);
             let source = source(&registry, self.forks);
             agent::serve(registry, nonce, source);
@@ -240,7 +235,7 @@ impl Drop for Shutdown {
 #[doc(hidden)]
 pub fn stock_agent(args: Vec<Vec<u8>>) -> i32 {
     const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
-    let _ = Program::new().serve_if_asked(args.into_iter(), |_, _| None);
+    let _ = Program::new().serve_if_asked(&args, |_, _| None);
     // Without a standard error there is nobody to tell.
     let _ = fd::write_all(fd::stderr(), WHY);
     2

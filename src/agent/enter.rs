@@ -7,15 +7,11 @@ use std::os::fd::AsFd;
 
 use crate::error::Exit;
 use crate::limits::CONTAINER_FILE_BYTES_MAX;
+use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::namespace::{Place, become_user, fail, go_on_in_child, live_with};
-use crate::sys::spawn::{Program, Spawn, SpawnError, c_strings, spawn};
 use crate::sys::text::number_behind;
-use crate::sys::users;
-use crate::sys::{environment, fd, host, pipe, signal};
-
-/// Where programs of the container are looked for.
-const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::sys::{environment, fd, host, signal, users};
 
 /// Becomes a process of the container that `orders` lead to: the user's name there; what stands in
 /// front of the process number in the tool's answer; the tool, and its arguments. Without orders
@@ -24,7 +20,11 @@ const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 pub(super) fn enter(orders: &[Vec<u8>]) {
     let [name, label, tool @ ..] = orders else { return };
     let parent = host::parent();
-    let pid = first_process(tool, label).unwrap_or_else(|errno| fail(b"tool", errno));
+    let pid = first_process(tool, label).unwrap_or_else(|errno| match errno {
+        // As a shell says it.
+        Errno::NOENT => signal::exit_now(127),
+        errno => fail(b"tool", errno),
+    });
     // Where none runs, some tools say 0.
     if pid == 0 {
         fail(b"stopped", Errno::SRCH);
@@ -39,14 +39,18 @@ pub(super) fn enter(orders: &[Vec<u8>]) {
     let guard = go_on_in_child(parent);
     become_user(user.uid, user.gid, &groups, place.capabilities);
     live_with(guard);
-    let or = |text, default| if text == b"" { default } else { text };
-    let (home, shell) = (or(user.home, b"/"), or(user.shell, b"/bin/sh"));
+    let home = if user.home.is_empty() { b"/" } else { user.home };
+    let shell = if user.shell.is_empty() { b"/bin/sh" } else { user.shell };
     environment::replace(&[
-        [b"PATH=", PATH],
-        [b"HOME=", home],
-        [b"SHELL=", shell],
-        [b"LOGNAME=", name],
-        [b"USER=", name],
+        b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\0HOME=",
+        home,
+        b"\0SHELL=",
+        shell,
+        b"\0LOGNAME=",
+        name,
+        b"\0USER=",
+        name,
+        b"\0",
     ]);
     // Where that fails we stay at the root.
     let _ = host::chdir(&CString::new(home).unwrap_or_default());
@@ -55,16 +59,8 @@ pub(super) fn enter(orders: &[Vec<u8>]) {
 /// Asks the tool, which says to our standard error what it has to say. It ends with us if it takes
 /// too long.
 fn first_process(tool: &[Vec<u8>], label: &[u8]) -> Result<u64, Errno> {
-    let argv = c_strings(tool).ok_or(Errno::INVAL)?;
-    let name = argv.first().ok_or(Errno::INVAL)?;
     fd::fill_missing_stdio()?;
-    let (answer, theirs) = pipe::pipe()?;
-    let null = fd::open_null()?;
-    let stdio = [null.as_fd(), theirs.as_fd(), fd::stderr()];
-    let started =
-        spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), &argv, stdio) });
-    let mut process = started.map_err(|SpawnError { errno, .. }| errno)?;
-    drop(theirs);
+    let (mut process, answer) = stock::start_tool(tool, fd::stderr())?;
     let answer = fd::read_to_end(answer.as_fd(), CONTAINER_FILE_BYTES_MAX)?;
     match process.wait()? {
         Exit::Code(0) => Ok(number_behind(&answer, label, 10).unwrap_or(0)),

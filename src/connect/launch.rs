@@ -43,21 +43,22 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
 /// Executes our own image; or the wrapper, which executes it by its path.
 #[inline(never)] // a frame of its own: smaller code
 fn start_own(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
-    let mut argv = stage::agent_argv(recipe.answer_nonce, &recipe.title);
-    argv.extend_from_slice(&recipe.orders);
-    let mut launch = images.launch(argv)?;
-    if !recipe.orders.is_empty() {
+    let mut launch = images.launch(stage::agent_argv(recipe.answer_nonce, &recipe.title))?;
+    let file = match recipe.orders.is_empty() {
+        true => fd::dup_above(launch.file.as_fd(), 3),
+        // A test binary has threads.
+        false if !launch.env.is_empty() => return Err(ConnectFailure::NotEntered),
         // What others run must not be within reach of those who rule where it goes.
-        let copy = memfd::sealed_copy(launch.file.as_fd()).map_err(refused)?;
-        launch.file = Arc::new(copy);
-    }
-    let file = fd::dup_above(launch.file.as_fd(), 3).map_err(refused)?;
+        false => memfd::sealed_copy(launch.file.as_fd()),
+    };
+    let file = file.map_err(refused)?;
     let mut argv = strings(&recipe.wrapper)?;
     let wrapped = !argv.is_empty();
     if wrapped {
         launch.argv[0] = spawn::path_of(file.as_fd());
     }
     argv.append(&mut strings(&launch.argv)?);
+    argv.append(&mut strings(&recipe.orders)?);
     let env = strings(&launch.env)?;
     let program = match wrapped {
         true => Program::Search(&argv[0]),

@@ -5,7 +5,6 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::error::ConnectFailure;
-use crate::sys::errno::Errno;
 use crate::sys::host;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::secret::Secret;

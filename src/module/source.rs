@@ -159,7 +159,6 @@ impl Source for Given {
             None => return Err(self.none_for(&here)),
             Some(Own::Unknown) => return Err(no_own()),
             Some(Own::Entered) => (argv, Vec::new()),
-            Some(Own::Test(_)) if 3 < argv.len() => return Err(has_threads()),
             Some(Own::Test(args)) => as_test(argv, args),
         };
         let file = Arc::new(fd::open_self_exe().map_err(unreadable)?);
@@ -223,14 +222,6 @@ fn no_own() -> ConnectFailure {
         "there is no image to start an agent from: enter main by Program::run, or in a test give \
          an image with program.image(Image::file(env!(\"CARGO_BIN_EXE_name\"))?) or write \
          mitogen::test_agent!(program())"
-            .to_owned(),
-    )
-}
-
-fn has_threads() -> ConnectFailure {
-    ConnectFailure::ImageUnusable(
-        "a test's own executable cannot enter a container, for it has threads; give an image, as \
-         in program.image(Image::file(env!(\"CARGO_BIN_EXE_name\"))?)"
             .to_owned(),
     )
 }

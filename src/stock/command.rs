@@ -116,15 +116,25 @@ struct Running {
 
 fn start(command: Command) -> Result<Running, Errno> {
     let words: Vec<Vec<u8>> = command.argv.into_iter().map(OsString::into_vec).collect();
-    let argv = c_strings(&words).ok_or(Errno::INVAL)?;
+    let (stderr, stderr_end) = pipe::pipe()?;
+    let (process, stdout) = start_tool(&words, stderr_end.as_fd())?;
+    Ok(Running { process, stdout: Some(stdout), stderr: Some(stderr) })
+}
+
+/// Starts a program of which we read what it prints, and which dies with the thread that starts it.
+#[inline(never)] // smaller code
+pub(crate) fn start_tool(
+    words: &[Vec<u8>],
+    stderr: BorrowedFd<'_>,
+) -> Result<(Process, OwnedFd), Errno> {
+    let argv = c_strings(words).ok_or(Errno::INVAL)?;
     let name = argv.first().ok_or(Errno::INVAL)?;
-    let ((stdout, stdout_end), (stderr, stderr_end)) = (pipe::pipe()?, pipe::pipe()?);
+    let (stdout, stdout_end) = pipe::pipe()?;
     let null = fd::open_null()?;
-    let stdio = [null.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+    let stdio = [null.as_fd(), stdout_end.as_fd(), stderr];
     let process =
         spawn(&Spawn { die_with_parent: true, ..Spawn::new(Program::Search(name), &argv, stdio) });
-    let process = process.map_err(|SpawnError { errno, .. }| errno)?;
-    Ok(Running { process, stdout: Some(stdout), stderr: Some(stderr) })
+    Ok((process.map_err(|SpawnError { errno, .. }| errno)?, stdout))
 }
 
 impl Running {

@@ -8,6 +8,7 @@ pub use command::{Command, Ended, Output, run};
 pub use identity::{Identity, identify, ping};
 
 pub(crate) use command::{Held, guard_processes, hold};
+pub(crate) use command::{guard_processes, start_tool};
 
 use crate::call::registry::Registry;
 

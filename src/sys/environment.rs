@@ -3,16 +3,19 @@
 use std::ffi::c_char;
 use std::ptr;
 
+use super::text::cut;
+
 unsafe extern "C" {
     static mut environ: *const *const c_char;
 }
 
-/// Puts these variables, each its name with a `=` and its value, in the place of all others. For
+/// Makes this text, which is `NAME=value` and a NUL for each variable, the whole environment. For
 /// the first moments of an agent only; what was there stays in memory.
-pub fn replace(variables: &[[&[u8]; 2]]) {
+pub fn replace(text: &[&[u8]]) {
+    let mut rest = &*text.concat().leak();
     let mut list: Vec<*const c_char> = Vec::new();
-    for [name, value] in variables {
-        list.push([name, value, &b"\0"[..]].concat().leak().as_ptr().cast());
+    while !rest.is_empty() {
+        list.push(cut(&mut rest, 0).as_ptr().cast());
     }
     list.push(ptr::null());
     // SAFETY: a null-terminated list of terminated texts that live as long as this process; nobody

@@ -25,9 +25,11 @@ const USER: usize = 6;
 /// Says in few words what failed, for the hints of a recipe, and ends this process.
 pub fn fail(step: &[u8], Errno(errno): Errno) -> ! {
     let number = Decimal::new(errno.unsigned_abs().into());
-    let line = [b"mitogen-setns: ", step, b" ", number.bytes(), b"\n"];
     // Who does not hear it learns of the end.
-    let _ = fd::write_all(fd::stderr(), &line.concat());
+    let _ = fd::write_all(
+        fd::stderr(),
+        &[b"mitogen-setns: ", number.bytes(), b" ", step, b"\n"].concat(),
+    );
     signal::exit_now(1)
 }
 
@@ -62,17 +64,20 @@ impl Place {
     /// its number meanwhile: all of it is looked for from its folder in /proc, which is our working
     /// directory then.
     pub fn open(pid: u64) -> Place {
-        let folder = [b"/proc/", Decimal::new(pid).bytes(), b"\0"].concat();
-        let folder = CStr::from_bytes_until_nul(&folder).unwrap_or_default();
-        must(b"process", host::chdir(folder).map(|()| 0));
+        let folder = CString::new([b"/proc/", Decimal::new(pid).bytes()].concat());
+        must(b"process", host::chdir(&folder.unwrap_or_default()).map(|()| 0));
         let path = libc::O_PATH | libc::O_DIRECTORY;
         let status = must(b"status", open(c"status", libc::O_RDONLY));
         let status = read(status).unwrap_or_else(|errno| fail(b"status", errno));
-        Place {
-            namespaces: NAMES.map(|name| match open(name, libc::O_RDONLY) {
-                Err(Errno::NOENT) => -1,
+        let mut namespaces = [-1; NAMES.len()];
+        for (place, name) in namespaces.iter_mut().zip(NAMES) {
+            *place = match open(name, libc::O_RDONLY) {
+                Err(Errno::NOENT) => continue,
                 file => must(name.to_bytes(), file),
-            }),
+            };
+        }
+        Place {
+            namespaces,
             root: must(b"root", open(c"root", path)),
             own_files: must(b"files", open(c"/proc/self/fd", path)),
             capabilities: number_behind(&status, b"CapBnd:", 16).unwrap_or(0),
@@ -202,7 +207,8 @@ pub fn go_on_in_child(parent: c_int) -> c_int {
 
 /// Has the child die with its parent. A change of user undoes this.
 pub fn live_with(guard: c_int) {
-    // A parent outside our namespace of processes has no number.
+    // A parent outside our namespace of processes has no number, alive or not: the end of one that
+    // died before this shows as the end of our input only.
     let tied = signal::die_with_parent(0).or_else(|_| signal::die_with_parent(guard));
     must(b"guard", tied.map(|()| 0));
 }

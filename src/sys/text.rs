@@ -71,7 +71,7 @@ pub fn cut<'a>(text: &mut &'a [u8], byte: u8) -> &'a [u8] {
 }
 
 /// The number behind `label`, with blanks between, on the first line that begins with it and has
-/// one. Case does not matter, nor what is behind the digits.
+/// one: at most sixteen digits. Case does not matter, nor what is behind the digits.
 pub fn number_behind(mut text: &[u8], label: &[u8], radix: u32) -> Option<u64> {
     while !text.is_empty() {
         let line = cut(&mut text, b'\n').trim_ascii_start();
@@ -79,10 +79,10 @@ pub fn number_behind(mut text: &[u8], label: &[u8], radix: u32) -> Option<u64> {
         let (mut number, mut count) = (0u64, 0);
         for byte in rest.trim_ascii_start() {
             let Some(digit) = char::from(*byte).to_digit(radix) else { break };
-            number = number.checked_mul(radix.into())?.checked_add(digit.into())?;
+            number = number.wrapping_mul(radix.into()).wrapping_add(digit.into());
             count += 1;
         }
-        if count != 0 && head.eq_ignore_ascii_case(label) {
+        if 0 < count && count < 17 && head.eq_ignore_ascii_case(label) {
             return Some(number);
         }
     }

@@ -18,42 +18,38 @@ pub struct User<'a> {
 
 /// The user of this name in the text of /etc/passwd, whose first line of that name counts. Root is
 /// there even if the text has no such line.
-pub fn find<'a>(passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
-    let mut rest = passwd;
-    while !rest.is_empty() {
-        let fields = fields(&mut rest);
-        if fields[0] == name {
-            let (uid, gid) = (number(fields[2])?, number(fields[3])?);
-            return Some(User { uid, gid, home: fields[5], shell: fields[6] });
+pub fn find<'a>(mut passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
+    while !passwd.is_empty() {
+        let line = cut(&mut passwd, b'\n');
+        if field(line, 0) == name && !line.contains(&0) {
+            let (uid, gid) = (number(field(line, 2))?, number(field(line, 3))?);
+            return Some(User { uid, gid, home: field(line, 5), shell: field(line, 6) });
         }
     }
     (name == b"root").then_some(User { uid: 0, gid: 0, home: b"", shell: b"" })
 }
 
 /// The groups that this user is in, by the text of /etc/group; the first one among them.
-pub fn groups(group: &[u8], name: &[u8], first: u32) -> Vec<u32> {
+pub fn groups(mut group: &[u8], name: &[u8], first: u32) -> Vec<u32> {
     let mut all = vec![first];
-    let mut rest = group;
-    while !rest.is_empty() {
-        let fields = fields(&mut rest);
-        let mut members = fields[3];
+    while !group.is_empty() {
+        let line = cut(&mut group, b'\n');
+        let mut members = field(line, 3);
         while !members.is_empty() {
-            if let (true, Some(gid)) = (cut(&mut members, b',') == name, number(fields[2])) {
-                all.push(gid);
+            if cut(&mut members, b',') == name {
+                all.extend(number(field(line, 2)));
             }
         }
     }
     all
 }
 
-/// The fields of the next line; those that are not there are empty.
-fn fields<'a>(text: &mut &'a [u8]) -> [&'a [u8]; 7] {
-    let mut line = cut(text, b'\n');
-    let mut fields: [&[u8]; 7] = [b""; 7];
-    for field in &mut fields {
-        *field = cut(&mut line, b':');
+/// A field of a line, by its place; one that is not there is empty.
+fn field(mut line: &[u8], place: usize) -> &[u8] {
+    for _ in 0..place {
+        cut(&mut line, b':');
     }
-    fields
+    cut(&mut line, b':')
 }
 
 fn number(text: &[u8]) -> Option<u32> {
@@ -68,7 +64,8 @@ mod tests {
     const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/ash\n\nbad\n+::::::\n\
         web:x:33:34:Web, Mr:/var/www:\nweb:x:0:0::/root:/bin/sh\nshort:x:5\nold:x:6:6::/old\n\
         all:x:4294967295:0::/:/bin/sh\nmany:x:1:4294967295::/:\nminus:x:-1:1::/:\n\
-        big:x:4294967296:0::/:";
+        big:x:4294967296:0::/:\n\
+        cut:x:8:8::/\0LD_PRELOAD=x:/bin/sh\n";
 
     #[test]
     fn a_user_is_the_first_line_of_the_name() {
@@ -84,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_number_that_would_leave_us_who_we_are_is_no_user() {
-        for name in ["all", "many", "minus", "big"] {
+        for name in ["all", "many", "minus", "big", "cut"] {
             assert_eq!(find(PASSWD, name.as_bytes()), None, "{name}");
         }
         assert_eq!(groups(b"a:x:4294967295:web\nb:x:4294967296:web\n", b"web", 1), [1]);

@@ -106,6 +106,11 @@ impl Docker {
         names.lines().map(str::to_owned).collect()
     }
 
+    /// A folder that goes with the daemon.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What the daemon has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
