@@ -6,7 +6,7 @@ mod prompts;
 use std::sync::Arc;
 
 use crate::connect::push::{Push, Rung, memory_line};
-use crate::connect::recipe::{Recipe, Start, holds};
+use crate::connect::recipe::{ORDERED_TOOL, Recipe, Start, holds};
 use crate::connect::stage::{self, Mark, Target};
 use crate::connect::tail::{self, Tail};
 use crate::error::{ConnectError, ConnectFailure, Exit, Phase};
@@ -429,6 +429,10 @@ impl Handshake {
 
     fn login_failure(&self, exit: Option<Exit>) -> ConnectFailure {
         match (self.hint, exit) {
+            (None, Some(Exit::Code(127))) if !self.recipe.orders.is_empty() => {
+                let tool = self.recipe.orders.get(ORDERED_TOOL).map_or(&b""[..], |tool| tool);
+                ConnectFailure::NoTool(tail::harmless(tool))
+            }
             (Some(hint), _) => self.recipe.hints[hint].meaning.failure(self.prompts.typed),
             (None, Some(Exit::Code(126 | 127))) if self.cannot_run => ConnectFailure::NoShell,
             _ => ConnectFailure::Ended,

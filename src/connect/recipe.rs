@@ -50,9 +50,13 @@ pub struct Recipe {
     pub wrapper: Vec<Vec<u8>>,
     /// Whether its standard input and output are pipes; by default a tool's are where SELinux is.
     pub pipes: Option<bool>,
-    /// What our own image does before it is an agent, as `agent/enter.rs` reads it; may be empty.
+    /// What our own image does before it is an agent: nothing, unless there are words here. First an
+    /// empty one, then what `agent/enter.rs` reads.
     pub orders: Vec<Vec<u8>>,
 }
+
+/// The place among the orders of the tool that is asked; its arguments follow.
+pub const ORDERED_TOOL: usize = 3;
 
 /// What is executed to bring the child up.
 #[derive(Clone, Debug, Default)]
@@ -157,10 +161,8 @@ pub enum Meaning {
     NoTarget = 11,
     /// The tool wants a terminal, and has none.
     NoTerminal = 12,
-    /// The tool is not there.
-    NoTool = 13,
     /// The container cannot be entered.
-    NotEntered = 14,
+    NotEntered = 13,
 }
 
 impl Recipe {
@@ -238,7 +240,7 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
 }
 
 impl Meaning {
-    pub(super) const ALL: [Meaning; 15] = [
+    pub(super) const ALL: [Meaning; 14] = [
         Meaning::PasswordRequired,
         Meaning::PasswordWrong,
         Meaning::Denied,
@@ -252,7 +254,6 @@ impl Meaning {
         Meaning::HostKeyChanged,
         Meaning::NoTarget,
         Meaning::NoTerminal,
-        Meaning::NoTool,
         Meaning::NotEntered,
     ];
 
@@ -277,7 +278,6 @@ impl Meaning {
             Meaning::NoTarget => ConnectFailure::NoTarget,
             Meaning::NoTerminal => ConnectFailure::NoTerminal,
             Meaning::NotEntered => ConnectFailure::NotEntered,
-            Meaning::NoTool => ConnectFailure::Spawn(Errno::NOENT.0),
         }
     }
 }

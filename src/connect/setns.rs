@@ -103,11 +103,10 @@ pub(crate) static ENTRY: Entry = Entry {
 
 /// What the tools say, and the agent before it is one (`agent/enter.rs`).
 const HINTS: &[(&str, &str, Meaning)] = &[
-    ("mitogen-setns: tool 2", "", Meaning::NoTool),
-    ("mitogen-setns: stopped ", "", Meaning::NoTarget),
+    ("mitogen-setns: 3 stopped", "", Meaning::NoTarget),
     // It ended in the meantime.
-    ("mitogen-setns: process 2", "", Meaning::NoTarget),
-    ("mitogen-setns: users 2", "", Meaning::Denied),
+    ("mitogen-setns: 2 process", "", Meaning::NoTarget),
+    ("mitogen-setns: 2 users", "", Meaning::Denied),
     ("Error: No such object", "", Meaning::NoTarget),
     ("Error: No such container", "", Meaning::NoTarget),
     ("Error response from daemon: No such container", "", Meaning::NoTarget),

@@ -7,8 +7,7 @@ mod identity;
 pub use command::{Command, Ended, Output, run};
 pub use identity::{Identity, identify, ping};
 
-pub(crate) use command::{Held, guard_processes, hold};
-pub(crate) use command::{guard_processes, start_tool};
+pub(crate) use command::{Held, guard_processes, hold, start_tool};
 
 use crate::call::registry::Registry;
 
