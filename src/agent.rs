@@ -65,7 +65,7 @@ pub(crate) fn be_seen(args: &[Vec<u8>]) {
 pub(crate) fn serve(registry: Arc<Registry>, nonce: u64, source: Option<Box<dyn Source>>) -> ! {
     let link = or_end(take_over_stdio());
     settle();
-    attend(registry, link, nonce, source, |_, _| ())
+    attend(registry, link, nonce, source, |_| ())
 }
 
 /// What agents of all kinds do: one that is its own image, and one that is a copy of its parent.
@@ -76,7 +76,7 @@ fn attend(
     (receive, transmit): (OwnedFd, OwnedFd),
     nonce: u64,
     source: Option<Box<dyn Source>>,
-    start: impl FnOnce(&Router, &Calls),
+    start: impl FnOnce(&Router),
 ) -> ! {
     stock::guard_processes();
     let broker = Broker::start().unwrap_or_else(|_| no_room());
@@ -94,7 +94,7 @@ fn attend(
         let (receive, transmit) = (Side::new(receive), Side::new(transmit));
         or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)));
     }));
-    start(&router, &calls);
+    start(&router);
     calls.serve(&router);
     end_process(0)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{attend, end_process, or_end, settle};
-use crate::call::dispatch::{Calls, panic_text};
+use crate::call::dispatch::panic_text;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
 use crate::connect::fork::{Fork, ForkOptions, Hooks};
@@ -181,9 +181,9 @@ impl Begun {
             run("on_fork", hook);
         }
         let on_start = on_start.and_then(|hook| hook.take());
-        let start = |router: &Router, calls: &Calls| {
+        let start = |router: &Router| {
             if let Some(hook) = on_start {
-                calls.occupy(|| run("on_start", || hook(router)));
+                run("on_start", || hook(router));
             }
         };
         attend(self.registry, self.link, self.nonce, Some(self.images), start)

@@ -85,8 +85,7 @@ impl Core {
         src == self.me || room.queued <= ROOM_MAX
     }
 
-    /// Notes what was taken out of the queue. Returns what is to be granted, several messages at a
-    /// time.
+    /// Notes what was taken out of the queue. Returns what is to be granted, several at a time.
     fn leaves(&self, src: ContextId, bytes: usize) -> Option<usize> {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let room = room_for(&mut rooms, src);
@@ -396,9 +395,6 @@ impl SenderCore {
 /// Tells the Receiver, behind all that was sent. Never sleeps.
 impl Drop for SenderCore {
     fn drop(&mut self) {
-        if self.router.broker().is_copy() {
-            return;
-        }
         let death = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
         let (out, node) = (self.outgoing(Kind::Dead), self.router.node());

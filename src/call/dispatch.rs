@@ -25,9 +25,9 @@ use crate::wire::message::Message;
 type Answer = Result<FrameBuf, Box<CallFailure>>;
 
 /// The calls that wait for a context's thread.
-#[derive(Default)]
 pub(crate) struct Calls {
     queue: Latch<Message>,
+    /// Whether that thread does something else than wait for calls.
     busy: AtomicBool,
 }
 
@@ -45,31 +45,24 @@ impl Deliver for Calls {
 impl Calls {
     /// Listens for calls of those who have authority over this context.
     pub(crate) fn listen(node: &Arc<Node>) -> Result<Arc<Calls>> {
-        let calls = Arc::new(Calls::default());
+        let calls = Arc::new(Calls { queue: Latch::new(), busy: AtomicBool::new(true) });
         node.listen(Handle::CALL, Kind::Call, policy::has_parent_authority, calls.clone())?;
         Ok(calls)
     }
 
-    /// Whether a function runs, or waits to be run.
+    /// Whether a function runs, or waits to be run; or what comes before the first.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) || !self.queue.is_empty()
-    }
-
-    /// Runs something else on the context's thread; it is busy meanwhile.
-    pub(crate) fn occupy(&self, work: impl FnOnce()) {
-        self.busy.store(true, Ordering::Relaxed);
-        work();
-        self.busy.store(false, Ordering::Relaxed);
     }
 
     /// Runs calls until the context ends.
     pub(crate) fn serve(&self, router: &Router) {
         loop {
+            self.busy.store(false, Ordering::Relaxed);
             match self.queue.get() {
                 Ok(message) => {
                     self.busy.store(true, Ordering::Relaxed);
                     run(router, &message);
-                    self.busy.store(false, Ordering::Relaxed);
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Closed(_)) => return,
                 Err(_) => (),

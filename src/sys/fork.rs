@@ -36,17 +36,17 @@ impl ForkPromise {
     ///
     /// # Safety
     /// Whoever makes it says that, whenever a fork happens, nothing that runs in the copy (the two
-    /// hooks, what they own, the functions that are called there) is made unsound or stuck by these:
+    /// hooks, what they own, the functions called there) is made unsound or stuck by these:
     ///
     /// 1. *Descriptors.* All files, pipes and sockets of the program are open in the copy, too, and
-    ///    stay so until it closes them or ends: peers see no end of file, and locks of flock(2) last.
+    ///    stay so until it closes them or ends: peers see no end, and locks of flock(2) last.
     /// 2. *Temporary files* that were removed keep their space until the copy has closed them.
     /// 3. *Shared connections.* A pool of connections, a session of TLS or of a database has one
     ///    other end and two users now.
     /// 4. *Signals.* Handlers are gone; timers, resource counters and children are the original's
     ///    alone.
     /// 5. *The process's number* is another one: lock files, names and caches made with it lie.
-    /// 6. *Private memory* is copied page by page as either side writes to it, and counts twice then.
+    /// 6. *Private memory* is copied page by page as either side writes to it, and counts twice.
     /// 7. *Mapped files* stay mapped; shared mappings are written to by both.
     /// 8. *Latency.* The original stands still for some 20 ms per GiB of its memory, and then pays
     ///    for each page that it writes to.
@@ -54,7 +54,7 @@ impl ForkPromise {
     ///    be half changed: of the allocator, where the system does not see to it (glibc, and musl
     ///    since 1.2.2, do), of `std`'s stdout, environment and panic hook, of any library.
     /// 10. *Thread-local values* of all threads are out of reach, and are never dropped; handles of
-    ///     threads name none. The hooks run on a new thread, with the stack size of a new thread.
+    ///     threads name none. Hooks and functions run on a new thread, with a stack of 8 MiB.
     /// 11. *Random generators* of the program go on with the same numbers on both sides.
     ///
     /// What the program's arguments were is overwritten in the copy with the name that `ps` shows.
@@ -171,11 +171,13 @@ mod linux {
         check(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) })
     }
 
+    /// Sets the mark, or takes it away.
     pub fn set_mark(fd: BorrowedFd<'_>, mark: c_int) {
         // SAFETY: this command takes a number and no pointer.
         unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, mark) };
     }
 
+    /// Closes what has the mark.
     pub fn close_marked() {
         fn close(number: c_int) {
             // SAFETY: takes numbers.

@@ -16,6 +16,7 @@ mod questions;
 mod giving_up;
 mod deaths;
 mod fork;
+mod after_fork;
 mod guest;
 mod startup_deaths;
 mod ssh;
