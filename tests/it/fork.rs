@@ -177,7 +177,7 @@ fn a_copy_keeps_nobody_from_seeing_the_end_of_a_connection() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path().join("ended").display().to_string();
         // It leaves its group and outlives its kill, but not the end of its input.
-        let text = format!("setsid sh -c 'cat; echo >{at}' &\nexec sleep 1000");
+        let text = format!("exec 3<&0\nsetsid sh -c 'cat <&3; echo >{at}' &\nexec sleep 1000");
         let tool = script(folder.path(), "ssh", &text);
         let held = router.ssh("nowhere").ssh_path(tool).connect_timeout(SECOND).start();
         std::thread::sleep(SECOND / 2);
