@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -290,13 +292,13 @@ fn a_server_that_takes_no_more_is_busy() {
         |sshd, user| {
             let router = router();
             let _first = TcpStream::connect(("127.0.0.1", sshd.port)).unwrap();
-            let error =
-                assert_login_fails(sshd.connect(&router, user).connect(), ConnectFailure::Busy);
+            // It is asked again until the time is over.
+            let ssh = || sshd.connect(&router, user).connect_timeout(Duration::from_secs(1));
+            let error = assert_login_fails(ssh().connect(), ConnectFailure::Busy);
             assert_eq!(error.exit, SSH_FAILED, "{error}");
             assert!(error.to_string().contains("MaxStartups"), "{error}");
             let child = router.local().connect().unwrap();
-            let ssh = sshd.connect(&router, user).via(&child);
-            assert_login_fails(ssh.connect(), ConnectFailure::Busy);
+            assert_login_fails(ssh().via(&child).connect(), ConnectFailure::Busy);
         },
     );
 }
@@ -306,10 +308,20 @@ fn a_server_that_hangs_up_at_once_is_busy() {
     leaves_nothing(&[Need::Sshd], || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let hangs_up = thread::spawn(move || drop(listener.accept().unwrap()));
+        let over = Arc::new(AtomicBool::new(false));
+        let hangs_up = thread::spawn({
+            let over = over.clone();
+            move || {
+                let mut clients = listener.incoming().map(|client| client.unwrap());
+                clients.by_ref().take_while(|_| !over.load(Ordering::SeqCst)).count()
+            }
+        });
         let ssh = router().ssh("127.0.0.1").port(port).ssh_args(["-F", "none"]);
+        let ssh = ssh.connect_timeout(Duration::from_secs(2));
         assert_login_fails(ssh.connect(), ConnectFailure::Busy);
-        hangs_up.join().unwrap();
+        over.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(("127.0.0.1", port)));
+        assert!(2 <= hangs_up.join().unwrap());
     });
 }
 
