@@ -195,6 +195,22 @@ fn the_shutdown_cancels_what_is_queued_flies_or_pauses() {
 }
 
 #[test]
+fn one_that_pauses_ends_with_the_loop() {
+    leaves_nothing(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let says = "echo x >>\"$0.runs\"; \
+            echo kex_exchange_identification: Connection closed by remote host >&2; exit 255";
+        let busy = script(folder.path(), "busy", says);
+        let router = router();
+        let pausing = router.ssh("busy").ssh_path(&busy).start();
+        soon(|| fs::exists(format!("{busy}.runs")).unwrap() && processes_of_ours().is_empty());
+        router.broker().shutdown();
+        router.broker().join();
+        assert_cancelled(&pausing.wait().unwrap_err());
+    });
+}
+
+#[test]
 fn who_is_to_be_called_is_called_once_whatever_happens() {
     leaves_nothing(&[], || {
         let router = router();
