@@ -130,10 +130,7 @@ impl Outbox {
     pub fn close(&self) {
         let mut state = self.lock();
         state.side = None;
-        state.quick.clear();
-        state.bulk.clear();
-        state.begun = None;
-        state.bytes = 0;
+        state.drop_queued();
         state.wake_all();
     }
 
@@ -185,9 +182,7 @@ impl State {
                     }
                 }
                 Ok(Wrote::Disconnected) | Err(_) => {
-                    self.quick.clear();
-                    self.bulk.clear();
-                    self.bytes = 0;
+                    self.drop_queued();
                     return false;
                 }
             }
@@ -195,10 +190,16 @@ impl State {
         false
     }
 
+    fn drop_queued(&mut self) {
+        (self.quick, self.bulk, self.begun) = (VecDeque::new(), VecDeque::new(), None);
+        self.bytes = 0;
+    }
+
     fn wake_all(&mut self) {
-        for wake in self.waiting.drain(..) {
+        for wake in &self.waiting {
             wake.wake();
         }
+        self.waiting.clear();
     }
 }
 

@@ -30,7 +30,9 @@ impl Timers {
 
     /// Forgets a timer; one that has run is forgotten already.
     pub fn cancel(&mut self, id: TimerId) {
-        self.pending.retain(|(_, other, _)| *other != id.0);
+        if let Some(at) = self.pending.iter().position(|(_, other, _)| *other == id.0) {
+            self.pending.remove(at);
+        }
     }
 
     /// When the next one is due.

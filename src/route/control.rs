@@ -135,11 +135,7 @@ impl Node {
 
     /// Leases ids to a child: as many as wanted, or the half, and so on. Returns whether any.
     fn give_ids(&self, link: LinkId, child: ContextId, handle: Handle, count: u32) -> bool {
-        let halves = (0..u32::BITS).map(|times| count >> times).take_while(|count| 0 < *count);
-        let lease = {
-            let mut pool = self.pool();
-            halves.into_iter().find_map(|count| pool.lease(count))
-        };
+        let lease = self.pool().lease_up_to(count);
         let Some(lease) = lease else { return false };
         self.table().add_lease(link, lease);
         self.answer_ids(child, handle, lease);

@@ -119,20 +119,21 @@ impl Credit {
         let Some(account) = state.find(target) else { return };
         account.senders = account.senders.saturating_sub(1);
         if account.senders == 0 && !account.sending {
-            state.accounts.retain(|(t, _)| *t != target);
+            state.remove(target);
         }
     }
 
     /// A context is gone: nobody waits for it any longer.
     pub fn lost(&self, id: ContextId, death: &Death) {
         let mut state = self.lock();
-        for (_, account) in state.accounts.iter_mut().filter(|(target, _)| target.0 == id) {
+        state.accounts.retain_mut(|((dst, _), account)| {
+            if *dst != id {
+                return true;
+            }
             account.lost = Some(death.clone());
             account.outstanding = 0;
             account.wake_lost();
-        }
-        state.accounts.retain(|((dst, _), account)| {
-            *dst != id || account.sending || 0 < account.senders || !account.waiting.is_empty()
+            account.is_needed()
         });
     }
 
@@ -180,35 +181,44 @@ impl Credit {
 }
 
 impl State {
+    fn place(&self, target: Target) -> Result<usize, usize> {
+        self.accounts.binary_search_by_key(&target, |(t, _)| *t)
+    }
+
     fn find(&mut self, target: Target) -> Option<&mut Account> {
-        let at = self.accounts.binary_search_by_key(&target, |(t, _)| *t).ok()?;
+        let at = self.place(target).ok()?;
         Some(&mut self.accounts[at].1)
     }
 
     fn account(&mut self, target: Target) -> &mut Account {
-        let at = self.accounts.partition_point(|(t, _)| *t < target);
-        if self.accounts.get(at).is_none_or(|(t, _)| *t != target) {
+        let at = self.place(target).unwrap_or_else(|at| {
             self.accounts.insert(at, (target, Account::default()));
-        }
+            at
+        });
         &mut self.accounts[at].1
     }
 
+    fn remove(&mut self, target: Target) {
+        if let Ok(at) = self.place(target) {
+            self.accounts.remove(at);
+        }
+    }
+
     fn tidy(&mut self, target: Target) {
-        self.accounts.retain(|(t, account)| {
-            *t != target
-                || 0 < account.outstanding
-                || account.sending
-                || 0 < account.senders
-                || !account.waiting.is_empty()
-        });
+        if self.find(target).is_some_and(|account| !account.is_needed()) {
+            self.remove(target);
+        }
     }
 }
 
 impl Account {
+    fn is_needed(&self) -> bool {
+        0 < self.outstanding || self.sending || 0 < self.senders || !self.waiting.is_empty()
+    }
+
     fn wake(&mut self) {
-        for wake in self.waiting.drain(..) {
-            wake.wake();
-        }
+        self.wake_lost();
+        self.waiting.clear();
     }
 
     /// Wakes those that each are to find the loss here.

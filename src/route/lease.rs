@@ -46,12 +46,28 @@ impl Pool {
 
     /// Takes `count` ids that follow each other, for a child to give on.
     pub fn lease(&mut self, count: u32) -> Option<Lease> {
-        let from = self.leases.iter_mut().find(|lease| count <= lease.count)?;
+        let at = self.leases.iter().position(|lease| count <= lease.count)?;
+        let from = &mut self.leases[at];
         let taken = Lease { first: from.first, count };
         from.first = from.first.wrapping_add(count);
         from.count -= count;
-        self.leases.retain(|lease| 0 < lease.count);
+        if from.count == 0 {
+            self.leases.remove(at);
+        }
         Some(taken)
+    }
+
+    /// As many as wanted, or the half, and so on.
+    pub fn lease_up_to(&mut self, wanted: u32) -> Option<Lease> {
+        let mut count = wanted;
+        while 0 < count {
+            let lease = self.lease(count);
+            if lease.is_some() {
+                return lease;
+            }
+            count /= 2;
+        }
+        None
     }
 
     /// What a new child is given unasked: enough for most, and a small part of what is here.

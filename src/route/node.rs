@@ -240,11 +240,11 @@ impl Node {
 
     /// Ends every wait for the contexts that are gone, and tells those who knew them.
     pub fn lose(&self, turn: &mut Turn, lost: Lost<Arc<Way>>, death: &Death) {
-        for id in lost.contexts {
+        for &id in &lost.contexts {
             let death = Death { context: death.context.or(Some(id)), ..death.clone() };
             let concerned = self.handles().lost(id);
             self.credit.lost(id, &death);
-            for (ends, to) in concerned {
+            for (ends, to) in &concerned {
                 match ends {
                     true => to.dead(turn, id, &death),
                     false => to.lost(turn, id, &death),
@@ -276,8 +276,8 @@ impl Node {
     pub fn close(&self, turn: &mut Turn, death: &Death) {
         let all = self.handles().close();
         self.credit.close();
-        for to in all {
-            to.dead(turn, self.id(), death);
+        for (_, entry) in &all {
+            entry.to.dead(turn, self.id(), death);
         }
     }
 

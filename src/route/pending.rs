@@ -27,9 +27,6 @@ pub trait Deliver: Send + Sync {
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }
 
-/// Those who listen at some handles.
-pub type Listeners = Vec<Arc<dyn Deliver>>;
-
 /// Who listens at a handle.
 pub struct Entry {
     /// The kind that it takes. Answers and data may also be dead.
@@ -138,9 +135,9 @@ impl Handles {
     }
 
     /// Takes everything; nothing is added any more.
-    pub fn close(&mut self) -> Listeners {
+    pub fn close(&mut self) -> Vec<(Handle, Entry)> {
         self.closed = true;
-        std::mem::take(&mut self.entries).into_iter().map(|(_, entry)| entry.to).collect()
+        std::mem::take(&mut self.entries)
     }
 
     /// Whether nothing is added any more.

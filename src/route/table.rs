@@ -154,9 +154,12 @@ impl<W: Clone> Table<W> {
         let at = self.links.binary_search_by_key(&link, |(id, _)| *id).ok()?;
         let (_, removed) = self.links.remove(at);
         let mut contexts: Vec<_> = removed.child.into_iter().collect();
-        let behind = self.routes.iter().filter(|(_, l)| *l == link).map(|(id, _)| *id);
-        contexts.extend(behind.filter(|id| removed.child != Some(*id)));
-        self.routes.retain(|(_, l)| *l != link);
+        self.routes.retain(|(id, l)| {
+            if *l == link && removed.child != Some(*id) {
+                contexts.push(*id);
+            }
+            *l != link
+        });
         Some(self.lost(contexts, None))
     }
 
