@@ -1,6 +1,7 @@
-//! Methods whose tools do not run here: kubectl, lxc of LXD, incus, jexec. Stubs pose as them, which
-//! read their arguments as the tools' manuals say, and then run the command here. They show that the
-//! words are right, and that a connection works over them; not how the tools behave otherwise.
+//! Methods whose tools do not run here: kubectl, lxc of LXD, incus, jexec. Stubs pose as them,
+//! which read their arguments as the tools' manuals say, and then run the command here. They show
+//! that the words are right, and that a connection works over them; not how the tools behave
+//! otherwise.
 
 use mitogen::error::{ConnectError, ConnectFailure, ErrorKind, Exit, Phase};
 use mitogen::{Context, Program, Result, Router, stock};
@@ -35,7 +36,7 @@ echo 'Defaulted container "first" out of: first, second' >&2
 MITOGEN_TEST_STUB="$container of $pod" exec "$@"
 "#;
 
-/// What the manual pages of `lxc exec` and `incus exec` say: an instance, options, `--`, the command.
+/// What the manual pages of `lxc exec` and `incus exec` say: instance, options, `--`, command.
 const LXD: &str = r#"
 fail() { echo "Error: $1" >&2; exit 1; }
 [ "$1" = exec ] || fail "unknown command \"$1\" for \"lxc\""
