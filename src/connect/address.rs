@@ -212,16 +212,13 @@ impl<'a> Parser<'a> {
         let entry = find(name).ok_or_else(|| {
             let known = METHODS.map(|entry| entry.name).join(", ");
             let what = if name.is_empty() { "no method".to_owned() } else { unknown(name) };
-            self.error_at(start, format!("{what}; methods are: {known}"))
+            self.error_at(start, format!("{what}; methods are: {known}{}", slash_hint(0 < start)))
         })?;
         let mut pieces = Vec::new();
         match self.peek() {
             Some(b':') => self.place(entry, &mut pieces)?,
             _ if entry.needs_target => {
-                let hint = match self.text[..start].contains('?') {
-                    true => "; a `/` that is part of a value is written %2F",
-                    false => "",
-                };
+                let hint = slash_hint(0 < start);
                 return Err(self.error(format!("{name} needs a target: {name}:host{hint}")));
             }
             _ => (),
@@ -273,7 +270,9 @@ impl<'a> Parser<'a> {
         };
         let host = &text[..length];
         if host.is_empty() {
-            return Err(self.error(format!("no {target}")));
+            return Err(
+                self.error(format!("no {target}{}", slash_hint(self.text[end..].starts_with('/'))))
+            );
         }
         let host = if host.starts_with('[') { host.to_owned() } else { self.decode(start, host)? };
         out.insert(0, (target, host, start));
@@ -383,6 +382,11 @@ impl<'a> Parser<'a> {
     fn error_at(&self, at: usize, why: String) -> AddressError {
         AddressError { address: hide_passwords(self.text), at, why }
     }
+}
+
+/// What to do if a `/` is near that may not have been meant to end a hop.
+fn slash_hint(is_near: bool) -> &'static str {
+    if is_near { "; a `/` that is part of a value is written %2F" } else { "" }
 }
 
 fn unknown(name: &str) -> String {

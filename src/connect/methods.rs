@@ -98,6 +98,8 @@ mod tests {
             ("kubectl:-x", "begins with"),
             ("command", "no command"),
             ("command:-x", "begins with"),
+            ("command:/bin/sh -c", "%2F"),
+            ("command:chroot /srv", "%2F"),
         ] {
             let error: AddressError = text.parse::<Address>().unwrap_err();
             assert!(error.why.contains(why), "{text}: {error}");
