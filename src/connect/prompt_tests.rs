@@ -200,6 +200,13 @@ fn somebody_is_asked_for_the_password_that_is_not_there() {
 }
 
 #[test]
+fn a_mark_of_ours_is_not_shown_to_who_is_asked() {
+    let line = Pattern::line(b"", b"[mark]");
+    let recipe = Recipe { prompts: vec![Prompt::password(line)], ..asking(None) };
+    assert_does(&recipe, &["[mark] password for me: "], &["ask password for me:"]);
+}
+
+#[test]
 fn a_password_is_typed_once() {
     for again in ["\r\nSorry, try again.\r\nPassword: ", "\r\nPassword: "] {
         let does = [TYPED, "fail PasswordWrong"];

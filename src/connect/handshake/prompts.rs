@@ -105,8 +105,19 @@ impl Handshake {
         }
     }
 
+    /// The line of the terminal, from behind a mark of ours, which is no word for people.
+    fn question(&self) -> &[u8] {
+        let line = self.terminal.line();
+        let mark: &[u8] = match self.foreseen(Origin::Terminal) {
+            Some(Prompt { reply: Reply::Password, line }) => &line.holds,
+            _ => b"",
+        };
+        let at = line.windows(mark.len().max(1)).rposition(|window| window == mark);
+        trim(&line[at.map_or(0, |at| at + mark.len())..])
+    }
+
     fn ask(&mut self, for_password: bool) {
-        let line = trim(self.terminal.line());
+        let line = self.question();
         let question = self.quotable(&line[line.len().saturating_sub(QUESTION_BYTES_MAX)..]);
         if !self.recipe.asks {
             self.fail(ConnectFailure::UnknownPrompt(question));
