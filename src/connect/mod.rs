@@ -48,3 +48,5 @@ mod prompt_tests;
 mod recipe_tests;
 #[cfg(test)]
 mod stage_tests;
+#[cfg(test)]
+mod transcript_tests;

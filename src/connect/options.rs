@@ -349,8 +349,8 @@ pub(crate) fn password_prompts(questions: &[(&[u8], &[u8])]) -> Vec<Prompt> {
     exact.map(Prompt::password).chain(words).collect()
 }
 
-/// What asks for a password has one of these words: as OpenSSH, Linux-PAM and sudo are translated.
-const PASSWORD_WORDS: [&str; 28] = [
+/// What asks for a password has one of these words, in either case where that is not ASCII: as OpenSSH, Linux-PAM and sudo are translated.
+const PASSWORD_WORDS: [&str; 29] = [
     "password",
     "passwort",
     "kennwort",
@@ -371,9 +371,10 @@ const PASSWORD_WORDS: [&str; 28] = [
     "geslo",
     "lozinka",
     "jelszó",
-    "парол",
-    "лозинка",
+    "арол",
+    "озинка",
     "şifre",
+    "Şifre",
     "パスワード",
     "密码",
     "密碼",

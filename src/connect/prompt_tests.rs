@@ -212,6 +212,8 @@ fn a_password_is_typed_once() {
         let does = [TYPED, "fail PasswordWrong"];
         assert_does(&recipe(Some(SECRET)), &["Password: ", again], &does);
     }
+    let says = ["Clave y contraseña: ", "\r\nNo.\r\nClave y contraseña: "];
+    assert_does(&recipe(Some(SECRET)), &says, &[TYPED, "fail PasswordWrong"]);
     let does = [TYPED, "fail UnknownPrompt(\"New password:\")"];
     assert_does(&recipe(Some(SECRET)), &["Password: ", "\r\nNew password: "], &does);
 }

@@ -98,6 +98,7 @@ impl Handshake {
             _ if self.prompts.typed => self.fail(ConnectFailure::PasswordWrong),
             Some(secret) => {
                 self.prompts.typed = true;
+                self.prompts.question = self.question();
                 self.reply(secret, origin, whole);
             }
             None if self.recipe.asks => self.ask(true),
@@ -106,24 +107,24 @@ impl Handshake {
     }
 
     /// The line of the terminal, from behind a mark of ours, which is no word for people.
-    fn question(&self) -> &[u8] {
+    fn question(&self) -> String {
         let line = self.terminal.line();
         let mark: &[u8] = match self.foreseen(Origin::Terminal) {
             Some(Prompt { reply: Reply::Password, line }) => &line.holds,
             _ => b"",
         };
         let at = line.windows(mark.len().max(1)).rposition(|window| window == mark);
-        trim(&line[at.map_or(0, |at| at + mark.len())..])
+        let line = trim(&line[at.map_or(0, |at| at + mark.len())..]);
+        self.quotable(&line[line.len().saturating_sub(QUESTION_BYTES_MAX)..])
     }
 
     fn ask(&mut self, for_password: bool) {
-        let line = self.question();
-        let question = self.quotable(&line[line.len().saturating_sub(QUESTION_BYTES_MAX)..]);
-        if !self.recipe.asks {
-            self.fail(ConnectFailure::UnknownPrompt(question));
-        } else if self.prompts.question == question {
+        let question = self.question();
+        if self.prompts.question == question {
             // The same again: what was typed is wrong.
             self.fail(ConnectFailure::PasswordWrong);
+        } else if !self.recipe.asks {
+            self.fail(ConnectFailure::UnknownPrompt(question));
         } else {
             let prompts = &mut self.prompts;
             (prompts.answered, prompts.asked, prompts.for_password) = (true, true, for_password);
