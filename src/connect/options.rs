@@ -349,7 +349,8 @@ pub(crate) fn password_prompts(questions: &[(&[u8], &[u8])]) -> Vec<Prompt> {
     exact.map(Prompt::password).chain(words).collect()
 }
 
-/// What asks for a password has one of these words, in either case where that is not ASCII: as OpenSSH, Linux-PAM and sudo are translated.
+/// What asks for a password has one of these, as OpenSSH, Linux-PAM and sudo are translated; where
+/// case matters, since it is not ASCII, without the first letter, or twice.
 const PASSWORD_WORDS: [&str; 29] = [
     "password",
     "passwort",

@@ -256,7 +256,7 @@ fn ssh_is_known_in_its_own_words_and_in_those_of_the_hosts() {
         "* Welcome *\r\n* Never tell a password: we do not ask *\r\nme@web's password: ",
     ] {
         for refusal in [
-            "Permission denied, please try again.\r\nme@web: Permission denied (publickey,password).",
+            "Permission denied, please try again.\r\nme@web: Permission denied (password).",
             "me@web: Permission denied (keyboard-interactive).",
         ] {
             let options = [("hostname", "web")];
