@@ -56,8 +56,9 @@ fn a_container_of_docker_runs_without_a_network_and_ends() {
     assert_eq!(docker.ask(&["exec", "-u", WORKER, &name, "id", "-u"]), WORKER_UID.to_string());
     assert_eq!(docker.ask(&["exec", &name, "ls", "/sys/class/net"]), "lo");
     let pid = docker.pid(&name);
+    let folder = docker.folder().file_name().unwrap().to_str().unwrap().to_owned();
     drop(docker);
-    assert_eq!(containers_left(pid, "docker-of-test-"), Vec::<String>::new());
+    assert_eq!(containers_left(pid, &folder), Vec::<String>::new());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! stand for their tools, which print what those print, with the number of a real process.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -221,6 +222,41 @@ fn lxd_and_systemd_are_asked_as_they_want_to_be() {
             let context = setns.connect().unwrap();
             assert_eq!(context.call(stock::identify, ()).unwrap().host, host);
         }
+    });
+}
+
+/// As a container of systemd-nspawn may be: its root is not that of its namespace of mounts.
+#[test]
+fn the_root_is_that_of_the_process() {
+    leaves_nothing(&[Need::Root, Need::Docker], || {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir(&root).unwrap();
+        make_rootfs(&root, 0);
+        fs::write(root.join("here"), "").unwrap();
+        run(Command::new("cp").arg("-a").arg("/dev/null").arg(root.join("dev/null")));
+        let mut sleep = Command::new("chroot");
+        let mut sleep = sleep.arg(&root).args(["/bin/sleep", "1000"]).spawn().unwrap();
+        let knows = script(folder.path(), "knows", &format!("echo Leader={}", sleep.id()));
+        let router = router();
+        let setns = router.setns(ContainerKind::Machinectl, "x").machinectl_path(knows);
+        let context = setns.username(WORKER).connect().unwrap();
+        assert_eq!(said(&context, &["ls", "/here"]), "/here");
+        assert_eq!(said(&context, &["pwd"]), "/home/worker");
+        // Its executable is nobody else's.
+        let local = router.local().connect().unwrap();
+        let file = |context: &Context| {
+            let pid = context.call(stock::identify, ()).unwrap().pid;
+            let status = fs::metadata(format!("/proc/{pid}/exe")).unwrap();
+            (status.dev(), status.ino())
+        };
+        assert_ne!(file(&local), file(&context));
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        // It lives in none of the other's namespaces, so it did not end with it.
+        context.call(stock::ping, ()).unwrap();
+        drop((context, local, router));
+        assert_nothing_is_left();
     });
 }
 

@@ -33,7 +33,7 @@ pub use lxc::Lxc;
 pub use needs::{Need, requires};
 pub use podman::Podman;
 pub use recording::{Recording, hear};
-pub use rootfs::{WORKER, WORKER_GID, WORKER_GROUPS, WORKER_UID};
+pub use rootfs::{WORKER, WORKER_GID, WORKER_GROUPS, WORKER_UID, make_rootfs};
 pub use sshd::{Sshd, with_server};
 pub use sudoers::Sudoers;
 pub use user::TestUser;
