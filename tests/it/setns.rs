@@ -389,5 +389,8 @@ fn what_cannot_be_is_refused_before_anything_is_started() {
             let ErrorKind::Connect(error) = error.kind() else { panic!("{error}") };
             assert!(matches!(error.failure, ConnectFailure::BadOption(_)), "{error}");
         }
+        // A test binary has threads, which the kernel would refuse.
+        let router = Program::new().self_agent(&[]).router().unwrap();
+        failed(router.setns(ContainerKind::Lxc, "x").connect(), ConnectFailure::NotEntered);
     });
 }
