@@ -50,8 +50,8 @@ pub struct Recipe {
     pub wrapper: Vec<Vec<u8>>,
     /// Whether its standard input and output are pipes; by default a tool's are where SELinux is.
     pub pipes: Option<bool>,
-    /// What our own image does before it is an agent: nothing, unless there are words here. First an
-    /// empty one, then what `agent/enter.rs` reads.
+    /// What our own image does before it is an agent: nothing, unless there are words here. The
+    /// first is empty; the others are what `agent/enter.rs` reads.
     pub orders: Vec<Vec<u8>>,
 }
 

@@ -7,7 +7,7 @@ use crate::connect::options::{Base, Connect, check_word, hints};
 use crate::connect::recipe::{Meaning, Recipe};
 use crate::error::ConnectFailure;
 
-/// A container, by setns(2). Linux, and as root, only: [`sudo`](Router::sudo) comes first otherwise.
+/// A container, by setns(2). On Linux, as root: [`sudo`](Router::sudo) comes first otherwise.
 ///
 /// The agent is started from a file in memory: no file and no shell of the container is needed.
 /// It is in the container's namespaces, has its root, a user of its, that user's groups, a login's

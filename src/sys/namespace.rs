@@ -226,6 +226,7 @@ fn fork() -> Result<c_int> {
 #[cfg(target_env = "musl")]
 mod bare {
     unsafe extern "C" {
+        /// As `fork`, without what a process with threads would need.
         pub fn _Fork() -> libc::c_int;
     }
 }
