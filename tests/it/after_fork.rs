@@ -151,6 +151,8 @@ fn copies_come_up_whatever_other_threads_do() {
         let sink = move |record: &mitogen::Record<'_>| {
             let text = record.to_string();
             heard.fetch_add(text.len() as u32, Ordering::Relaxed);
+            // So that most forks find it with another thread.
+            std::thread::sleep(Duration::from_micros(50));
         };
         mitogen::log_to(mitogen::Level::Io, Box::new(sink));
         std::thread::scope(|scope| {
