@@ -161,7 +161,7 @@ fn copies_come_up_whatever_other_threads_do() {
                 let ends = &ends;
                 scope.spawn(move || hammer(at, router, child, ends));
             }
-            for i in 0..60 {
+            for i in 0..150 {
                 let begun = Instant::now();
                 let fork = routers[i % 3].fork(promise()).on_start(|own| {
                     own.in_process().unwrap().shutdown().unwrap();
