@@ -13,6 +13,7 @@ use crate::connect::places::{Places, Server};
 use crate::connect::recipe::Recipe;
 use crate::connect::request::{Answerer, ask_to_end};
 use crate::connect::slot::{Reached, Slot};
+use crate::connect::table::Table;
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Result};
 use crate::ids::ContextId;
 use crate::io::turn::Turn;
@@ -47,9 +48,6 @@ pub(super) struct State {
     pub(super) attempts: Table<Attempt>,
     pub(super) places: Places,
 }
-
-/// Things by their numbers.
-pub(super) struct Table<T>(Vec<(u64, T)>);
 
 /// One who is on the way to a context. Dropped before the end of the way, it is told that it was
 /// given up.
@@ -375,34 +373,6 @@ impl Table<Reach> {
         }
         let (id, reach) = &mut self.0[at];
         Some((*id, reach))
-    }
-}
-
-impl<T> Table<T> {
-    pub(super) fn insert(&mut self, id: u64, thing: T) {
-        if let Err(at) = self.find(id) {
-            self.0.insert(at, (id, thing));
-        }
-    }
-
-    pub(super) fn get(&mut self, id: u64) -> Option<&mut T> {
-        let at = self.find(id).ok()?;
-        Some(&mut self.0[at].1)
-    }
-
-    pub(super) fn remove(&mut self, id: u64) -> Option<T> {
-        let at = self.find(id).ok()?;
-        Some(self.0.remove(at).1)
-    }
-
-    fn find(&self, id: u64) -> std::result::Result<usize, usize> {
-        self.0.binary_search_by_key(&id, |(id, _)| *id)
-    }
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table(Vec::new())
     }
 }
 

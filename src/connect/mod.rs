@@ -32,6 +32,7 @@ pub mod request;
 pub mod service;
 pub mod places;
 pub mod slot;
+pub mod table;
 pub mod connects;
 pub mod attempts;
 pub mod connecting;
