@@ -13,6 +13,8 @@ use crate::support::*;
 
 /// Leads nowhere, at once, without ssh.
 const NOWHERE: &str = "ssh:nowhere?ssh_path=/nonexistent/client";
+const NOT_INSTALLED: &str =
+    "while starting the process: /nonexistent/client is not installed, or not in PATH";
 
 fn mitogen(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mitogen"));
@@ -60,7 +62,7 @@ fn an_address_that_is_not_reached_comes_before_all_else() {
     let output = output(&["run", "local", NOWHERE, "--", "echo", "here"]);
     assert_eq!(output.status.code(), Some(255));
     assert_eq!(text(&output.stdout), "local: here\n");
-    let expected = format!("mitogen: {NOWHERE}: while starting the process: No such file");
+    let expected = format!("mitogen: {NOWHERE}: {NOT_INSTALLED}");
     assert!(text(&output.stderr).starts_with(&expected), "{}", told(&output));
 }
 
@@ -283,7 +285,7 @@ fn json_marks_bytes_that_are_no_text_and_tells_signals_and_errors() {
 
     let (found, status) = events(&[NOWHERE, "--", "true"]);
     assert_eq!((status, &found[0]["address"]), (Some(255), &json!(NOWHERE)));
-    assert!(found[0]["error"].as_str().unwrap().contains("No such file"), "{found:?}");
+    assert!(found[0]["error"].as_str().unwrap().starts_with(NOT_INSTALLED), "{found:?}");
     let (found, status) = events(&["--timeout", "0.3", "local", "--", "sleep", "30"]);
     assert_eq!(status, Some(124));
     assert_eq!(found, [json!({"address": "local", "error": "not done within 0.3 s"})]);

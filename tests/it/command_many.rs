@@ -66,7 +66,9 @@ fn a_terminal_shows_how_far_connecting_has_come_and_keeps_none_of_it() {
     let Addresses { slow, broken, .. } = &Addresses::new();
     for command in ["run", "tree"] {
         let args = match command {
-            "run" => format!("run local local/local '{broken}' '{slow}' -- echo here"),
+            "run" => {
+                format!("run local local/local '{broken}' '{slow}' -- sh -c 'sleep 0.6; echo here'")
+            }
             _ => format!("tree local local/local '{broken}' '{slow}'"),
         };
         let output = on_terminal("xterm", &args);
