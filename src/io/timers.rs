@@ -31,7 +31,7 @@ impl Timers {
     /// Forgets a timer; one that has run is forgotten already.
     pub fn cancel(&mut self, id: TimerId) {
         if let Some(at) = self.pending.iter().position(|(_, other, _)| *other == id.0) {
-            self.pending.remove(at);
+            drop(self.pending.remove(at));
         }
     }
 
