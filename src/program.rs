@@ -46,9 +46,7 @@ impl Default for Program {
 impl Program {
     /// A program of the [stock functions](crate::stock) alone.
     pub fn new() -> Program {
-        let mut registry = Registry::new();
-        stock::register(&mut registry);
-        let (images, own) = (Vec::new(), Own::Unknown);
+        let (registry, images, own) = (stock::registry(), Vec::new(), Own::Unknown);
         Program { registry, images, own, connects_at_once: None, forks: None }
     }
 
@@ -119,13 +117,8 @@ impl Program {
     }
 
     fn serve(self, source: MakeSource) -> Program {
-        let args = std::env::args_os().map(OsString::into_vec).collect::<Vec<_>>();
-        self.serve_if_asked(&args, source)
-    }
-
-    fn serve_if_asked(self, args: &[Vec<u8>], source: MakeSource) -> Program {
-        if let Some(nonce) = args.get(1).and_then(|word| stage::parse_agent_arg(word)) {
-            agent::be_seen(&args[2..]);
+        let args: Vec<Vec<u8>> = std::env::args_os().map(OsString::into_vec).collect();
+        if let Some(nonce) = asked(&args) {
             let registry = Arc::new(self.registry);
             let source = source(&registry, self.forks);
             agent::serve(registry, nonce, source);
@@ -235,10 +228,19 @@ impl Drop for Shutdown {
 #[doc(hidden)]
 pub fn stock_agent(args: Vec<Vec<u8>>) -> i32 {
     const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
-    let _ = Program::new().serve_if_asked(&args, |_, _| None);
+    if let Some(nonce) = asked(&args) {
+        agent::serve(Arc::new(stock::registry()), nonce, None);
+    }
     // Without a standard error there is nobody to tell.
     let _ = fd::write_all(fd::stderr(), WHY);
     2
+}
+
+/// The nonce, if these arguments say that the process is to be an agent. It shows as one then.
+fn asked(args: &[Vec<u8>]) -> Option<u64> {
+    let nonce = stage::parse_agent_arg(args.get(1)?)?;
+    agent::be_seen(&args[2..]);
+    Some(nonce)
 }
 
 /// The nonce of the agent that this process is to be.

@@ -11,8 +11,11 @@ pub(crate) use command::{Held, guard_processes, hold, start_tool};
 
 use crate::call::registry::Registry;
 
-pub(crate) fn register(registry: &mut Registry) {
+/// A registry of these functions.
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::new();
     registry.add(identify);
     registry.add(ping);
     registry.add(run);
+    registry
 }
