@@ -183,11 +183,17 @@ impl Turn {
     pub fn close(&mut self, key: Key, why: &Death) {
         let Ok(at) = self.streams.binary_search_by_key(&key, |s| s.key) else { return };
         let stream = &mut self.streams[at];
-        let Some(mut protocol) = stream.protocol.take() else {
+        if stream.protocol.is_none() {
             stream.closing.get_or_insert_with(|| why.clone());
             return;
-        };
+        }
         let stream = self.streams.remove(at);
+        self.let_go(stream, why);
+    }
+
+    /// Ends a stream that is one of the loop no more.
+    fn let_go(&mut self, mut stream: Stream, why: &Death) {
+        let key = stream.key;
         self.poller.remove(key.receive());
         if stream.split {
             self.poller.remove(key.transmit());
@@ -195,8 +201,11 @@ impl Turn {
         if let Some(outbox) = &stream.outbox {
             outbox.close();
         }
+        let protocol = stream.protocol.take();
         drop(stream);
-        protocol.closed(self, why);
+        if let Some(mut protocol) = protocol {
+            protocol.closed(self, why);
+        }
     }
 
     /// Runs `action` at `at`, or as soon after as the loop turns.
@@ -342,17 +351,15 @@ impl Turn {
     }
 
     fn close_all(&mut self) {
-        while let Some(stream) = self.streams.last() {
-            let key = stream.key;
-            self.close(key, &Death::of(Cause::Shutdown));
+        while let Some(stream) = self.streams.pop() {
+            self.let_go(stream, &Death::of(Cause::Shutdown));
         }
     }
 }
 
-/// A loop that ends by a panic still tells every protocol.
+/// A loop that ends by a panic still tells every protocol, but for the one that was being called.
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.streams.retain(|s| s.protocol.is_some());
         self.close_all();
     }
 }
