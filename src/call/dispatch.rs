@@ -140,7 +140,16 @@ fn close_senders(scope: &Scope, failure: Option<&CallFailure>) {
 
 fn text_of(failure: &CallFailure) -> String {
     match failure {
-        CallFailure::Error { chain, .. } => chain.join(": "),
+        CallFailure::Error { chain, .. } => {
+            let mut text = String::new();
+            for link in chain {
+                if !text.is_empty() {
+                    text.push_str(": ");
+                }
+                text.push_str(link);
+            }
+            text
+        }
         CallFailure::Panic(text) | CallFailure::Arguments(text) => text.clone(),
         CallFailure::Unknown | CallFailure::Signature { .. } => String::new(),
     }

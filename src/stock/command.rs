@@ -2,7 +2,7 @@
 //! waits for its end; its output waits in its pipes while the receiver has no room.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -156,10 +156,12 @@ impl Running {
             let ended = self.process.pidfd();
             let again = if ended.is_none() { Instant::now().checked_add(pause) } else { None };
             pause = (2 * pause).min(LOOK_AGAIN_MAX);
-            let [stdout, stderr] =
-                [&self.stdout, &self.stderr].map(|fd| fd.as_ref().map(AsFd::as_fd));
-            let fds = [ended, stdout, stderr].into_iter().flatten().map(|fd| (fd, Interest::READ));
-            let fds: Vec<(BorrowedFd<'_>, Interest)> = fds.collect();
+            let mut fds = Vec::new();
+            let [stdout, stderr] = [&self.stdout, &self.stderr].map(Option::as_ref);
+            for fd in [ended, stdout.map(AsFd::as_fd), stderr.map(AsFd::as_fd)] {
+                let Some(fd) = fd else { continue };
+                fds.push((fd, Interest::READ));
+            }
             match latch::sleep(&wake, &fds, again) {
                 Err(error) if !is_stale(&error) => return None,
                 _ => (),
@@ -180,26 +182,29 @@ impl Running {
     /// Sends a piece of each pipe that has one. Returns whether there may be more; None if nobody
     /// receives it.
     fn send_ready(&mut self, out: &Sender<Output>) -> Option<bool> {
-        let mut more = false;
-        for (pipe, wrap) in [
-            (&mut self.stdout, Output::Stdout as fn(Vec<u8>) -> Output),
-            (&mut self.stderr, Output::Stderr),
-        ] {
-            let Some(end) = pipe else { continue };
-            let mut bytes = vec![0; CHUNK_BYTES];
-            match FdKind::Other.read(end.as_fd(), &mut bytes) {
-                Ok(0) => *pipe = None,
-                Ok(count) => {
-                    bytes.truncate(count);
-                    out.send(wrap(bytes)).ok()?;
-                    more = true;
-                }
-                Err(e) if e.is_again() => (),
-                Err(_) => *pipe = None,
-            }
-        }
-        Some(more)
+        let printed = send_piece(&mut self.stdout, Output::Stdout, out)?;
+        let complained = send_piece(&mut self.stderr, Output::Stderr, out)?;
+        Some(printed || complained)
     }
+}
+
+fn send_piece(
+    pipe: &mut Option<OwnedFd>,
+    wrap: fn(Vec<u8>) -> Output,
+    out: &Sender<Output>,
+) -> Option<bool> {
+    let Some(end) = pipe else { return Some(false) };
+    let mut bytes = vec![0; CHUNK_BYTES];
+    match FdKind::Other.read(end.as_fd(), &mut bytes) {
+        Ok(count) if 0 < count => {
+            bytes.truncate(count);
+            out.send(wrap(bytes)).ok()?;
+            return Some(true);
+        }
+        Err(e) if e.is_again() => (),
+        _ => *pipe = None,
+    }
+    Some(false)
 }
 
 /// Whether a sleep has ended only for us to look again.

@@ -70,7 +70,7 @@ pub fn default_mask() {
 
 /// Gives every signal that whoever started us ignored its default effect: `exec` passes that on.
 pub fn restore_ignored() {
-    for signal in 1..=64 {
+    for signal in 1..65 {
         // SAFETY: a structure of numbers and sets, for which zero is a value.
         let mut now: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: changes nothing, and has room for the answer.
@@ -90,7 +90,7 @@ pub fn reset_all() {
 
 /// All signals to their defaults, whether blocked or not.
 pub fn restore_all() {
-    for signal in 1..=64 {
+    for signal in 1..65 {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
             restore(signal);
         }

@@ -98,10 +98,10 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, SpawnError> {
     };
     let plan = Plan {
         image: match spawn.program {
-            Program::Search(_) => Image::Paths(pointers(&found).collect()),
+            Program::Search(_) => Image::Paths(pointers(&found)),
             Program::Fd(fd) => Image::Fd(fd.as_raw_fd()),
         },
-        argv: pointers(spawn.argv).chain([ptr::null()]).collect(),
+        argv: ended(pointers(spawn.argv)),
         envp: environment(spawn.env),
         stdio: [spawn.stdin, spawn.stdout, spawn.stderr].map(|fd| fd.as_raw_fd()),
         terminal: spawn.terminal.map(|fd| fd.as_raw_fd()),
@@ -132,8 +132,14 @@ pub fn c_strings(words: &[Vec<u8>]) -> Option<Vec<CString>> {
     Some(strings)
 }
 
-fn pointers(texts: &[CString]) -> impl Iterator<Item = *const c_char> {
-    texts.iter().map(|text| text.as_ptr())
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    texts.iter().map(|text| text.as_ptr()).collect()
+}
+
+/// A list as C wants it.
+fn ended(mut list: Vec<*const c_char>) -> Vec<*const c_char> {
+    list.push(ptr::null());
+    list
 }
 
 /// The paths at which a program of this name may be.
@@ -160,7 +166,7 @@ fn candidates(name: &CStr) -> Vec<CString> {
 
 /// The child's environment as `exec` wants it.
 fn environment(extra: &[CString]) -> Vec<*const c_char> {
-    let mut list: Vec<*const c_char> = pointers(extra).collect();
+    let mut list = pointers(extra);
     for ours in our_environment() {
         // SAFETY: a terminated text of our environment.
         let text = unsafe { CStr::from_ptr(ours) };
@@ -168,8 +174,7 @@ fn environment(extra: &[CString]) -> Vec<*const c_char> {
             list.push(ours);
         }
     }
-    list.push(ptr::null());
-    list
+    ended(list)
 }
 
 fn name_of(variable: &CStr) -> &[u8] {

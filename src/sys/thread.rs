@@ -1,6 +1,6 @@
 //! Threads, by `pthread_create`: `std::thread` would double the size of a small agent.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -12,7 +12,7 @@ use super::errno::{Errno, Result};
 pub type Body = Box<dyn FnOnce() + Send>;
 
 struct Start {
-    name: CString,
+    name: &'static CStr,
     body: Body,
 }
 
@@ -20,8 +20,8 @@ struct Start {
 /// `body` tell it. `name` shows in debuggers (15 bytes of it on Linux).
 /// `stack_bytes` is a minimum; 0 means the system's default, which is small with musl.
 /// A panic that leaves `body` ends the process.
-pub fn spawn(name: &CStr, stack_bytes: usize, body: Body) -> Result<()> {
-    let start = Box::into_raw(Box::new(Start { name: name.to_owned(), body }));
+pub fn spawn(name: &'static CStr, stack_bytes: usize, body: Body) -> Result<()> {
+    let start = Box::into_raw(Box::new(Start { name, body }));
     let blocked = SignalsBlocked::new();
     let result = create(stack_bytes, start.cast());
     drop(blocked);
@@ -69,7 +69,6 @@ extern "C" fn run(start: *mut c_void) -> *mut c_void {
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr())
     };
-    drop(name);
     body();
     ptr::null_mut()
 }
