@@ -55,8 +55,10 @@ pub fn ignore_children() {
 
 /// Gives a signal its default effect.
 pub fn restore(signal: i32) {
+    // SAFETY: a structure of numbers and sets, for which zero is a value: the default, no flags.
+    let action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     // SAFETY: the default runs no code of ours.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
 }
 
 /// Unblocks all signals in this thread: whoever started us may have blocked some.

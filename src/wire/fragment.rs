@@ -24,7 +24,13 @@ pub fn part_at(payload: &[u8], at: usize) -> Option<(Part, &[u8])> {
 
 /// All parts of `payload` in order.
 pub fn split(payload: &[u8]) -> impl Iterator<Item = (Part, &[u8])> {
-    (0..payload.len().max(1)).step_by(FRAGMENT_BYTES).filter_map(|at| part_at(payload, at))
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (part, chunk) = part_at(payload, at)?;
+        // Behind the one part of an empty payload there is no other.
+        at += chunk.len().max(1);
+        Some((part, chunk))
+    })
 }
 
 /// What became of a frame that was pushed.
