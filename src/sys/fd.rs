@@ -188,7 +188,7 @@ pub fn rewind(fd: BorrowedFd<'_>) -> Result<()> {
 /// A duplicate numbered `min` or above, closed by `exec`.
 pub fn dup_above(fd: BorrowedFd<'_>, min: i32) -> Result<OwnedFd> {
     // SAFETY: takes no pointers.
-    let number = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, min) })?;
+    let number = check(unsafe { fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, min) })?;
     // SAFETY: the system has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -207,15 +207,29 @@ pub fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> Result<()> {
 #[cfg(test)]
 pub fn is_cloexec(fd: BorrowedFd<'_>) -> Result<bool> {
     // SAFETY: takes no pointers.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) })?;
+    let flags = check(unsafe { fcntl(fd.as_raw_fd(), libc::F_GETFD, 0) })?;
     Ok(flags & libc::FD_CLOEXEC != 0)
 }
+
+/// Does one thing of many to a descriptor. The C library's own, which sees to locks and owners,
+/// too, would be the agent's largest system call.
+///
+/// # Safety
+/// `operation` takes a number, or nothing, and no pointer.
+#[cfg(target_os = "linux")]
+pub unsafe fn fcntl(number: c_int, operation: c_int, argument: c_int) -> c_int {
+    // SAFETY: by the contract no pointer is passed.
+    unsafe { libc::syscall(libc::SYS_fcntl, number, operation, argument) as c_int }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub use libc::fcntl;
 
 /// Says whether `exec` shall close it.
 pub fn set_cloexec(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     let flags = if on { libc::FD_CLOEXEC } else { 0 };
     // SAFETY: takes no pointers.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(|_| ())
+    check(unsafe { fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(|_| ())
 }
 
 /// Whether its description is in non-blocking mode.
@@ -230,18 +244,18 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     let before = status_flags(fd)?;
     let flags = if on { before | libc::O_NONBLOCK } else { before & !libc::O_NONBLOCK };
     // SAFETY: takes no pointers.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(|_| ())
+    check(unsafe { fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(|_| ())
 }
 
 fn status_flags(fd: BorrowedFd<'_>) -> Result<c_int> {
     // SAFETY: takes no pointers.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
+    check(unsafe { fcntl(fd.as_raw_fd(), libc::F_GETFL, 0) })
 }
 
 /// Whether a descriptor of this number is open.
 pub fn is_open(number: i32) -> bool {
     // SAFETY: takes no pointers; a number that is not open is an error, not undefined.
-    0 <= unsafe { libc::fcntl(number, libc::F_GETFD) }
+    0 <= unsafe { fcntl(number, libc::F_GETFD, 0) }
 }
 
 /// Standard input. With [`stdout`] and [`stderr`], open from the start of the process

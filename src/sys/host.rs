@@ -8,7 +8,7 @@ use libc::c_char;
 
 use super::errno::{Result, check};
 use super::fd;
-use super::text::{Decimal, lossy, parse_decimal};
+use super::text::{Decimal, fields, lossy, parse_decimal};
 
 /// Bytes of /etc/passwd that are looked at.
 const PASSWD_BYTES_MAX: usize = 1 << 20;
@@ -77,8 +77,8 @@ pub fn user_name() -> String {
 }
 
 fn name_in(passwd: &[u8], uid: u32) -> Option<&[u8]> {
-    passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b':');
+    fields(passwd, b'\n').find_map(|line| {
+        let mut fields = fields(line, b':');
         let name = fields.next()?;
         (parse_decimal(fields.nth(1)?)? == u64::from(uid)).then_some(name)
     })

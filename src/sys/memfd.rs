@@ -27,7 +27,7 @@ pub fn seal(file: BorrowedFd<'_>) -> Result<()> {
     let content = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
     // SAFETY: this command takes a number and no pointer.
     let rc =
-        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, content | libc::F_SEAL_SEAL) };
+        unsafe { super::fd::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, content | libc::F_SEAL_SEAL) };
     check(rc).map(drop)
 }
 

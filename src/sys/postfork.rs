@@ -112,7 +112,7 @@ fn prepare(plan: &Plan) -> Result<c_int> {
     close_the_rest_on_exec();
     if let Some(keep) = plan.keep {
         // SAFETY: takes no pointers; the table of descriptors is the child's own.
-        at(Step::Stdio, unsafe { libc::fcntl(keep, libc::F_SETFD, 0) })?;
+        at(Step::Stdio, unsafe { super::fd::fcntl(keep, libc::F_SETFD, 0) })?;
     }
     super::signal::reset_all();
     Ok(image)
@@ -140,7 +140,7 @@ fn above_stdio(number: c_int) -> Result<c_int> {
         return Ok(number);
     }
     // SAFETY: takes no pointers.
-    at(Step::Stdio, unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })
+    at(Step::Stdio, unsafe { super::fd::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })
 }
 
 /// Ours all close on exec; those that others opened carelessly shall, too.
@@ -153,7 +153,7 @@ fn close_the_rest_on_exec() {
     }
     super::fd::each_open(3, i32::MAX, |number| {
         // SAFETY: takes no pointers.
-        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        unsafe { super::fd::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     });
 }
 
@@ -204,7 +204,7 @@ fn exec_fd(plan: &Plan, image: c_int) -> Errno {
     // What binfmt_misc runs for another CPU opens the file when exec would have closed it. An
     // agent closes it as it starts.
     // SAFETY: takes no pointers; the table of descriptors is the child's own.
-    unsafe { libc::fcntl(image, libc::F_SETFD, 0) };
+    unsafe { super::fd::fcntl(image, libc::F_SETFD, 0) };
     let number = Decimal::new(image as u64);
     let mut path = [0u8; 64];
     for (place, byte) in path.iter_mut().zip(FD_FOLDER.iter().chain(number.bytes())) {

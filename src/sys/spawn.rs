@@ -10,7 +10,7 @@ use libc::c_char;
 use super::errno::Errno;
 use super::limit::{self, Nofile};
 use super::postfork::{self, Image, Plan};
-use super::text::Decimal;
+use super::text::{Decimal, fields};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 
@@ -158,7 +158,7 @@ fn candidates(name: &CStr) -> Vec<CString> {
     });
     let path = path.unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
     let mut paths = Vec::new();
-    for folder in path.split(|byte| *byte == b':') {
+    for folder in fields(path, b':') {
         paths.push([if folder.is_empty() { b"." } else { folder }, b"/", name].concat());
     }
     c_strings(&paths).unwrap_or_default()
@@ -178,7 +178,7 @@ fn environment(extra: &[CString]) -> Vec<*const c_char> {
 }
 
 fn name_of(variable: &CStr) -> &[u8] {
-    variable.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
+    fields(variable.to_bytes(), b'=').next().unwrap_or_default()
 }
 
 fn our_environment() -> impl Iterator<Item = *const c_char> {

@@ -20,6 +20,11 @@ pub fn lossy(mut bytes: &[u8]) -> String {
     }
 }
 
+/// What stands between the separators.
+pub fn fields(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    text.split(move |byte| *byte == separator)
+}
+
 /// A number's decimal digits.
 #[derive(Clone, Copy, Debug)]
 pub struct Decimal {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::ptr;
 
 use super::fd;
-use super::text::parse_decimal;
+use super::text::{fields, parse_decimal};
 
 /// Bytes of /proc/self/stat, which has some fifty numbers.
 const STAT_BYTES_MAX: usize = 4096;
@@ -47,7 +47,7 @@ fn arguments() -> Option<(*mut u8, usize)> {
     let stat = fd::read_to_end(stat.as_fd(), STAT_BYTES_MAX).ok()?;
     // The second field may contain anything, but it ends at the last bracket.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 2;
-    let mut fields = stat.get(after..)?.split(|byte| *byte == b' ');
+    let mut fields = fields(stat.get(after..)?, b' ');
     let start = parse_decimal(fields.nth(48 - 3)?)?;
     let end = parse_decimal(fields.next()?)?;
     if start == 0 || end <= start {
