@@ -1,6 +1,7 @@
 //! An image that is not here, asked of the parent: piece by piece, a few at a time, so that neither
 //! side ever has much of it on the way.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ConnectFailure, Death};
@@ -60,16 +61,20 @@ impl Fetch {
         let piece = Piece::take(&mut Reader::new(&message.data, None));
         let piece =
             piece.unwrap_or_else(|Malformed(why)| Err(ConnectFailure::Protocol(why.into())))?;
-        self.take(at, &piece)?.into_iter().for_each(|at| self.ask(turn, at));
+        let mut next = self.take(at, &piece)?;
+        while next.start < next.end {
+            self.ask(turn, next.start);
+            next.start += IMAGE_PIECE_BYTES;
+        }
         self.finish(turn, &piece);
         Ok(())
     }
 
-    /// Takes a piece. Returns from where on more is to be asked for, while there is more.
-    fn take(&self, at: u64, piece: &Piece<'_>) -> Result<Vec<u64>, ConnectFailure> {
+    /// Takes a piece. Returns what more is to be asked for.
+    fn take(&self, at: u64, piece: &Piece<'_>) -> Result<Range<u64>, ConnectFailure> {
         let mut state = self.state();
         let State { arrived, asked } = &mut *state;
-        let Some(growing) = arrived else { return Ok(Vec::new()) };
+        let Some(growing) = arrived else { return Ok(0..0) };
         let there = piece.total.saturating_sub(at).min(IMAGE_PIECE_BYTES);
         if IMAGE_BYTES_MAX < piece.total {
             return Err(ConnectFailure::ImageUnusable("the image is too large".to_owned()));
@@ -80,13 +85,12 @@ impl Fetch {
             ));
         }
         growing.add(piece.bytes).map_err(unreadable)?;
-        let mut next = Vec::new();
+        let first = *asked;
         let ahead = growing.len() + IMAGE_PIECES_MAX * IMAGE_PIECE_BYTES;
         while *asked < piece.total.min(ahead) {
-            next.push(*asked);
             *asked += IMAGE_PIECE_BYTES;
         }
-        Ok(next)
+        Ok(first..*asked)
     }
 
     fn fail(&self, turn: &mut Turn, failure: ConnectFailure) {

@@ -272,7 +272,9 @@ impl Images {
 impl State {
     /// Remembers an outcome; an absence gives way when there are too many.
     fn hold(&mut self, want: &Want, outcome: &Outcome) {
-        self.held.retain(|(held, _)| held != want);
+        if let Some(at) = self.held.iter().position(|(held, _)| held == want) {
+            drop(self.held.remove(at));
+        }
         if IMAGES_HELD_MAX <= self.held.len() {
             let Some(at) = self.held.iter().position(|(_, held)| held.is_err()) else { return };
             drop(self.held.remove(at));

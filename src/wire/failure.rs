@@ -240,7 +240,12 @@ impl Encode for ConnectFailure {
 
 impl Decode for ConnectFailure {
     fn decode(r: &mut Reader<'_>) -> Result<ConnectFailure, Malformed> {
-        Ok(match r.take_u8()? {
+        let code = r.take_u8()?;
+        let text = match code {
+            11..=14 | 17 | 20 | 23 | 24 => take_text(r)?,
+            _ => String::new(),
+        };
+        Ok(match code {
             0 => Self::Timeout,
             1 => Self::Spawn(i32::decode(r)?),
             2 => Self::Ended,
@@ -252,20 +257,20 @@ impl Decode for ConnectFailure {
             8 => Self::ConnectionRefused,
             9 => Self::Unreachable,
             10 => Self::NoShell,
-            11 => Self::TargetUnknown(take_text(r)?),
-            12 => Self::NoImage { target: take_text(r)?, available: take_text(r)? },
-            13 => Self::ImageUnusable(take_text(r)?),
-            14 => Self::NoDirectory(take_text(r)?),
+            11 => Self::TargetUnknown(text),
+            12 => Self::NoImage { target: text, available: take_text(r)? },
+            13 => Self::ImageUnusable(text),
+            14 => Self::NoDirectory(text),
             15 => Self::ImageDoesNotRun,
             16 => Self::Version { ours: u32::decode(r)?, theirs: u32::decode(r)? },
-            17 => Self::Protocol(take_text(r)?.into()),
+            17 => Self::Protocol(text.into()),
             18 => Self::Cancelled,
             19 => Self::ViaGone(Death::decode(r)?),
-            20 => Self::BadOption(take_text(r)?),
+            20 => Self::BadOption(text),
             21 => Self::ImageDamaged,
             22 => Self::InputEnded,
-            23 => Self::UnknownPrompt(take_text(r)?),
-            24 => Self::NoTool(take_text(r)?),
+            23 => Self::UnknownPrompt(text),
+            24 => Self::NoTool(text),
             25 => Self::Busy,
             26 => Self::HostKeyChanged,
             27 => Self::NoTarget,
