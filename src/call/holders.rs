@@ -3,7 +3,7 @@
 //! messages keep their order on every path of the tree: the giver's news of a copy passes the node
 //! where the paths meet before the copy does, and so before the taker's news of its end.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
@@ -183,11 +183,11 @@ pub(crate) fn tell(
 }
 
 /// Serves [`Handle::HOLD`].
-pub(crate) struct Holds(pub(crate) Weak<Node>);
+pub(crate) struct Holds(pub(crate) Arc<Node>);
 
 impl Deliver for Holds {
     fn message(&self, _: &mut Turn, message: Message) {
-        let Some(node) = self.0.upgrade() else { return };
+        let Holds(node) = self;
         let mut r = Reader::new(&message.data, None);
         let (Ok(handle), Ok(taker), Ok(gift)) =
             (Handle::decode(&mut r), ContextId::decode(&mut r), Gift::take(&mut r))
@@ -197,7 +197,7 @@ impl Deliver for Holds {
         let Some(receiver) = node.data_at(handle) else { return };
         let given = matches!(gift, Gift::Given);
         gift.tell(&*receiver, message.src, taker);
-        if given && taker != node.id() && !probe(&node, taker, handle) {
+        if given && taker != node.id() && !probe(node, taker, handle) {
             let death = Death::of(Cause::NoRoute).at(taker);
             receiver.taken_back(message.src, taker, Some(death));
         }

@@ -79,7 +79,7 @@ impl Router {
         images: Arc<Images>,
         end: fn(&Inner),
     ) -> Result<Router> {
-        let holds = Arc::new(Holds(Arc::downgrade(&node)));
+        let holds = Arc::new(Holds(node.clone()));
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
         respond::listen(&node, &images)?;
         let connects = Mutex::default();

@@ -1,7 +1,7 @@
 //! Answers children that ask for images: from what this context holds, or can get. They ask by
 //! name; a name is looked up, and is never a path.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::error::{ConnectFailure, Death, Result};
 use crate::ids::{ContextId, Handle};
@@ -41,18 +41,18 @@ pub struct Piece<'a> {
 /// # Errors
 /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the shutdown.
 pub fn listen(node: &Arc<Node>, images: &Arc<Images>) -> Result<()> {
-    let responder = Responder { node: Arc::downgrade(node), images: images.clone() };
+    let responder = Responder { node: node.clone(), images: images.clone() };
     node.listen(Handle::GET_IMAGE, Kind::Control, policy::anyone, Arc::new(responder))
 }
 
 struct Responder {
-    node: Weak<Node>,
+    node: Arc<Node>,
     images: Arc<Images>,
 }
 
 impl Deliver for Responder {
     fn message(&self, turn: &mut Turn, message: Message) {
-        let (Some(node), Some(handle)) = (self.node.upgrade(), message.reply_to) else { return };
+        let (node, Some(handle)) = (&self.node, message.reply_to) else { return };
         let (dst, auth) = (message.src, node.id());
         let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
         let is_neighbour = message.auth == dst && node.is_child(dst);
@@ -60,14 +60,14 @@ impl Deliver for Responder {
         let request = request.ok().filter(|_| is_neighbour);
         let Some(Request { want, at }) = request else {
             let failure = ConnectFailure::Protocol("no request for an image".into());
-            return answer(&node, &out, |w| put_failure(&failure, w));
+            return answer(node, &out, |w| put_failure(&failure, w));
         };
         let to = node.clone();
         let taker = move |_: &mut Turn, outcome: &Outcome| match outcome {
             Ok(parcel) => answer(&to, &out, |w| put_piece(parcel, at, w)),
             Err(failure) => answer(&to, &out, |w| put_failure(failure, w)),
         };
-        self.images.want(&node, turn, want, false, Box::new(taker));
+        self.images.want(node, turn, want, false, Box::new(taker));
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}

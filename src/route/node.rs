@@ -272,7 +272,8 @@ impl Node {
         self.handles().is_closed()
     }
 
-    /// Fails every wait and every later use.
+    /// Fails every wait and every later use. Those who listen, many of whom keep this context, are
+    /// let go.
     pub fn close(&self, turn: &mut Turn, death: &Death) {
         let all = self.handles().close();
         self.credit.close();
