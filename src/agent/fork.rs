@@ -35,15 +35,20 @@ impl Router {
     ///
     /// ```no_run
     /// # use mitogen::{ForkPromise, Program, Result};
-    /// # use std::sync::Arc;
+    /// # use std::sync::OnceLock;
+    /// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+    ///
+    /// fn total() -> u64 {
+    ///     TABLE.get().map_or(0, |table| table.iter().sum())
+    /// }
+    ///
     /// # fn main() -> Result<()> {
-    /// Program::new().run(|router| {
-    ///     let table: Arc<Vec<u64>> = Arc::new((0..1_000_000).collect());
-    ///     let sums = router.receiver::<u64>();
+    /// Program::new().function(total).run(|router| {
+    ///     let table = vec![1; 1_000_000];
     ///     // SAFETY: nothing here has threads, locks or connections but the library.
     ///     let promise = unsafe { ForkPromise::new() };
-    ///     let copy = router.fork(promise).on_start(move |_own| drop(table)).connect()?;
-    /// #   let _ = (copy, sums);
+    ///     let fork = router.fork(promise).on_start(move |_| drop(TABLE.set(table)));
+    ///     assert_eq!(fork.connect()?.call(total, ())?, 1_000_000);
     ///     Ok(())
     /// })
     /// # }

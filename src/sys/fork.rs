@@ -10,7 +10,7 @@ use libc::c_int;
 use super::errno::{Result, check};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
-use super::{fd, host, signal};
+use super::{host, signal};
 
 /// How often this process is a copy of one that made use of this library. Written only while a copy
 /// has one thread; it stays 0 in the stock agent, where all that looks at it vanishes.
@@ -153,6 +153,7 @@ pub fn unmark(fd: BorrowedFd<'_>) {
 mod linux {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+    use super::super::fd;
     use super::*;
 
     /// The command that sets which signal tells that a description is ready, where that was asked
@@ -199,7 +200,7 @@ mod linux {
 mod tests {
     use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
-    use super::super::{pipe, testing};
+    use super::super::{fd, pipe, testing};
     use super::*;
 
     #[test]
