@@ -26,8 +26,9 @@ pub fn memfd(name: &CStr) -> Result<OwnedFd> {
 pub fn seal(file: BorrowedFd<'_>) -> Result<()> {
     let content = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
     // SAFETY: this command takes a number and no pointer.
-    let rc =
-        unsafe { super::fd::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, content | libc::F_SEAL_SEAL) };
+    let rc = unsafe {
+        super::fd::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, content | libc::F_SEAL_SEAL)
+    };
     check(rc).map(drop)
 }
 
