@@ -208,8 +208,8 @@ impl Router {
         Connecting::start(self, address.to_string(), legs, answerer)
     }
 
-    /// As [`Connect::on_prompt`], for all connects from now on that have none of their own, as have
-    /// those of addresses.
+    /// As [`Connect::on_prompt`], for all connects from now on that have none of their own, such
+    /// as those of addresses.
     pub fn on_prompt<F>(&self, answer: F)
     where
         F: Fn(&Question) -> Option<Secret> + Send + Sync + 'static,
