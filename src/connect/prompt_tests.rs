@@ -141,6 +141,9 @@ fn a_line_goes_on_and_is_no_question_then() {
     assert_eq!(play.says(Terminal, "Checking password: "), [""; 0]);
     assert_eq!(play.says(Terminal, "for a:"), [""; 0]);
     // The first silence was disturbed, the second is not.
+    assert_eq!(play.settles, 1);
+    let actions = play.handshake.settled();
+    assert!(matches!(actions[..], [Action::Settle]), "{actions:?}");
     assert_eq!(play.pause(), [TYPED]);
 }
 

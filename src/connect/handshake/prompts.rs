@@ -74,8 +74,8 @@ impl Handshake {
     }
 
     fn settle(&mut self) {
-        self.prompts.stirred = false;
         if !std::mem::replace(&mut self.prompts.settling, true) {
+            self.prompts.stirred = false;
             self.actions.push(Action::Settle);
         }
     }
