@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::error::{Cause, Error, Result};
 use crate::io::latch;
-use crate::io::side::{Side, Wrote};
+use crate::io::side::Side;
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_HIGH_WATER_BYTES};
 use crate::sys::pipe::Wake;
 use crate::wire::header::Lane;
@@ -67,9 +67,9 @@ impl Outbox {
         let mut written = 0;
         if state.bytes == 0 {
             match side.write(frame) {
-                Ok(Wrote::Bytes(count)) => written = count,
+                Some(count) => written = count,
                 // What has arrived meanwhile is still to be read, so the loop finds this out.
-                Ok(Wrote::Disconnected) | Err(_) => return Pushed::Closed,
+                None => return Pushed::Closed,
             }
         }
         if written == frame.len() {
@@ -166,25 +166,24 @@ impl State {
         if let Some(begun) = self.begun.take() {
             return Some(begun);
         }
-        let frame = self.quick.pop_front().or_else(|| self.bulk.pop_front())?;
+        let frame = match self.quick.pop_front() {
+            Some(frame) => frame,
+            None => self.bulk.pop_front()?,
+        };
         Some((frame, 0))
     }
 
     fn write_out(&mut self) -> bool {
         while let Some((frame, from)) = self.next() {
-            let Some(side) = &self.side else { return false };
-            match side.write(&frame[from..]) {
-                Ok(Wrote::Bytes(count)) => {
-                    self.bytes -= count;
-                    if from + count < frame.len() {
-                        self.begun = Some((frame, from + count));
-                        return true;
-                    }
-                }
-                Ok(Wrote::Disconnected) | Err(_) => {
-                    self.drop_queued();
-                    return false;
-                }
+            let wrote = self.side.as_ref().and_then(|side| side.write(&frame[from..]));
+            let Some(count) = wrote else {
+                self.drop_queued();
+                return false;
+            };
+            self.bytes -= count;
+            if from + count < frame.len() {
+                self.begun = Some((frame, from + count));
+                return true;
             }
         }
         false
@@ -231,7 +230,7 @@ mod tests {
         let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 20]);
         loop {
             outbox.flush();
-            match side.read(&mut buffer).unwrap() {
+            match side.read(&mut buffer) {
                 Read::Bytes(count) => all.extend_from_slice(&buffer[..count]),
                 Read::Nothing => return all,
                 Read::Disconnected => panic!("closed"),
@@ -244,7 +243,7 @@ mod tests {
         let (outbox, side) = pair();
         assert_eq!(outbox.push(b"now", Lane::Bulk), Pushed::Taken);
         let mut buffer = [0; 10];
-        assert_eq!(side.read(&mut buffer).unwrap(), Read::Bytes(3));
+        assert_eq!(side.read(&mut buffer), Read::Bytes(3));
         assert_eq!(outbox.queued(), 0);
         assert!(!outbox.flush());
     }

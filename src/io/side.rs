@@ -4,8 +4,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::sys::errno::Errno;
 use crate::sys::fd::FdKind;
 
 /// A descriptor that a stream reads from, writes to, or both. Clones share it; the last one closes.
@@ -15,15 +13,6 @@ pub struct Side {
     kind: FdKind,
 }
 
-/// What became of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrote {
-    /// So many bytes were taken; 0 if there is no room now.
-    Bytes(usize),
-    /// The other end is closed.
-    Disconnected,
-}
-
 /// What became of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
@@ -31,7 +20,8 @@ pub enum Read {
     Bytes(usize),
     /// Nothing is there now.
     Nothing,
-    /// The other end is closed: end of file, a reset socket, a hung up terminal.
+    /// The other end is closed: end of file, a reset socket, a hung up terminal. What fails in
+    /// another way is as useless.
     Disconnected,
 }
 
@@ -52,29 +42,20 @@ impl Side {
     }
 
     /// Reads what is there, at most `buffer.len()` bytes.
-    ///
-    /// # Errors
-    /// Those of read(2) that do not mean a disconnect.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<Read> {
+    pub fn read(&self, buffer: &mut [u8]) -> Read {
         match self.kind.read(self.fd.as_fd(), buffer) {
-            Ok(0) => Ok(Read::Disconnected),
-            Ok(count) => Ok(Read::Bytes(count)),
-            Err(e) if e.is_again() => Ok(Read::Nothing),
-            Err(e) if e.is_disconnect() => Ok(Read::Disconnected),
-            Err(Errno(errno)) => Err(Error::system("read", errno)),
+            Ok(count) if 0 < count => Read::Bytes(count),
+            Err(e) if e.is_again() => Read::Nothing,
+            _ => Read::Disconnected,
         }
     }
 
-    /// Writes as much as there is room for.
-    ///
-    /// # Errors
-    /// Those of write(2) that do not mean a disconnect.
-    pub fn write(&self, bytes: &[u8]) -> Result<Wrote> {
+    /// Writes as much as there is room for. Returns how many bytes; none if nobody takes any more.
+    pub fn write(&self, bytes: &[u8]) -> Option<usize> {
         match self.kind.write(self.fd.as_fd(), bytes) {
-            Ok(count) => Ok(Wrote::Bytes(count)),
-            Err(e) if e.is_again() => Ok(Wrote::Bytes(0)),
-            Err(e) if e.is_disconnect() => Ok(Wrote::Disconnected),
-            Err(Errno(errno)) => Err(Error::system("write", errno)),
+            Ok(count) => Some(count),
+            Err(e) if e.is_again() => Some(0),
+            Err(_) => None,
         }
     }
 }

@@ -164,7 +164,7 @@ impl Turn {
     /// Writes what a stream's outbox holds, now and as room comes.
     pub fn arm(&mut self, key: Key) {
         let Some(stream) = self.stream(key) else { return };
-        let Some(outbox) = stream.outbox.clone() else { return };
+        let Some(outbox) = &stream.outbox else { return };
         stream.writing = outbox.flush();
         self.apply_interest(key);
     }
@@ -299,12 +299,12 @@ impl Turn {
             return false;
         }
         match stream.receive.read(buffer) {
-            Ok(Read::Nothing) => false,
-            Ok(Read::Bytes(count)) => {
+            Read::Nothing => false,
+            Read::Bytes(count) => {
                 self.call(key, &mut |protocol, turn| protocol.input(turn, key, &buffer[..count]));
                 true
             }
-            Ok(Read::Disconnected) | Err(_) => {
+            Read::Disconnected => {
                 self.set_reading(key, false);
                 self.call(key, &mut |protocol, turn| {
                     protocol.ended(turn, key);

@@ -56,6 +56,7 @@ impl Errno {
     }
 
     /// Whether a stream that says so has ended, as at an end of file.
+    #[cfg(test)]
     pub fn is_disconnect(self) -> bool {
         matches!(self, Errno::IO | Errno::CONNRESET | Errno::PIPE)
     }
