@@ -375,6 +375,7 @@ pub fn close_from(first: i32, keep: &[i32]) {
 }
 
 /// Closes every descriptor: for a process that will use none any more.
+#[cfg(target_os = "linux")]
 pub fn close_all() {
     close_between(0, i32::MAX);
 }

@@ -239,12 +239,12 @@ fn the_root_is_that_of_the_process() {
         let mut sleep = sleep.arg(&root).args(["/bin/sleep", "1000"]).spawn().unwrap();
         let knows = script(folder.path(), "knows", &format!("echo Leader={}", sleep.id()));
         let router = router();
+        let local = router.local().connect().unwrap();
         let setns = router.setns(ContainerKind::Machinectl, "x").machinectl_path(knows);
-        let context = setns.username(WORKER).connect().unwrap();
+        let context = setns.username(WORKER).via(&local).connect().unwrap();
         assert_eq!(said(&context, &["ls", "/here"]), "/here");
         assert_eq!(said(&context, &["pwd"]), "/home/worker");
         // Its executable is nobody else's.
-        let local = router.local().connect().unwrap();
         let file = |context: &Context| {
             let pid = context.call(stock::identify, ()).unwrap().pid;
             let status = fs::metadata(format!("/proc/{pid}/exe")).unwrap();
