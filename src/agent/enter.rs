@@ -2,7 +2,7 @@
 //! for the first process there, enters that one's namespaces and root, and goes on in a child, as a
 //! user of the container. Neither a shell nor a file of the container is executed.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use crate::error::Exit;
@@ -32,7 +32,7 @@ pub(super) fn enter(orders: &[Vec<u8>]) {
     let place = Place::open(pid);
     place.enter();
     // Read while we may.
-    let (passwd, group) = (read(&place, c"/etc/passwd"), read(&place, c"/etc/group"));
+    let (passwd, group) = (place.read(c"/etc/passwd"), place.read(c"/etc/group"));
     let user = users::find(&passwd, name).unwrap_or_else(|| fail(b"users", Errno::NOENT));
     let groups = users::groups(&group, name, user.gid);
     place.enter_users();
@@ -68,12 +68,4 @@ fn first_process(tool: &[Vec<u8>], label: &[u8]) -> Result<u64, Errno> {
         Exit::Code(code) => signal::exit_now(code),
         Exit::Signal(number) => signal::exit_now(128 + number),
     }
-}
-
-/// A file that need not be there.
-fn read(place: &Place, path: &CStr) -> Vec<u8> {
-    place.read(path).unwrap_or_else(|errno| match errno {
-        Errno::NOENT => Vec::new(),
-        errno => fail(path.to_bytes(), errno),
-    })
 }

@@ -67,8 +67,7 @@ impl Place {
         let folder = CString::new([b"/proc/", Decimal::new(pid).bytes()].concat());
         must(b"process", host::chdir(&folder.unwrap_or_default()).map(|()| 0));
         let path = libc::O_PATH | libc::O_DIRECTORY;
-        let status = must(b"status", open(c"status", libc::O_RDONLY));
-        let status = read(status).unwrap_or_else(|errno| fail(b"status", errno));
+        let status = read(c"status", open(c"status", libc::O_RDONLY));
         let mut namespaces = [-1; NAMES.len()];
         for (place, name) in namespaces.iter_mut().zip(NAMES) {
             *place = match open(name, libc::O_RDONLY) {
@@ -116,16 +115,21 @@ impl Place {
         }
     }
 
-    /// A file that whoever rules there may have made; NODEV if it is a device or a pipe, which is
-    /// not opened, FBIG if it is too large.
-    pub fn read(&self, path: &CStr) -> Result<Vec<u8>> {
-        let found = open(path, libc::O_PATH)?;
-        if !is_file(found)? {
-            return Err(Errno(libc::ENODEV));
+    /// A file that whoever rules there may have made; empty if there is none. A device or a pipe
+    /// is not opened.
+    #[inline(never)] // smaller code
+    pub fn read(&self, path: &CStr) -> Vec<u8> {
+        let found = match open(path, libc::O_PATH) {
+            Err(Errno::NOENT) => return Vec::new(),
+            found => must(path.to_bytes(), found),
+        };
+        if must(path.to_bytes(), kind(found)) != libc::S_IFREG as c_int {
+            fail(path.to_bytes(), Errno(libc::ENODEV));
         }
         let name = CString::new(Decimal::new(found as u64).bytes()).unwrap_or_default();
         // SAFETY: a terminated path, flags that make no file.
-        read(unsafe { call(libc::SYS_openat, self.own_files as usize, address(&name), 0) }?)
+        let file = unsafe { call(libc::SYS_openat, self.own_files as usize, address(&name), 0) };
+        read(path, file)
     }
 }
 
@@ -137,14 +141,15 @@ fn open(path: &CStr, flags: c_int) -> Result<c_int> {
     fd::open(path, flags).map(IntoRawFd::into_raw_fd)
 }
 
-fn read(file: c_int) -> Result<Vec<u8>> {
+fn read(path: &CStr, file: Result<c_int>) -> Vec<u8> {
     // SAFETY: it was opened for this.
-    let file = unsafe { OwnedFd::from_raw_fd(file) };
+    let file = unsafe { OwnedFd::from_raw_fd(must(path.to_bytes(), file)) };
     fd::read_to_end(file.as_fd(), CONTAINER_FILE_BYTES_MAX)
+        .unwrap_or_else(|errno| fail(path.to_bytes(), errno))
 }
 
-/// Whether an open file is one, and not a folder, a device or a pipe.
-fn is_file(number: c_int) -> Result<bool> {
+/// What an open file is: one of `S_IFREG` and the like.
+fn kind(number: c_int) -> Result<c_int> {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut status: libc::statx = unsafe { MaybeUninit::zeroed().assume_init() };
     let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_TYPE);
@@ -152,7 +157,7 @@ fn is_file(number: c_int) -> Result<bool> {
     // SAFETY: a terminated path, and room for the answer.
     let rc = unsafe { libc::syscall(libc::SYS_statx, number, path, flags, mask, &raw mut status) };
     check(rc as c_int)?;
-    Ok(u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFREG)
+    Ok((u32::from(status.stx_mode) & libc::S_IFMT) as c_int)
 }
 
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
