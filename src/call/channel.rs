@@ -14,7 +14,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
-use crate::route::node::{Node, Outgoing};
+use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::send::room_of;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
@@ -399,7 +399,8 @@ impl Drop for SenderCore {
         let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
         let (out, node) = (self.outgoing(Kind::Dead), self.router.node());
         if self.owner == node.id() {
-            if let Ok(payload) = FrameBuf::encode(None, |w| death.encode(w)) {
+            let dead: Payload<'_> = &|w| death.encode(w);
+            if let Ok(payload) = FrameBuf::encode(None, dead) {
                 // After the end there is nobody to tell.
                 let _ = node.send(&out, payload);
             }

@@ -13,7 +13,7 @@ use crate::error::{CallFailure, Cause, Death, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
-use crate::route::node::{Node, Outgoing};
+use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::policy;
 use crate::trace::{self, Level};
@@ -79,7 +79,8 @@ fn run(router: &Router, message: &Message) {
     close_senders(&taken, answer.as_ref().err().map(|failure| &**failure));
     let (given, has_failed) = (given.given(), answer.is_err());
     let payload = answer.unwrap_or_else(|failure| {
-        FrameBuf::encode(None, |w| put_failed(&failure, w)).unwrap_or_default()
+        let failed: Payload<'_> = &|w| put_failed(&failure, w);
+        FrameBuf::encode(None, failed).unwrap_or_default()
     });
     if has_failed {
         given.take_back(None);
@@ -93,7 +94,8 @@ fn run(router: &Router, message: &Message) {
     trace::event(Level::Debug, "an answer could not be sent", &[dst.0.into()]);
     if let ErrorKind::TooLarge { .. } = error.kind() {
         let death = Death::of(Cause::TooLarge).at(auth);
-        if let Ok(payload) = FrameBuf::encode(None, |w| death.encode(w)) {
+        let dead: Payload<'_> = &|w| death.encode(w);
+        if let Ok(payload) = FrameBuf::encode(None, dead) {
             // Who cannot be reached waits no longer.
             let _ = router.node().send(&Outgoing { kind: Kind::Dead, ..out }, payload);
         }

@@ -214,7 +214,8 @@ pub fn configure(node: &Node, id: ContextId, name: String, lease: Lease) -> Fram
     parents.extend(&own.parents);
     let message_bytes_max = own.message_bytes_max;
     let identity = Identity { id, parents, name, message_bytes_max };
-    let payload = FrameBuf::encode(None, |w| put_identity(&identity, lease, w));
+    let payload: Payload<'_> = &|w| put_identity(&identity, lease, w);
+    let payload = FrameBuf::encode(None, payload);
     let header = Header {
         kind: Kind::Control,
         lane: Lane::Quick,

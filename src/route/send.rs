@@ -60,7 +60,7 @@ impl Node {
     fn send_fragments(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
         let target = (out.dst, out.handle);
         if self.broker().is_current() {
-            return self.send_each_fragment(out, payload, |_| Ok(()));
+            return self.send_each_fragment(out, payload, &|_| Ok(()));
         }
         while let Err(error) = self.credit.begin(target) {
             // Nobody could send an answer again.
@@ -69,7 +69,7 @@ impl Node {
             }
         }
         let sent =
-            self.send_each_fragment(out, payload, |bytes| self.charge_through(target, bytes));
+            self.send_each_fragment(out, payload, &|bytes| self.charge_through(target, bytes));
         self.credit.end(target);
         sent
     }
@@ -88,7 +88,7 @@ impl Node {
         &self,
         out: &Outgoing,
         payload: &[u8],
-        charge: impl Fn(usize) -> Result<()>,
+        charge: &dyn Fn(usize) -> Result<()>,
     ) -> Result<()> {
         for (part, chunk) in fragment::split(payload) {
             match (part, out.kind) {

@@ -146,15 +146,17 @@ impl Assembler {
         match found {
             Ok(at) => {
                 self.open.remove(at);
+                Ok(at)
             }
-            Err(_) if self.open.len() < ASSEMBLIES_MAX => (),
-            Err(_) => {
-                let refused = self.open.iter().enumerate().filter(|(_, open)| open.refused);
-                let oldest = refused.min_by_key(|(_, open)| open.number).map(|(at, _)| at);
-                self.open.remove(oldest.ok_or(Malformed("too many unfinished messages"))?);
+            Err(at) if self.open.len() < ASSEMBLIES_MAX => Ok(at),
+            Err(at) => {
+                let refused = (0..self.open.len()).filter(|at| self.open[*at].refused);
+                let oldest = refused.min_by_key(|at| self.open[*at].number);
+                let oldest = oldest.ok_or(Malformed("too many unfinished messages"))?;
+                self.open.remove(oldest);
+                Ok(at - usize::from(oldest < at))
             }
         }
-        Ok(self.find(&key(header)).unwrap_or_else(|at| at))
     }
 
     fn go_on(&mut self, header: &Header, payload: &[u8]) -> Result<Step, Malformed> {
