@@ -136,8 +136,8 @@ fn take_over_stdio() -> Result<(OwnedFd, OwnedFd), Errno> {
 fn settle() {
     signal::default_mask();
     signal::restore_ignored();
-    for signal in [signal::PIPE, signal::TERM, signal::HUP] {
-        signal::absorb(signal);
+    for signal in &[signal::PIPE, signal::TERM, signal::HUP] {
+        signal::absorb(*signal);
     }
     // Who leads a group already, as a login's shell does, needs no other.
     let _ = signal::start_session();

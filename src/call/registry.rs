@@ -19,7 +19,7 @@ pub struct Entry {
     id: TypeId,
     fingerprint: u64,
     shape: fn(&mut Shape),
-    thunk: Box<Thunk>,
+    thunk: &'static Thunk,
 }
 
 impl Entry {
@@ -95,12 +95,20 @@ impl Registry {
                  no name"
             );
         }
+        // As the function has no size, this takes no memory.
         let thunk: Box<Thunk> = Box::new(move |cx, r, w| function.serve(cx, r, w));
+        let thunk = Box::leak(thunk);
         self.insert(type_name::<F>(), TypeId::of::<F>(), F::shape, thunk);
     }
 
     #[track_caller]
-    fn insert(&mut self, name: &'static str, id: TypeId, shape: fn(&mut Shape), thunk: Box<Thunk>) {
+    fn insert(
+        &mut self,
+        name: &'static str,
+        id: TypeId,
+        shape: fn(&mut Shape),
+        thunk: &'static Thunk,
+    ) {
         if name.ends_with("{{closure}}") {
             panic!("a closure has no name of its own: write fn instead of {name}");
         }

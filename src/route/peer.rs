@@ -148,7 +148,7 @@ impl Peer {
             (Kind::Control, Handle::ADD_ROUTE) => self.node.route_added(self.link, &message),
             (Kind::Control, Handle::DEL_ROUTE) => {
                 let gone = self.node.route_deleted(turn, self.link, &message)?;
-                self.assembler.drop_from(|id| id == gone);
+                self.assembler.drop_from(gone);
                 Ok(())
             }
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),

@@ -41,8 +41,8 @@ pub fn uname() -> Uname {
 }
 
 fn text(field: &[c_char]) -> String {
-    let bytes: Vec<u8> = field.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect();
-    lossy(&bytes)
+    // SAFETY: the system terminates each of its names.
+    lossy(unsafe { CStr::from_ptr(field.as_ptr()) }.to_bytes())
 }
 
 /// Our process's number.

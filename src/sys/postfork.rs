@@ -9,7 +9,7 @@ use libc::{c_char, c_int};
 
 use super::errno::{Errno, check, retry};
 use super::limit::{self, Nofile};
-use super::text::Decimal;
+use super::text::fd_path;
 
 /// What was being done when a start failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +66,6 @@ pub struct Plan {
     /// A descriptor above the standard ones that it has, too.
     pub keep: Option<c_int>,
 }
-
-/// Where a process finds its descriptors by their numbers.
-pub const FD_FOLDER: &[u8] =
-    if cfg!(target_os = "linux") { b"/proc/self/fd/" } else { b"/dev/fd/" };
 
 type Result<T> = std::result::Result<T, (Step, Errno)>;
 
@@ -205,10 +201,5 @@ fn exec_fd(plan: &Plan, image: c_int) -> Errno {
     // agent closes it as it starts.
     // SAFETY: takes no pointers; the table of descriptors is the child's own.
     unsafe { super::fd::fcntl(image, libc::F_SETFD, 0) };
-    let number = Decimal::new(image as u64);
-    let mut path = [0u8; 64];
-    for (place, byte) in path.iter_mut().zip(FD_FOLDER.iter().chain(number.bytes())) {
-        *place = *byte;
-    }
-    exec(plan, ptr::from_ref(&path).cast())
+    exec(plan, fd_path(image).as_ptr().cast())
 }

@@ -10,7 +10,7 @@ use libc::c_char;
 use super::errno::Errno;
 use super::limit::{self, Nofile};
 use super::postfork::{self, Image, Plan};
-use super::text::{Decimal, fields};
+use super::text::{Decimal, FD_FOLDER, fields};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 
@@ -120,7 +120,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, SpawnError> {
 
 /// The path by which who has this descriptor can execute it.
 pub fn path_of(fd: BorrowedFd<'_>) -> Vec<u8> {
-    [postfork::FD_FOLDER, Decimal::new(fd.as_raw_fd() as u64).bytes()].concat()
+    [FD_FOLDER, Decimal::new(fd.as_raw_fd() as u64).bytes()].concat()
 }
 
 /// The words as [`Spawn`] takes them; none if there is a NUL in one.

@@ -54,6 +54,21 @@ impl Decimal {
     }
 }
 
+/// Where a process finds its descriptors by their numbers.
+pub const FD_FOLDER: &[u8] =
+    if cfg!(target_os = "linux") { b"/proc/self/fd/" } else { b"/dev/fd/" };
+
+/// The path of a descriptor, terminated.
+pub fn fd_path(number: i32) -> [u8; 64] {
+    let mut path = [0; 64];
+    let (folder, rest) = path.split_at_mut(FD_FOLDER.len());
+    folder.copy_from_slice(FD_FOLDER);
+    for (place, digit) in rest.iter_mut().zip(Decimal::new(number as u64).bytes()) {
+        *place = *digit;
+    }
+    path
+}
+
 /// The number that these decimal digits are; `None` if they are something else or too many.
 pub fn parse_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {

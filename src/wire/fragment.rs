@@ -101,9 +101,11 @@ impl Assembler {
         }
     }
 
-    /// Forgets the unfinished messages of the contexts that `is_lost` names.
-    pub fn drop_from(&mut self, mut is_lost: impl FnMut(ContextId) -> bool) {
-        self.open.retain(|assembly| !is_lost(assembly.header.src));
+    /// Forgets the unfinished messages of a context.
+    pub fn drop_from(&mut self, src: ContextId) {
+        while let Some(at) = self.open.iter().position(|open| open.header.src == src) {
+            self.open.remove(at);
+        }
     }
 
     /// Messages that are half arrived.
@@ -377,7 +379,7 @@ mod tests {
         let mut assembler = Assembler::new();
         begin(&mut assembler, first(20_000)).unwrap();
         begin(&mut assembler, Header { src: ContextId(6), ..first(20_000) }).unwrap();
-        assembler.drop_from(|src| src == ContextId(5));
+        assembler.drop_from(ContextId(5));
         assert_eq!(assembler.open_len(), 1);
         assert_eq!(begin(&mut assembler, first(20_000)), Ok(Step::Partial));
     }
