@@ -13,7 +13,7 @@ use crate::limits::IDLE_WAKES_MAX;
 use crate::sys::errno::Errno;
 use crate::sys::fork;
 use crate::sys::pipe::Wake;
-use crate::sys::poll::{self, Interest};
+use crate::sys::poll::{self, SLEEP_FDS_MAX};
 
 /// Wake-up descriptors that nobody sleeps on. Not one per thread: what is torn down at a thread's
 /// end would weigh more in an agent than all of this.
@@ -76,20 +76,15 @@ impl Drop for Sleeper {
     }
 }
 
-/// Sleeps until `wake` is woken, one of `also` is ready, or the deadline. A wake-up may be stale:
+/// Sleeps until `wake` is woken, one of `also` (few) is readable, or the deadline. A wake-up may be stale:
 /// the caller looks at its condition again.
 ///
 /// # Errors
 /// [`ErrorKind::Timeout`] past the deadline; [`ErrorKind::System`] with `EINTR` after a signal.
-pub(crate) fn sleep(
-    wake: &Wake,
-    also: &[(BorrowedFd<'_>, Interest)],
-    deadline: Option<Instant>,
-) -> Result<()> {
-    let mut fds = Vec::with_capacity(1 + also.len());
-    fds.push((wake.fd(), Interest::READ));
-    fds.extend_from_slice(also);
-    match poll::sleep(&fds, deadline) {
+pub(crate) fn sleep(wake: &Wake, also: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<()> {
+    let mut fds = [wake.fd(); SLEEP_FDS_MAX];
+    fds[1..=also.len()].copy_from_slice(also);
+    match poll::sleep(&fds[..=also.len()], deadline) {
         Ok(0) => Err(Error::new(ErrorKind::Timeout)),
         Ok(ready) => {
             if ready & 1 != 0 {

@@ -16,7 +16,6 @@ use crate::sys::errno::Errno;
 use crate::sys::fd::{self, FdKind};
 use crate::sys::guard::Guard;
 use crate::sys::pipe;
-use crate::sys::poll::Interest;
 use crate::sys::signal;
 use crate::sys::spawn::{Program, Spawn, SpawnError, c_strings, spawn};
 use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
@@ -160,7 +159,7 @@ impl Running {
             let [stdout, stderr] = [&self.stdout, &self.stderr].map(Option::as_ref);
             for fd in [ended, stdout.map(AsFd::as_fd), stderr.map(AsFd::as_fd)] {
                 let Some(fd) = fd else { continue };
-                fds.push((fd, Interest::READ));
+                fds.push(fd);
             }
             match latch::sleep(&wake, &fds, again) {
                 Err(error) if !is_stale(&error) => return None,

@@ -136,17 +136,15 @@ fn apply(system: &System, entry: &mut Entry, interest: Interest) -> Result<()> {
     Ok(())
 }
 
-/// Sleeps until one of at most [`SLEEP_FDS_MAX`] descriptors is ready, closed or broken, or the
+/// Sleeps until one of at most [`SLEEP_FDS_MAX`] descriptors is readable, closed or broken, or the
 /// deadline (`None`: never) has passed. Returns a bit for each that is ready, the first the lowest;
 /// 0 means that the time is up. A signal ends it with INTR, so that Ctrl-C reaches a user's thread;
 /// but not one that is absorbed.
-pub fn sleep(fds: &[(BorrowedFd<'_>, Interest)], deadline: Option<Instant>) -> Result<u32> {
-    let mut entries = [libc::pollfd { fd: -1, events: 0, revents: 0 }; SLEEP_FDS_MAX];
+pub fn sleep(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<u32> {
+    let mut entries = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; SLEEP_FDS_MAX];
     let entries = entries.get_mut(..fds.len()).ok_or(Errno::INVAL)?;
-    for (entry, (fd, interest)) in entries.iter_mut().zip(fds) {
+    for (entry, fd) in entries.iter_mut().zip(fds) {
         entry.fd = fd.as_raw_fd();
-        entry.events = if interest.read { libc::POLLIN } else { 0 };
-        entry.events |= if interest.write { libc::POLLOUT } else { 0 };
     }
     let mut absorbed = signal::absorbed();
     let left = || deadline.map(|end| end.saturating_duration_since(Instant::now()));
@@ -274,7 +272,7 @@ mod tests {
     #[test]
     fn a_sleep_says_which_are_ready_or_that_the_time_is_up() {
         let (a, b) = (Wake::new().unwrap(), Wake::new().unwrap());
-        let fds = [(a.fd(), Interest::READ), (b.fd(), Interest::READ)];
+        let fds = [a.fd(), b.fd()];
         let end = Instant::now() + Duration::from_millis(20);
         assert_eq!(sleep(&fds, Some(end)), Ok(0));
         assert!(end <= Instant::now());

@@ -60,7 +60,7 @@ fn a_child_lives_until_it_is_killed_and_is_not_signalled_after() {
     assert_eq!(child.try_wait(), Ok(None));
     child.kill_group(signal::TERM).unwrap();
     let pidfd = child.share_pidfd().unwrap();
-    let ended = [(pidfd.as_fd(), poll::Interest::READ)];
+    let ended = [pidfd.as_fd()];
     assert_eq!(poll::sleep(&ended, None), Ok(1));
     assert_eq!(child.try_wait(), Ok(Some(Exit::Signal(signal::TERM))));
     assert_eq!(child.try_wait(), Ok(Some(Exit::Signal(signal::TERM))));

@@ -9,7 +9,7 @@ use libc::c_int;
 
 use super::errno::{Errno, Result, check, retry};
 use super::fork;
-use super::poll::{self, Interest};
+use super::poll;
 use crate::error::Exit;
 use crate::limits::LOOK_AGAIN_MAX;
 
@@ -78,12 +78,11 @@ impl Process {
                 return Ok(exit);
             }
             let again = if self.pidfd.is_some() { end } else { end.min(now + pause) };
-            let ended = self.pidfd().map(|fd| (fd, Interest::READ));
-            poll::sleep(ended.as_slice(), Some(again)).or_else(|errno| match errno {
+            poll::sleep(self.pidfd().as_slice(), Some(again)).or_else(|errno| match errno {
                 Errno::INTR => Ok(0),
                 errno => Err(errno),
             })?;
-            pause = (2 * pause).min(LOOK_AGAIN_MAX);
+            pause = (pause + pause).min(LOOK_AGAIN_MAX);
         }
     }
 
