@@ -2,7 +2,6 @@
 //! for the first process there, enters that one's namespaces and root, and goes on in a child, as a
 //! user of the container. Neither a shell nor a file of the container is executed.
 
-use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use crate::error::Exit;
@@ -10,7 +9,7 @@ use crate::limits::CONTAINER_FILE_BYTES_MAX;
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::namespace::{Place, become_user, fail, go_on_in_child, live_with};
-use crate::sys::text::number_behind;
+use crate::sys::text::{c_string, number_behind};
 use crate::sys::{environment, fd, host, signal, users};
 
 /// Becomes a process of the container that `orders` lead to: the user's name there; what stands in
@@ -53,7 +52,7 @@ pub(super) fn enter(orders: &[Vec<u8>]) {
         b"\0",
     ]);
     // Where that fails we stay at the root.
-    let _ = host::chdir(&CString::new(home).unwrap_or_default());
+    let _ = host::chdir(&c_string(home).unwrap_or_default());
 }
 
 /// Asks the tool, which says to our standard error what it has to say. It ends with us if it takes

@@ -154,7 +154,7 @@ impl Running {
             }
             let ended = self.process.pidfd();
             let again = if ended.is_none() { Instant::now().checked_add(pause) } else { None };
-            pause = (pause + pause).min(LOOK_AGAIN_MAX);
+            pause = (2 * pause).min(LOOK_AGAIN_MAX);
             let mut fds = Vec::new();
             let [stdout, stderr] = [&self.stdout, &self.stderr].map(Option::as_ref);
             for fd in [ended, stdout.map(AsFd::as_fd), stderr.map(AsFd::as_fd)] {

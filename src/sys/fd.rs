@@ -1,14 +1,14 @@
 //! Descriptors: reading, writing, duplicating, opening. Nothing here sets O_NONBLOCK on what might
 //! be shared: every holder of an inherited description would see it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_int, c_short};
 
 use super::errno::{Errno, Result, check, check_size, retry};
-use super::text::fd_path;
+use super::text::{c_string, fd_path};
 
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -331,14 +331,14 @@ pub fn kept_self_exe() -> i32 {
 
 /// Removes a file's name.
 pub fn unlink(path: &[u8]) -> Result<()> {
-    let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+    let path = c_string(path)?;
     // SAFETY: the path is terminated.
     check(unsafe { libc::unlink(path.as_ptr()) }).map(|_| ())
 }
 
 /// Removes an empty directory.
 pub fn remove_directory(path: &[u8]) -> Result<()> {
-    let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+    let path = c_string(path)?;
     // SAFETY: the path is terminated.
     check(unsafe { libc::rmdir(path.as_ptr()) }).map(|_| ())
 }

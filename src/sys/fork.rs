@@ -175,14 +175,14 @@ mod linux {
     /// Sets the mark, or takes it away.
     pub fn set_mark(fd: BorrowedFd<'_>, mark: c_int) {
         // SAFETY: this command takes a number and no pointer.
-        unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, mark) };
+        unsafe { fd::fcntl(fd.as_raw_fd(), F_SETSIG, mark) };
     }
 
     /// Closes what has the mark.
     pub fn close_marked() {
         fn close(number: c_int) {
             // SAFETY: takes numbers.
-            if 2 < number && unsafe { libc::fcntl(number, F_GETSIG) } == MARK {
+            if 2 < number && unsafe { fd::fcntl(number, F_GETSIG, 0) } == MARK {
                 // SAFETY: takes a number. By the contract of `close_marked` no owner is left.
                 unsafe { libc::close(number) };
             }

@@ -2,14 +2,14 @@
 //! to a child, as a user of that place. Only for a process that has one thread, is about to become
 //! an agent, and ends where this fails: what is opened here is closed when the agent begins.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use libc::{c_int, c_long};
 
 use super::errno::{Errno, Result, check};
-use super::text::{Decimal, number_behind};
+use super::text::{Decimal, c_string, number_behind};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 use super::{fd, host, signal};
@@ -64,7 +64,7 @@ impl Place {
     /// its number meanwhile: all of it is looked for from its folder in /proc, which is our working
     /// directory then.
     pub fn open(pid: u64) -> Place {
-        let folder = CString::new([b"/proc/", Decimal::new(pid).bytes()].concat());
+        let folder = c_string(&[b"/proc/", Decimal::new(pid).bytes()].concat());
         must(b"process", host::chdir(&folder.unwrap_or_default()).map(|()| 0));
         let path = libc::O_PATH | libc::O_DIRECTORY;
         let status = read(c"status", open(c"status", libc::O_RDONLY));
@@ -126,7 +126,7 @@ impl Place {
         if must(path.to_bytes(), kind(found)) != libc::S_IFREG as c_int {
             fail(path.to_bytes(), Errno(libc::ENODEV));
         }
-        let name = CString::new(Decimal::new(found as u64).bytes()).unwrap_or_default();
+        let name = c_string(Decimal::new(found as u64).bytes()).unwrap_or_default();
         // SAFETY: a terminated path, flags that make no file.
         let file = unsafe { call(libc::SYS_openat, self.own_files as usize, address(&name), 0) };
         read(path, file)

@@ -10,7 +10,7 @@ use libc::c_char;
 use super::errno::Errno;
 use super::limit::{self, Nofile};
 use super::postfork::{self, Image, Plan};
-use super::text::{Decimal, FD_FOLDER, fields};
+use super::text::{Decimal, FD_FOLDER, c_string, fields};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 
@@ -127,7 +127,7 @@ pub fn path_of(fd: BorrowedFd<'_>) -> Vec<u8> {
 pub fn c_strings(words: &[Vec<u8>]) -> Option<Vec<CString>> {
     let mut strings = Vec::with_capacity(words.len());
     for word in words {
-        strings.push(CString::new(&word[..]).ok()?);
+        strings.push(c_string(word).ok()?);
     }
     Some(strings)
 }

@@ -1,4 +1,9 @@
-//! Numbers to text and back, without the formatting machinery and without allocating.
+//! Numbers to text and back, without the formatting machinery and without allocating; and texts as C
+//! wants them.
+
+use std::ffi::CString;
+
+use super::errno::{Errno, Result};
 
 /// These bytes as text, where it is UTF-8, and a replacement character where it is not.
 pub fn lossy(mut bytes: &[u8]) -> String {
@@ -18,6 +23,12 @@ pub fn lossy(mut bytes: &[u8]) -> String {
         text.push(char::REPLACEMENT_CHARACTER);
         bytes = &bytes[good + bad..];
     }
+}
+
+/// A text as C wants it; INVAL if there is a NUL in it.
+#[inline(never)] // smaller code
+pub fn c_string(text: &[u8]) -> Result<CString> {
+    CString::new(text).map_err(|_| Errno::INVAL)
 }
 
 /// What stands between the separators.

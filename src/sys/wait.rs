@@ -82,7 +82,7 @@ impl Process {
                 Errno::INTR => Ok(0),
                 errno => Err(errno),
             })?;
-            pause = (pause + pause).min(LOOK_AGAIN_MAX);
+            pause = (2 * pause).min(LOOK_AGAIN_MAX);
         }
     }
 
