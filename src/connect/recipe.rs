@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::ConnectFailure;
 use crate::sys::host;
+use crate::sys::text::are_same;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::secret::Secret;
 
@@ -188,8 +189,8 @@ impl Pattern {
         let line = trim(line);
         let tail_at = line.len().checked_sub(self.ends.len());
         line.len() >= self.starts.len()
-            && line[..self.starts.len()].eq_ignore_ascii_case(&self.starts)
-            && tail_at.is_some_and(|at| line[at..].eq_ignore_ascii_case(&self.ends))
+            && are_same(&line[..self.starts.len()], &self.starts)
+            && tail_at.is_some_and(|at| are_same(&line[at..], &self.ends))
             && holds(line, &self.holds)
     }
 }
@@ -236,7 +237,7 @@ pub fn is_question(line: &[u8]) -> bool {
 
 /// Whether `part` stands in `line`, whatever the case.
 pub fn holds(line: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || line.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+    part.is_empty() || line.windows(part.len()).any(|window| are_same(window, part))
 }
 
 impl Meaning {

@@ -31,6 +31,13 @@ pub fn c_string(text: &[u8]) -> Result<CString> {
     CString::new(text).map_err(|_| Errno::INVAL)
 }
 
+/// Whether two texts are the same but for the case of ASCII letters. The standard library's way
+/// compares many bytes at once, in four times the code.
+#[inline(never)] // smaller code
+pub fn are_same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.eq_ignore_ascii_case(b))
+}
+
 /// What stands between the separators.
 pub fn fields(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     text.split(move |byte| *byte == separator)
@@ -113,7 +120,7 @@ pub fn number_behind(mut text: &[u8], label: &[u8], radix: u32) -> Option<u64> {
             number = number.wrapping_mul(radix.into()).wrapping_add(digit.into());
             count += 1;
         }
-        if 0 < count && count < 17 && head.eq_ignore_ascii_case(label) {
+        if 0 < count && count < 17 && are_same(head, label) {
             return Some(number);
         }
     }
