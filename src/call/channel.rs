@@ -475,16 +475,9 @@ mod tests {
         let (src, handle) = (ContextId(9), *numbers.core.handle.get().unwrap());
         numbers.core.holders().add(src);
         let core = numbers.core.clone();
-        let message = Message {
-            kind: Kind::Data,
-            lane: Lane::Quick,
-            dst: ContextId::MASTER,
-            src,
-            auth: src,
-            handle,
-            reply_to: None,
-            data: [&[0xe8, 7][..], &[0; 1000]].concat(),
-        };
+        let (kind, lane, dst) = (Kind::Data, Lane::Quick, ContextId::MASTER);
+        let data = [&[0xe8, 7][..], &[0; 1000]].concat();
+        let message = Message { kind, lane, dst, src, auth: src, handle, reply_to: None, data };
         let room = room_of(&message.data);
         let flood = move |turn: &mut Turn| {
             for _ in 0..1000 {
@@ -492,9 +485,9 @@ mod tests {
             }
         };
         router.broker().defer_sync(flood).unwrap();
-        let items: Vec<_> = numbers.into_iter().collect();
+        let mut items: Vec<_> = numbers.into_iter().collect();
         assert_eq!(items.len(), ROOM_MAX / room + 1);
-        let error = items.last().unwrap().as_ref().unwrap_err();
+        let error = items.pop().unwrap().unwrap_err();
         let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
         assert_eq!((death.cause, death.context), (Cause::Protocol, Some(src)));
     }

@@ -76,8 +76,8 @@ impl Drop for Sleeper {
     }
 }
 
-/// Sleeps until `wake` is woken, one of `also` (few) is readable, or the deadline. A wake-up may be stale:
-/// the caller looks at its condition again.
+/// Sleeps until `wake` is woken, one of `also` (few) is readable, or the deadline. A wake-up may be
+/// stale: the caller looks at its condition again.
 ///
 /// # Errors
 /// [`ErrorKind::Timeout`] past the deadline; [`ErrorKind::System`] with `EINTR` after a signal.

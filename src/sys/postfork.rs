@@ -3,7 +3,6 @@
 //! panics, and a failure is a return value.
 
 use std::convert::Infallible;
-use std::ptr;
 
 use libc::{c_char, c_int};
 

@@ -89,7 +89,7 @@ fn mode_of(fd: BorrowedFd<'_>) -> Result<libc::termios> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::poll::{Interest, sleep};
+    use super::super::poll::sleep;
     use super::super::testing;
     use super::*;
 
@@ -111,7 +111,7 @@ mod tests {
         assert!(echo_is_off(pty.leader.as_fd()));
         let mut buffer = [0; 16];
         fd::write_all(pty.follower.as_fd(), b"a\nb").unwrap();
-        sleep(&[(pty.leader.as_fd(), Interest::READ)], None).unwrap();
+        sleep(&[pty.leader.as_fd()], None).unwrap();
         assert_eq!(fd::read(pty.leader.as_fd(), &mut buffer), Ok(3));
         assert_eq!(&buffer[..3], b"a\nb");
         fd::write_all(pty.leader.as_fd(), b"\x03\r").unwrap();

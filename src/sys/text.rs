@@ -1,5 +1,5 @@
-//! Numbers to text and back, without the formatting machinery and without allocating; and texts as C
-//! wants them.
+//! Numbers to text and back, without the formatting machinery and without allocating; and texts as
+//! C wants them.
 
 use std::ffi::CString;
 
