@@ -1,6 +1,6 @@
 //! Makes the connections that this context is asked for, by itself or by an ancestor.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::connect::child::{self, Child, Connected, Listener};
 use crate::connect::recipe::Recipe;
@@ -21,13 +21,13 @@ use crate::wire::secret::Secret;
 /// Serves [`Handle::CONNECT`] for those who have authority over this context.
 pub fn listen(node: &Arc<Node>, images: Arc<Images>) -> Result<()> {
     let attempts = Arc::new(Attempts::default());
-    let service = Service { node: Arc::downgrade(node), images, attempts };
+    let service = Service { node: node.clone(), images, attempts };
     let policy = policy::has_parent_authority;
     node.listen(Handle::CONNECT, Kind::Control, policy, Arc::new(service))
 }
 
 struct Service {
-    node: Weak<Node>,
+    node: Arc<Node>,
     images: Arc<Images>,
     attempts: Arc<Attempts>,
 }
@@ -64,17 +64,16 @@ impl Attempts {
 
 impl Deliver for Service {
     fn message(&self, turn: &mut Turn, message: Message) {
-        let Some(node) = self.node.upgrade() else { return };
         let mut r = Reader::new(&message.data, None);
         let read = match (r.take_u8(), message.reply_to) {
             (Ok(word), Some(handle)) if word == Word::Begin as u8 => {
-                self.begin(&node, turn, (message.src, handle), &mut r)
+                self.begin(turn, (message.src, handle), &mut r)
             }
             (Ok(word), None) => self.change(turn, word, message.src, &mut r),
             _ => Err(Malformed("no word of a connect")),
         };
         if let (Err(_), Some(handle)) = (read, message.reply_to) {
-            tell(&node, (message.src, handle), &|w| w.put_u8(2));
+            tell(&self.node, (message.src, handle), &|w| w.put_u8(2));
         }
     }
 
@@ -83,17 +82,12 @@ impl Deliver for Service {
 
 impl Service {
     #[inline(never)] // a frame of its own: smaller code
-    fn begin(
-        &self,
-        node: &Arc<Node>,
-        turn: &mut Turn,
-        asker: Asker,
-        r: &mut Reader<'_>,
-    ) -> Result<(), Malformed> {
+    fn begin(&self, turn: &mut Turn, asker: Asker, r: &mut Reader<'_>) -> Result<(), Malformed> {
         let questions = Handle(u32::decode(r)?);
         let recipe = Arc::new(Recipe::decode(r)?);
         let attempts = self.attempts.clone();
         attempts.lock().push(Attempt { asker, questions, child: None, given_up: false });
+        let node = &self.node;
         let line = Arc::new(Line { node: node.clone(), attempts, asker });
         child::connect(node, &self.images, turn, recipe, line);
         Ok(())
