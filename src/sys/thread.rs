@@ -69,6 +69,8 @@ extern "C" fn run(start: *mut c_void) -> *mut c_void {
     unsafe {
         libc::prctl(libc::PR_SET_NAME, name.as_ptr())
     };
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
     body();
     ptr::null_mut()
 }
