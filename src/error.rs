@@ -116,6 +116,8 @@ pub struct ConnectError {
     pub hop: String,
     /// How the process that was to bring us there ended, if it did.
     pub exit: Option<Exit>,
+    /// Whether a password was typed before.
+    pub typed: bool,
     /// The last that the target or the tool said, made harmless and free of our secrets.
     pub tail: String,
 }

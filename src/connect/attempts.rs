@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::connect::child::Connected;
 use crate::connect::connects::{Connects, State, failed};
+use crate::connect::meaning;
 use crate::connect::places::Server;
 use crate::connect::recipe::Recipe;
 use crate::connect::request::{self, Answerer, Refusal, Ticket, ask_to_end};
@@ -72,6 +73,7 @@ impl Attempt {
                 Ok(Reached { id, name: (**name).into(), pushed_bytes, elapsed_us })
             }
             Err(Refusal::Failed(mut error)) => {
+                meaning::explain(&self.recipe, &mut error);
                 if error.hop.is_empty() {
                     error.hop.clone_from(name);
                 }

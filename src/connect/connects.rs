@@ -410,7 +410,7 @@ pub fn fresh<T>(parent: Option<&str>, asks: bool, make: impl FnOnce(&Base<'_>) -
 /// A failure before anything was started.
 pub fn failed(hop: String, failure: ConnectFailure) -> Error {
     let (phase, exit, tail) = (Phase::Prepare, None, String::new());
-    ConnectError { failure, phase, hop, exit, tail }.into()
+    ConnectError { failure, phase, hop, exit, typed: false, tail }.into()
 }
 
 impl Drop for Journey {

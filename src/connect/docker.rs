@@ -1,9 +1,10 @@
 //! Method `docker`: a container that runs, or a temporary one made from an image.
 
 use crate::call::router::Router;
+use crate::connect::meaning::Meaning;
 use crate::connect::options::Connect;
 use crate::connect::options::sealed::Entry;
-use crate::connect::recipe::Meaning;
+
 use crate::connect::tool::{HintRow, Tool, Words};
 
 /// A container of Docker.

@@ -1,8 +1,9 @@
 //! What sudo, su and doas share: how they start the shell, in which language they speak, and the
 //! options that are texts of theirs.
 
+use crate::connect::meaning::{Hint, Meaning};
 use crate::connect::options::check_text;
-use crate::connect::recipe::{Hint, Meaning, Pattern};
+use crate::connect::recipe::Pattern;
 use crate::connect::stage::first_script;
 
 /// What stands between two texts of a list in an address.

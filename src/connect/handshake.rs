@@ -6,7 +6,7 @@ mod prompts;
 use std::sync::Arc;
 
 use crate::connect::push::{Push, Rung, memory_line};
-use crate::connect::recipe::{ORDERED_TOOL, Recipe, Start, holds};
+use crate::connect::recipe::{Recipe, Start, holds};
 use crate::connect::stage::{self, Mark, Target};
 use crate::connect::tail::{self, Tail};
 use crate::error::{ConnectError, ConnectFailure, Exit, Phase};
@@ -27,8 +27,6 @@ pub struct Handshake {
     rest: Vec<u8>,
     noise_bytes: usize,
     prompts: Prompts,
-    /// The place in the table of the most telling hint.
-    hint: Option<usize>,
     /// Whether a line says that something cannot be executed.
     cannot_run: bool,
     /// The place on the target that is tried, and what was said of those before it.
@@ -130,7 +128,6 @@ impl Handshake {
             rest: Vec::new(),
             noise_bytes: 0,
             prompts: Prompts { secrets, ..Prompts::default() },
-            hint: None,
             cannot_run: false,
             rung: Rung::Chosen,
             tried: String::new(),
@@ -203,7 +200,10 @@ impl Handshake {
         self.terminal_line();
         self.stdout_line();
         let failure = match self.phase {
-            Phase::Spawn | Phase::Login => self.login_failure(exit),
+            Phase::Spawn | Phase::Login => match exit {
+                Some(Exit::Code(126 | 127)) if self.cannot_run => ConnectFailure::NoShell,
+                _ => ConnectFailure::Ended,
+            },
             Phase::Start if (self.cannot_run || is_unrunnable(exit)) && self.executes() => {
                 ConnectFailure::ImageDoesNotRun
             }
@@ -215,8 +215,8 @@ impl Handshake {
     /// All that is known of a failure: one of [`Action::Failed`], or one that the engine met.
     pub fn failed(&mut self, failure: ConnectFailure, exit: Option<Exit>) -> Box<ConnectError> {
         self.awaits = Awaits::Nothing;
-        let hop = self.recipe.name.clone();
-        Box::new(ConnectError { failure, phase: self.phase, hop, exit, tail: self.tail() })
+        let (hop, typed, tail) = (self.recipe.name.clone(), self.prompts.typed, self.tail());
+        Box::new(ConnectError { failure, phase: self.phase, hop, exit, typed, tail })
     }
 
     /// What came behind the agent's line, taken.
@@ -385,8 +385,8 @@ impl Handshake {
 
     /// Looks at a line of the terminal that has ended, and keeps it unless it was a prompt.
     fn terminal_line(&mut self) {
-        self.weigh(Origin::Terminal);
         let line = self.terminal.line();
+        self.cannot_run |= says_cannot_run(line);
         // Behind a prompt stand at most the stars of what was typed.
         let kept = !line.trim_ascii().is_empty() && !self.prompts.answered && !self.is_prompt();
         self.terminal.end_line(kept, &self.prompts.secrets);
@@ -396,24 +396,10 @@ impl Handshake {
 
     /// Keeps a line of standard output that has ended, unless it is a mark or an echo of ours.
     fn stdout_line(&mut self) {
-        self.weigh(Origin::Stdout);
         let line = self.stdout.line();
+        self.cannot_run |= says_cannot_run(line);
         let kept = !line.trim_ascii().is_empty() && !self.is_echo(line);
         self.stdout.end_line(kept, &self.prompts.secrets);
-    }
-
-    /// Looks for what a finished line tells of a failure. Docker says some of it on its standard
-    /// output.
-    fn weigh(&mut self, origin: Origin) {
-        let line = match origin {
-            Origin::Stdout => self.stdout.line(),
-            Origin::Terminal => self.terminal.line(),
-        };
-        if matches!(self.awaits, Awaits::Shell | Awaits::Own) {
-            let found = self.recipe.hints.iter().position(|hint| hint.line.matches(line));
-            self.hint = self.hint.into_iter().chain(found).min();
-        }
-        self.cannot_run |= says_cannot_run(line);
     }
 
     /// Whether the line has a nonce of ours: then the words are ours too.
@@ -425,18 +411,6 @@ impl Handshake {
 
     fn executes(&self) -> bool {
         !matches!(self.recipe.start, Start::Fork(_))
-    }
-
-    fn login_failure(&self, exit: Option<Exit>) -> ConnectFailure {
-        match (self.hint, exit) {
-            (None, Some(Exit::Code(127))) if !self.recipe.orders.is_empty() => {
-                let tool = self.recipe.orders.get(ORDERED_TOOL).map_or(&b""[..], |tool| tool);
-                ConnectFailure::NoTool(tail::harmless(tool))
-            }
-            (Some(hint), _) => self.recipe.hints[hint].meaning.failure(self.prompts.typed),
-            (None, Some(Exit::Code(126 | 127))) if self.cannot_run => ConnectFailure::NoShell,
-            _ => ConnectFailure::Ended,
-        }
     }
 
     fn is_over(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::connect::handshake::{Action, Handshake, Origin};
+use crate::connect::meaning::told;
 use crate::connect::options::{Base, Common, recipe, sealed};
 use crate::connect::recipe::Recipe;
 use crate::connect::stage::{answer_line, hex};
@@ -76,7 +77,7 @@ fn play_in(recipe: &Recipe, says: &[(Origin, &str)], exit: i32, piece_bytes: usi
         }
     }
     if played.failed.is_none() && played.actions.last().is_none_or(|last| last != "up") {
-        played.failed = Some(*handshake.closed(Some(Exit::Code(exit))));
+        played.failed = Some(*told(&mut handshake, Exit::Code(exit)));
     }
     let tail = handshake.tail();
     assert!(!tail.contains(SECRET) && !tail.contains("MGN"), "{tail}");

@@ -1,9 +1,10 @@
 //! Method `jail`: a jail of FreeBSD, by jexec.
 
 use crate::call::router::Router;
+use crate::connect::meaning::Meaning;
 use crate::connect::options::Connect;
 use crate::connect::options::sealed::Entry;
-use crate::connect::recipe::Meaning;
+
 use crate::connect::tool::{HintRow, Tool, Words};
 
 /// A jail of FreeBSD.

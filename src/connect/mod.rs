@@ -14,6 +14,7 @@ pub mod kubectl;
 pub mod local;
 pub mod lxc;
 pub mod lxd;
+pub mod meaning;
 pub mod methods;
 pub mod options;
 pub mod push;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::call::context::Context;
 use crate::call::router::Router;
 use crate::connect::address::Hop;
-use crate::connect::recipe::{Hint, Meaning, Pattern, Prompt, Recipe, Reply, Start};
+use crate::connect::meaning::{Hint, Meaning};
+use crate::connect::recipe::{Pattern, Prompt, Recipe, Reply, Start};
 use crate::connect::request::{Answerer, Question};
 use crate::error::ConnectFailure;
 use crate::limits::{

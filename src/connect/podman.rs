@@ -2,9 +2,10 @@
 
 use crate::call::router::Router;
 use crate::connect::docker::{engine_argv, one_target};
+use crate::connect::meaning::Meaning;
 use crate::connect::options::Connect;
 use crate::connect::options::sealed::Entry;
-use crate::connect::recipe::Meaning;
+
 use crate::connect::tool::{HintRow, Tool, Words};
 
 /// A container of Podman.

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::error::ConnectFailure;
+use crate::connect::meaning::Hint;
 use crate::sys::host;
 use crate::sys::text::are_same;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
@@ -37,7 +37,7 @@ pub struct Recipe {
     /// The questions that are foreseen; of several that match, the first counts.
     pub prompts: Vec<Prompt>,
     /// What the tool's lines mean if the connection ends before the target's shell has spoken. The
-    /// first in this list that any line matches decides.
+    /// first in this list that any line matches decides. They stay with who asks.
     pub hints: Vec<Hint>,
     /// Milliseconds for the whole attempt.
     pub timeout_ms: u64,
@@ -122,50 +122,6 @@ pub enum Reply {
     Nothing = 3,
 }
 
-/// What a line of a tool means.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hint {
-    /// The line.
-    pub line: Pattern,
-    /// Its meaning.
-    pub meaning: Meaning,
-}
-
-/// The failures that a tool's words can tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Meaning {
-    /// A password is wanted and there is none, or another one.
-    #[default]
-    PasswordRequired = 0,
-    /// The password was refused.
-    PasswordWrong = 1,
-    /// The login was refused, whatever the password.
-    Denied = 2,
-    /// The host's key is not known.
-    HostKey = 3,
-    /// The host's name does not resolve.
-    HostUnknown = 4,
-    /// The port is closed.
-    ConnectionRefused = 5,
-    /// The host does not answer.
-    Unreachable = 6,
-    /// The target has no `sh`.
-    NoShell = 7,
-    /// The login was refused: for the password, if one was typed.
-    LoginRefused = 8,
-    /// The server turned us away before we said who we are.
-    Busy = 9,
-    /// The host's key is another than the known one.
-    HostKeyChanged = 10,
-    /// There is no such container, or it does not run.
-    NoTarget = 11,
-    /// The tool wants a terminal, and has none.
-    NoTerminal = 12,
-    /// The container cannot be entered.
-    NotEntered = 13,
-}
-
 impl Recipe {
     /// Whether it can be followed by this process alone.
     pub fn stays_here(&self) -> bool {
@@ -240,49 +196,6 @@ pub fn holds(line: &[u8], part: &[u8]) -> bool {
     part.is_empty() || line.windows(part.len()).any(|window| are_same(window, part))
 }
 
-impl Meaning {
-    pub(super) const ALL: [Meaning; 14] = [
-        Meaning::PasswordRequired,
-        Meaning::PasswordWrong,
-        Meaning::Denied,
-        Meaning::HostKey,
-        Meaning::HostUnknown,
-        Meaning::ConnectionRefused,
-        Meaning::Unreachable,
-        Meaning::NoShell,
-        Meaning::LoginRefused,
-        Meaning::Busy,
-        Meaning::HostKeyChanged,
-        Meaning::NoTarget,
-        Meaning::NoTerminal,
-        Meaning::NotEntered,
-    ];
-
-    /// The failure, given whether the password was typed.
-    pub fn failure(self, typed: bool) -> ConnectFailure {
-        match self {
-            Meaning::PasswordRequired | Meaning::LoginRefused if typed => {
-                ConnectFailure::PasswordWrong
-            }
-            Meaning::PasswordRequired => ConnectFailure::PasswordRequired,
-            Meaning::PasswordWrong => ConnectFailure::PasswordWrong,
-            Meaning::Denied | Meaning::LoginRefused => ConnectFailure::Denied,
-            Meaning::HostKey => ConnectFailure::HostKey,
-            Meaning::HostUnknown => ConnectFailure::HostUnknown,
-            Meaning::ConnectionRefused => ConnectFailure::ConnectionRefused,
-            Meaning::Unreachable => ConnectFailure::Unreachable,
-            Meaning::NoShell => ConnectFailure::NoShell,
-            // Who refuses us after the password is not busy: another try could lock the account.
-            Meaning::Busy if typed => ConnectFailure::Ended,
-            Meaning::Busy => ConnectFailure::Busy,
-            Meaning::HostKeyChanged => ConnectFailure::HostKeyChanged,
-            Meaning::NoTarget => ConnectFailure::NoTarget,
-            Meaning::NoTerminal => ConnectFailure::NoTerminal,
-            Meaning::NotEntered => ConnectFailure::NotEntered,
-        }
-    }
-}
-
 impl Encode for Recipe {
     fn encode(&self, w: &mut Writer<'_>) {
         self.name.encode(w);
@@ -304,10 +217,6 @@ impl Encode for Recipe {
         put_all(&self.prompts, w, |prompt, w| {
             w.put_u8(prompt.reply as u8);
             prompt.line.put(w);
-        });
-        put_all(&self.hints, w, |hint, w| {
-            w.put_u8(hint.meaning as u8);
-            hint.line.put(w);
         });
         self.timeout_ms.encode(w);
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
@@ -352,7 +261,6 @@ impl Recipe {
             self.secret = Some(Secret::decode(r)?);
         }
         fill_all(&mut self.prompts, r, Prompt::fill)?;
-        fill_all(&mut self.hints, r, Hint::fill)?;
         fill(&mut self.timeout_ms, r)?;
         if take_flag(r)? {
             fill_bytes(self.directory.insert(Vec::new()), r)?;
@@ -396,14 +304,6 @@ impl Prompt {
             3 => Reply::Nothing,
             _ => return Err(Malformed("no reply of a prompt")),
         };
-        self.line.fill(r)
-    }
-}
-
-impl Hint {
-    fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
-        let code = usize::from(r.take_u8()?);
-        self.meaning = *Meaning::ALL.get(code).ok_or(Malformed("no meaning of a hint"))?;
         self.line.fill(r)
     }
 }

@@ -5,7 +5,6 @@ use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::secret::Secret;
 
 fn recipe() -> Recipe {
-    let line = Pattern::line(b"sudo: ", b"unknown user");
     Recipe {
         name: "ssh:web/sudo".to_owned(),
         title: "mitogen:me@here:1".to_owned(),
@@ -22,7 +21,7 @@ fn recipe() -> Recipe {
             Prompt { reply: Reply::Yes, ..Prompt::default() },
             Prompt { reply: Reply::Nothing, ..Prompt::default() },
         ],
-        hints: vec![Hint { line, meaning: Meaning::NoShell }],
+        hints: Vec::new(),
         timeout_ms: 30_000,
         same_root: false,
         directory: Some(b"/opt".to_vec()),
@@ -63,13 +62,6 @@ fn a_truncated_recipe_is_malformed() {
     let bytes = bytes_of(&recipe());
     for count in 0..bytes.len() {
         assert!(Recipe::decode(&mut Reader::new(&bytes[..count], None)).is_err());
-    }
-}
-
-#[test]
-fn every_meaning_has_its_own_code() {
-    for (code, meaning) in Meaning::ALL.into_iter().enumerate() {
-        assert_eq!(code, meaning as usize);
     }
 }
 

@@ -74,7 +74,7 @@ pub fn ask(
             "on_fork and on_start run in a copy of this very process: they cannot go with via";
         let (failure, phase) = (ConnectFailure::BadOption(why.to_owned()), Phase::Prepare);
         let (hop, tail) = (recipe.name.clone(), String::new());
-        return Err(ConnectError { failure, phase, hop, exit: None, tail }.into());
+        return Err(ConnectError { failure, phase, hop, exit: None, typed: false, tail }.into());
     }
     let progress = Progress { answers: None, questions: None, taker: Some(taker), given_up: false };
     let asked = Arc::new(Asked { node: node.clone(), via, progress: Mutex::new(progress) });
@@ -249,7 +249,8 @@ impl Deliver for Asks {
 /// A failure that whoever hears of it names the hop of.
 fn failed(failure: ConnectFailure) -> Refusal {
     let (phase, hop) = (Phase::Prepare, String::new());
-    Refusal::Failed(Box::new(ConnectError { failure, phase, hop, exit: None, tail: String::new() }))
+    let (exit, typed, tail) = (None, false, String::new());
+    Refusal::Failed(Box::new(ConnectError { failure, phase, hop, exit, typed, tail }))
 }
 
 /// Asks a context to end.

@@ -2,9 +2,10 @@
 //! is asked for the number of the container's first process and nothing else.
 
 use crate::call::router::Router;
+use crate::connect::meaning::Meaning;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, Connect, check_word, hints};
-use crate::connect::recipe::{Meaning, Recipe};
+use crate::connect::recipe::Recipe;
 use crate::error::ConnectFailure;
 
 /// A container, by setns(2). On Linux, as root: [`sudo`](Router::sudo) comes first otherwise.

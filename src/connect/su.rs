@@ -2,9 +2,10 @@
 
 use crate::call::router::Router;
 use crate::connect::escalation::{self, LIST_SEPARATOR, check_all, end_hints, list};
+use crate::connect::meaning::Meaning;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, Connect, check_text, check_word, hints, password_prompts};
-use crate::connect::recipe::{Meaning, Recipe, Start};
+use crate::connect::recipe::{Recipe, Start};
 use crate::error::ConnectFailure;
 use crate::wire::secret::Secret;
 

@@ -5,11 +5,12 @@ mod args;
 use self::args::Args;
 use crate::call::router::Router;
 use crate::connect::escalation;
+use crate::connect::meaning::Meaning;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{
     Base, Connect, check_text, check_word, hints, parse_flag, password_prompts,
 };
-use crate::connect::recipe::{Meaning, Pattern, Prompt, Recipe, Start};
+use crate::connect::recipe::{Pattern, Prompt, Recipe, Start};
 use crate::connect::stage::hex;
 use crate::error::ConnectFailure;
 use crate::wire::secret::Secret;

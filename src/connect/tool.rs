@@ -1,9 +1,10 @@
 //! What methods share whose tool is one command line around a shell, typed nothing and asked
 //! nothing: containers and jails. Each is a table of options, words and hints.
 
+use crate::connect::meaning::Meaning;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, check_text, check_word, hints};
-use crate::connect::recipe::{Meaning, Recipe, Start};
+use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage::first_script;
 use crate::error::ConnectFailure;
 
@@ -172,7 +173,7 @@ pub mod tests {
             let mut handshake = Handshake::new(recipe.clone());
             handshake.started();
             handshake.input(origin, format!("{line}\n").as_bytes());
-            let error = handshake.closed(Some(crate::error::Exit::Code(1)));
+            let error = crate::connect::meaning::told(&mut handshake, crate::error::Exit::Code(1));
             assert_eq!(error.failure, failure, "{line}: {error}");
         }
     }

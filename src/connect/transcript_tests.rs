@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::connect::handshake::{Action, Handshake, Origin};
+use crate::connect::meaning::told;
 use crate::connect::options::sealed::Entry;
 use crate::connect::options::{Base, Common, recipe};
 use crate::connect::recipe::Recipe;
@@ -111,7 +112,7 @@ fn play(recipe: &Arc<Recipe>, says: &[&str], exit: Option<i32>, cut: usize) -> O
     }
     match exit {
         Some(code) if !attempt.is_over => {
-            let error = attempt.handshake.closed(Some(Exit::Code(code)));
+            let error = told(&mut attempt.handshake, Exit::Code(code));
             attempt.end(*error);
         }
         Some(_) => (),

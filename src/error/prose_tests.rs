@@ -85,7 +85,7 @@ fn a_failed_connect_names_hop_phase_exit_and_what_was_said() {
         let words = failure.to_string();
         let (hop, tail) = (["ssh:", HOSTILE].concat(), hostile());
         let (phase, exit) = (Phase::Login, Some(Exit::Code(255)));
-        let error = Error::from(ConnectError { failure, phase, hop, exit, tail });
+        let error = Error::from(ConnectError { failure, phase, hop, exit, typed: true, tail });
         let text = error.to_string();
         assert_harmless(&text);
         let said = format!("{words} (exit status 255); it said:\nx");

@@ -156,7 +156,7 @@ impl Encode for ConnectError {
     fn encode(&self, w: &mut Writer<'_>) {
         (&self.failure, self.phase).encode(w);
         put_text(&self.hop, w);
-        self.exit.encode(w);
+        (self.exit, self.typed).encode(w);
         put_tail(&self.tail, w);
     }
 }
@@ -168,6 +168,7 @@ impl Decode for ConnectError {
             phase: Phase::decode(r)?,
             hop: take_text(r)?,
             exit: Option::decode(r)?,
+            typed: bool::decode(r)?,
             tail: take_limited(TAIL_BYTES, r)?,
         })
     }
@@ -378,7 +379,14 @@ mod tests {
 
     fn connect_error(failure: ConnectFailure) -> ConnectError {
         let (hop, tail) = ("ssh:web1".into(), "Permission denied".into());
-        ConnectError { failure, phase: Phase::Login, hop, exit: Some(Exit::Code(255)), tail }
+        ConnectError {
+            failure,
+            phase: Phase::Login,
+            hop,
+            exit: Some(Exit::Code(255)),
+            typed: true,
+            tail,
+        }
     }
 
     fn call_error(failure: CallFailure) -> CallError {
@@ -394,7 +402,7 @@ mod tests {
     #[test]
     fn a_connect_error_has_these_bytes() {
         let bytes = bytes_of(&connect_error(ConnectFailure::Spawn(2)));
-        let head = [&[1, 4, 2, 8][..], b"ssh:web1", &[1, 0, 0xfe, 3, 17]].concat();
+        let head = [&[1, 4, 2, 8][..], b"ssh:web1", &[1, 0, 0xfe, 3, 1, 17]].concat();
         assert_eq!(bytes, [&head[..], b"Permission denied"].concat());
     }
 

@@ -5,8 +5,9 @@
 //! `accept-new`, came with 7.6, and the clients that a jump host starts are not told of it.
 
 use super::{HostKeys, SshOptions};
+use crate::connect::meaning::{Hint, Meaning};
 use crate::connect::options::{hints, password_prompts};
-use crate::connect::recipe::{Hint, Meaning, Pattern, Prompt, Reply};
+use crate::connect::recipe::{Pattern, Prompt, Reply};
 
 impl SshOptions {
     /// Whether the client may ask something that we have an answer to.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::connect::handshake::{Handshake, Origin};
+use crate::connect::meaning::told;
 use crate::connect::options::{Common, recipe};
 use crate::connect::recipe::Reply;
 use crate::error::Exit;
@@ -203,7 +204,7 @@ fn failure_of(options: &[(&str, &str)], words: &str) -> ConnectFailure {
     let mut handshake = Handshake::new(Arc::new(recipe));
     handshake.started();
     handshake.input(Origin::Terminal, words.replace('\n', "\r\n").as_bytes());
-    handshake.closed(Some(Exit::Code(255))).failure
+    told(&mut handshake, Exit::Code(255)).failure
 }
 
 #[test]
@@ -277,6 +278,6 @@ fn who_gave_a_key_or_a_password_hears_what_became_of_that() {
         handshake.started();
         assert_eq!(handshake.input(Origin::Terminal, b"\rme@web's password: ").len(), 1);
         handshake.input(Origin::Terminal, &["\n", words].concat().into_bytes());
-        assert_eq!(handshake.closed(Some(Exit::Code(255))).failure, failure, "{words}");
+        assert_eq!(told(&mut handshake, Exit::Code(255)).failure, failure, "{words}");
     }
 }
