@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Cause, ConnectFailure, Death};
-use crate::ids::Handle;
+use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::{
@@ -104,6 +104,13 @@ fn absences_are_forgotten_when_there_are_too_many_and_images_never() {
     }
     tree.root.broker().shutdown();
     tree.root.broker().join();
+    // An agent ends with its parent; this one must have heard of that before it asks again.
+    let (auth, handle) = (tree.good.id(), Handle::GET_IMAGE);
+    let (kind, dst) = (Kind::Control, ContextId::MASTER);
+    let out = Outgoing { kind, dst, auth, handle, reply_to: None };
+    while tree.good.tell(&out, Lane::Quick, &|_| ()) {
+        std::thread::yield_now();
+    }
     let [first, second] = [0, 1].map(|i| told(&ask(&tree.good, &images, &absent[i])).unwrap_err());
     assert!(!matches!(first, ConnectFailure::NoImage { .. }), "{first:?}");
     assert!(matches!(second, ConnectFailure::NoImage { .. }), "{second:?}");
@@ -157,7 +164,7 @@ fn the_end_of_the_parent_ends_the_wait() {
 fn a_parent_that_serves_no_images_is_told_at_once() {
     let tree = tree();
     let failure = told(&ask(&tree.good, &child_images(), NAME)).unwrap_err();
-    let expected = Death::of(Cause::NoHandle).at(crate::ids::ContextId::MASTER);
+    let expected = Death::of(Cause::NoHandle).at(ContextId::MASTER);
     assert_eq!(failure, ConnectFailure::ViaGone(expected));
 }
 
