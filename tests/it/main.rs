@@ -6,6 +6,7 @@ mod support;
 
 mod hosts;
 mod calls;
+mod every_way;
 mod examples;
 mod command;
 mod command_hosts;
