@@ -65,9 +65,14 @@ fn a_temporary_container_of_podman_ends_with_its_context() {
         let is_gone = || podman.containers().is_empty().then_some(());
         assert!(until(GONE, is_gone).is_some(), "{:?}", podman.containers());
 
-        let timeout = Duration::from_millis(150);
-        let late = image("localhost/mitogen-test").connect_timeout(timeout).connect();
-        assert!(late.is_err());
+        // However far it has come; a fast machine may be done by then.
+        for timeout_ms in [20, 100, 200] {
+            let timeout = Duration::from_millis(timeout_ms);
+            let late = image("localhost/mitogen-test").connect_timeout(timeout).connect();
+            if let Ok(context) = late {
+                context.shutdown().unwrap();
+            }
+        }
         let is_client = |one: &Process| one.command.contains("run --rm");
         let is_over = || (!processes().iter().any(is_client)).then_some(());
         assert!(until(GONE, is_over).is_some());
