@@ -61,6 +61,15 @@ impl Router {
             message_bytes_max: MESSAGE_BYTES_MAX,
         };
         let node = Node::new(identity, Pool::of_master(), Broker::start()?);
+        // Whoever ends the broker alone ends all that waits for it.
+        let closing = Arc::downgrade(&node);
+        node.broker().defer(move |turn| {
+            turn.at_end(Box::new(move |turn| {
+                if let Some(node) = closing.upgrade() {
+                    node.close(turn, &Death::of(Cause::Shutdown));
+                }
+            }));
+        })?;
         Router::ending(node, registry, images, Inner::shutdown)
     }
 
@@ -184,5 +193,28 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         (self.end)(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::Program;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_broker_that_was_shut_down_by_itself_leaves_no_wait_and_no_memory() {
+        let router = Program::new().router().unwrap();
+        let node = Arc::downgrade(router.node());
+        let receiver = router.receiver::<u64>();
+        let sender = receiver.to_sender();
+        router.broker().shutdown();
+        router.broker().join();
+        let error = receiver.get_timeout(Duration::from_secs(10)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
+        drop((receiver, sender, router));
+        assert_eq!(node.strong_count(), 0);
     }
 }

@@ -48,7 +48,11 @@ pub struct Turn {
     buffer: Vec<u8>,
     /// When a shutdown that was asked for has waited long enough.
     stopping: Option<Instant>,
+    ends: Vec<End>,
 }
+
+/// What is done once, when the loop is to end.
+type End = Box<dyn FnOnce(&mut Turn) + Send>;
 
 struct Stream {
     key: Key,
@@ -80,6 +84,7 @@ impl Turn {
             timers: Timers::default(),
             buffer: Vec::new(),
             stopping: None,
+            ends: Vec::new(),
         }
     }
 
@@ -223,10 +228,22 @@ impl Turn {
         if self.stopping.is_none() {
             self.stopping = Instant::now().checked_add(SHUTDOWN_GRACE);
         }
+        self.tell_ends();
         // Of those that are being called the end is noted, and comes when they return.
         while let Some(s) = self.streams.iter().find(|s| !s.watched && s.closing.is_none()) {
             let key = s.key;
             self.close(key, &Death::of(Cause::Shutdown));
+        }
+    }
+
+    /// Has `end` called before the loop ends, by a panic too.
+    pub fn at_end(&mut self, end: End) {
+        self.ends.push(end);
+    }
+
+    fn tell_ends(&mut self) {
+        while let Some(end) = self.ends.pop() {
+            end(self);
         }
     }
 
@@ -360,6 +377,7 @@ impl Turn {
 /// A loop that ends by a panic still tells every protocol, but for the one that was being called.
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.tell_ends();
         self.close_all();
     }
 }
