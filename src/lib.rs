@@ -91,8 +91,6 @@
 //! among them by a [`command`](Router::command) of yours. Each is a builder, and each goes
 //! [`via`](Connect::via) any context; or all hops are an [`Address`] in text, which
 //! [`Router::connect`] follows, connecting once what addresses have in common. What `start` gives
-//! in place of `connect` is a [`Connecting`], to be waited for later: hundreds are on their way at
-//! a time and take no thread.
 //! in place of `connect` is a [`Connecting`], to be waited for later: so hundreds are on their way
 //! at a time and take no thread.
 //!
