@@ -77,7 +77,7 @@ pub fn watch() {
         unsafe { *GENERATION.0.get() += 1 };
     }
     if !WATCHED.swap(true, Ordering::Relaxed) {
-        // SAFETY: the handler may run in any copy: all that it does is an atomic addition. Where
+        // SAFETY: the handler may run in any copy: all that it does is to add to a number. Where
         // there is no room for it, copies are not known as such.
         unsafe { pthread_atfork(None, None, Some(count)) };
     }
