@@ -8,7 +8,7 @@ use crate::error::Exit;
 use crate::limits::CONTAINER_FILE_BYTES_MAX;
 use crate::stock;
 use crate::sys::errno::Errno;
-use crate::sys::namespace::{Place, become_user, fail, go_on_in_child, live_with};
+use crate::sys::namespace::{Place, fail, go_on_in_child, live_with};
 use crate::sys::text::{c_string, number_behind};
 use crate::sys::{environment, fd, host, signal, users};
 
@@ -36,7 +36,7 @@ pub(super) fn enter(orders: &[Vec<u8>]) {
     let groups = users::groups(&group, name, user.gid);
     place.enter_users();
     let guard = go_on_in_child(parent);
-    become_user(user.uid, user.gid, &groups, place.capabilities);
+    place.become_user(user.uid, user.gid, &groups);
     live_with(guard);
     let home = if user.home.is_empty() { b"/" } else { user.home };
     let shell = if user.shell.is_empty() { b"/bin/sh" } else { user.shell };

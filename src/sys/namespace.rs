@@ -20,6 +20,7 @@ use crate::limits::CONTAINER_FILE_BYTES_MAX;
 /// gone then.
 const NAMES: [&CStr; 7] =
     [c"ns/ipc", c"ns/uts", c"ns/net", c"ns/pid", c"ns/cgroup", c"ns/mnt", c"ns/user"];
+const MOUNTS: usize = 5;
 const USER: usize = 6;
 
 /// Says in few words what failed, for the hints of a recipe, and ends this process.
@@ -56,7 +57,9 @@ pub struct Place {
     /// `/proc/self/fd`, which another root may not have.
     own_files: c_int,
     /// The capabilities that it can have at most, one bit each.
-    pub capabilities: u64,
+    capabilities: u64,
+    /// Whether what it executes gains nothing.
+    gains_nothing: bool,
 }
 
 impl Place {
@@ -75,11 +78,20 @@ impl Place {
                 file => must(name.to_bytes(), file),
             };
         }
+        let root = must(b"root", open(c"root", path));
+        // Then the number is another process's: the tool's host is another one, or the container's
+        // process has ended.
+        let here = must(b"root", open(c"/", path));
+        let mounts = must(b"ns/mnt", open(c"/proc/self/ns/mnt", libc::O_RDONLY));
+        if is_same(root, here) && is_same(namespaces[MOUNTS], mounts) {
+            fail(b"container", Errno::NOENT);
+        }
         Place {
             namespaces,
-            root: must(b"root", open(c"root", path)),
+            root,
             own_files: must(b"files", open(c"/proc/self/fd", path)),
             capabilities: number_behind(&status, b"CapBnd:", 16).unwrap_or(0),
+            gains_nothing: number_behind(&status, b"NoNewPrivs:", 10) == Some(1),
         }
     }
 
@@ -99,6 +111,43 @@ impl Place {
     /// Enters the namespace of users.
     pub fn enter_users(&self) {
         self.enter_one(USER);
+    }
+
+    /// Becomes a user with these groups and no others. We, and what is executed afterwards, have
+    /// the capabilities of this place at most; we have none, unless the user is root.
+    pub fn become_user(&self, uid: u32, gid: u32, groups: &[u32]) {
+        for number in 0..64 {
+            if self.capabilities >> number & 1 == 0 {
+                // One that the kernel does not know is nobody's.
+                // SAFETY: takes numbers.
+                unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number as c_long, 0, 0, 0) };
+            }
+        }
+        let (uid, gid, list) = (uid as usize, gid as usize, groups.as_ptr().expose_provenance());
+        // The C library would have all threads do this, and needs much for it.
+        // SAFETY: so many numbers.
+        must(b"groups", unsafe { call(SETGROUPS, groups.len(), list, 0) });
+        // SAFETY: takes numbers.
+        must(b"gid", unsafe { call(SETRESGID, gid, gid, gid) });
+        // SAFETY: takes numbers.
+        must(b"uid", unsafe { call(SETRESUID, uid, uid, uid) });
+        // What is executed is held to the bounds; we would go on with all that we have.
+        let (head, mut sets) = ([VERSION_3, 0], [0u32; 6]);
+        if uid == 0 {
+            // SAFETY: the head says that twice three sets follow, for which there is room.
+            let rc = unsafe { libc::syscall(libc::SYS_capget, head.as_ptr(), sets.as_mut_ptr()) };
+            must(b"capabilities", check(rc as c_int));
+            for (place, set) in sets.iter_mut().enumerate() {
+                *set &= (self.capabilities >> (place / 3 * 32)) as u32;
+            }
+        }
+        // SAFETY: as above.
+        let rc = unsafe { libc::syscall(libc::SYS_capset, head.as_ptr(), sets.as_ptr()) };
+        must(b"capabilities", check(rc as c_int));
+        if self.gains_nothing {
+            // SAFETY: takes numbers.
+            unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        }
     }
 
     fn enter_one(&self, which: usize) {
@@ -123,7 +172,7 @@ impl Place {
             Err(Errno::NOENT) => return Vec::new(),
             found => must(path.to_bytes(), found),
         };
-        if must(path.to_bytes(), kind(found)) != libc::S_IFREG as c_int {
+        if u32::from(about(found).stx_mode) & libc::S_IFMT != libc::S_IFREG {
             fail(path.to_bytes(), Errno(libc::ENODEV));
         }
         let name = c_string(Decimal::new(found as u64).bytes()).unwrap_or_default();
@@ -148,16 +197,22 @@ fn read(path: &CStr, file: Result<c_int>) -> Vec<u8> {
         .unwrap_or_else(|errno| fail(path.to_bytes(), errno))
 }
 
-/// What an open file is: one of `S_IFREG` and the like.
-fn kind(number: c_int) -> Result<c_int> {
+/// What is known of an open file.
+#[inline(never)] // smaller code
+fn about(number: c_int) -> libc::statx {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut status: libc::statx = unsafe { MaybeUninit::zeroed().assume_init() };
-    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_TYPE);
+    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_TYPE | libc::STATX_INO);
     let path = c"".as_ptr();
     // SAFETY: a terminated path, and room for the answer.
     let rc = unsafe { libc::syscall(libc::SYS_statx, number, path, flags, mask, &raw mut status) };
-    check(rc as c_int)?;
-    Ok((u32::from(status.stx_mode) & libc::S_IFMT) as c_int)
+    must(b"statx", check(rc as c_int));
+    status
+}
+
+fn is_same(a: c_int, b: c_int) -> bool {
+    let (a, b) = (about(a), about(b));
+    (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor)
 }
 
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
@@ -166,33 +221,6 @@ use libc::{SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid
 use libc::{
     SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID, SYS_setresuid32 as SETRESUID,
 };
-
-/// Becomes a user with these groups and no others. What is executed afterwards has these
-/// capabilities at most; and we have none, unless the user is root.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32], capabilities: u64) {
-    for number in 0..64 {
-        if capabilities >> number & 1 == 0 {
-            // One that the kernel does not know is nobody's.
-            // SAFETY: takes numbers.
-            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number as c_long, 0, 0, 0) };
-        }
-    }
-    let (uid, gid, list) = (uid as usize, gid as usize, groups.as_ptr().expose_provenance());
-    // The C library would have all threads do this, and needs much for it.
-    // SAFETY: so many numbers.
-    must(b"groups", unsafe { call(SETGROUPS, groups.len(), list, 0) });
-    // SAFETY: takes numbers.
-    must(b"gid", unsafe { call(SETRESGID, gid, gid, gid) });
-    // SAFETY: takes numbers.
-    must(b"uid", unsafe { call(SETRESUID, uid, uid, uid) });
-    if uid != 0 {
-        // The kernel takes them only from who was root in the same namespace of users.
-        let (head, none) = ([VERSION_3, 0], [0u32; 6]);
-        // SAFETY: the head says that twice three sets follow.
-        let rc = unsafe { libc::syscall(libc::SYS_capset, head.as_ptr(), none.as_ptr()) };
-        must(b"capabilities", check(rc as c_int));
-    }
-}
 
 /// How `capset` is told that there are 64 bits of capabilities.
 const VERSION_3: u32 = 0x2008_0522;

@@ -12,8 +12,6 @@ pub fn fail(_step: &[u8], _errno: Errno) -> ! {
 
 /// There is none.
 pub struct Place {
-    /// None.
-    pub capabilities: u64,
     never: Infallible,
 }
 
@@ -34,13 +32,15 @@ impl Place {
     }
 
     /// Never called.
+    pub fn become_user(&self, _uid: u32, _gid: u32, _groups: &[u32]) {
+        match self.never {}
+    }
+
+    /// Never called.
     pub fn read(&self, _path: &CStr) -> Vec<u8> {
         match self.never {}
     }
 }
-
-/// Never called.
-pub fn become_user(_uid: u32, _gid: u32, _groups: &[u32], _capabilities: u64) {}
 
 /// Never called.
 pub fn go_on_in_child(parent: i32) -> i32 {

@@ -93,8 +93,11 @@ fn root_is_in_the_container_of_docker_and_has_what_docker_gives() {
         assert!(said(&context, &["ps"]).contains("mitogen:"));
         assert_eq!(said(&context, &["id", "-G"]), "0 77 79");
         let status_there = there(&["cat", "/proc/self/status"]);
-        for name in ["CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:"] {
-            assert_eq!(status(&context, name), line_of(&status_there, name));
+        // The agent itself has executed nothing since.
+        let of_agent = said(&context, &["cat", &format!("/proc/{}/status", identity.pid)]);
+        for name in ["CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:", "NoNewPrivs:"] {
+            let there = line_of(&status_there, name);
+            assert_eq!((status(&context, name), line_of(&of_agent, name)), (there.clone(), there));
         }
     });
 }
@@ -235,8 +238,13 @@ fn the_root_is_that_of_the_process() {
         make_rootfs(&root, 0);
         fs::write(root.join("here"), "").unwrap();
         run(Command::new("cp").arg("-a").arg("/dev/null").arg(root.join("dev/null")));
-        let mut sleep = Command::new("chroot");
-        let mut sleep = sleep.arg(&root).args(["/bin/sleep", "1000"]).spawn().unwrap();
+        let mut sleep = Command::new("setpriv");
+        let sleep =
+            sleep.args(["--no-new-privs", "chroot"]).arg(&root).args(["/bin/sleep", "1000"]);
+        let mut sleep = sleep.spawn().unwrap();
+        let its_root = format!("/proc/{}/root", sleep.id());
+        let is_there = || (fs::read_link(&its_root).unwrap() == root).then_some(());
+        until(SECOND, is_there).unwrap();
         let knows = script(folder.path(), "knows", &format!("echo Leader={}", sleep.id()));
         let router = router();
         let local = router.local().connect().unwrap();
@@ -244,6 +252,10 @@ fn the_root_is_that_of_the_process() {
         let context = setns.username(WORKER).via(&local).connect().unwrap();
         assert_eq!(said(&context, &["ls", "/here"]), "/here");
         assert_eq!(said(&context, &["pwd"]), "/home/worker");
+        // There is no /proc.
+        let pid = context.call(stock::identify, ()).unwrap().pid;
+        let of_agent = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert_eq!(line_of(&of_agent, "NoNewPrivs:"), "NoNewPrivs:\t1");
         // Its executable is nobody else's.
         let file = |context: &Context| {
             let pid = context.call(stock::identify, ()).unwrap().pid;
@@ -257,6 +269,18 @@ fn the_root_is_that_of_the_process() {
         context.call(stock::ping, ()).unwrap();
         drop((context, local, router));
         assert_nothing_is_left();
+    });
+}
+
+/// A tool may speak of another machine, or of a process that has ended since.
+#[test]
+fn a_number_that_is_no_container_of_ours_is_not_entered() {
+    leaves_nothing(&[Need::Root], || {
+        let folder = tempfile::tempdir().unwrap();
+        let knows = script(folder.path(), "knows", &format!("echo {}", std::process::id()));
+        let setns = router().setns(ContainerKind::Docker, "x").docker_path(knows);
+        let error = failed(setns.connect(), ConnectFailure::NotEntered);
+        assert!(error.tail.contains("mitogen-setns: 2 container"), "{error}");
     });
 }
 
