@@ -95,6 +95,10 @@ impl Copier {
         let begun = Instant::now();
         let (link, theirs) = pipe::socketpair()?;
         let (errors, said) = pipe::pipe()?;
+        let stdio = [fd::open_null()?, said];
+        // Until the original has let go of the copy's link, which has no mark for a moment: no copy
+        // that another broker makes shall keep it.
+        let held = Held::new();
         let copy = Begun {
             registry: self.registry.clone(),
             hooks: self.hooks.clone(),
@@ -103,8 +107,6 @@ impl Copier {
             nonce,
             title: title.as_bytes().to_vec(),
         };
-        let stdio = [fd::open_null()?, said];
-        let held = Held::new();
         let (link, terminal) = (Side::new(link), Side::new(errors));
         let main = [link.clone(), link];
         match fork::fork(self.promise)? {

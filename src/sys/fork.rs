@@ -52,7 +52,8 @@ impl ForkPromise {
     ///    for each page that it writes to.
     /// 9. *Locks* that other threads held at that moment are held for ever, and what they guard may
     ///    be half changed: of the allocator, where the system does not see to it (glibc, and musl
-    ///    since 1.2.2, do), of `std`'s stdout, environment and panic hook, of any library.
+    ///    since 1.2.2, do), of `std`'s stdout and stderr (a panic writes to that), environment and
+    ///    panic hook, of any library.
     /// 10. *Thread-local values* of all threads are out of reach, and are never dropped; handles of
     ///     threads name none. Hooks and functions run on a new thread, with a stack of 8 MiB.
     /// 11. *Random generators* of the program go on with the same numbers on both sides.
