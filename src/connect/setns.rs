@@ -214,6 +214,9 @@ impl Describe for SetnsOptions {
         self.values().iter().try_for_each(|(key, value)| check_word(key, value))?;
         match self.kind {
             None => Err("setns needs a kind: docker, lxc, lxd or machinectl".to_owned()),
+            Some(ContainerKind::Lxd) if self.container.contains(':') => {
+                Err("setns enters instances of its own machine, and of no remote".to_owned())
+            }
             Some(_) => Ok(()),
         }
     }

@@ -408,7 +408,9 @@ fn what_cannot_be_is_refused_before_anything_is_started() {
     leaves_nothing(&[], || {
         let router = router();
         let setns = |name: &str| router.setns(ContainerKind::Docker, name);
-        for setns in [setns("-x"), setns(""), setns("x").username("-u"), setns("x").memfd(false)] {
+        let far = router.setns(ContainerKind::Lxd, "far:x");
+        let near = || setns("x");
+        for setns in [setns("-x"), setns(""), near().username("-u"), near().memfd(false), far] {
             let error = setns.connect().map(|_| "a context").unwrap_err();
             let ErrorKind::Connect(error) = error.kind() else { panic!("{error}") };
             assert!(matches!(error.failure, ConnectFailure::BadOption(_)), "{error}");
