@@ -49,6 +49,9 @@ struct Prompts {
     question: String,
     for_password: bool,
     asked: bool,
+    /// Whether an answer is on its way to a question that is gone: the next one waits for that, or
+    /// it would be taken for its own.
+    owed: bool,
     /// Whether the engine is to call [`Handshake::settled`], and whether something came since.
     settling: bool,
     stirred: bool,
@@ -391,7 +394,7 @@ impl Handshake {
         let kept = !line.trim_ascii().is_empty() && !self.prompts.answered && !self.is_prompt();
         self.terminal.end_line(kept, &self.prompts.secrets);
         self.prompts.answered = false;
-        self.prompts.asked = false;
+        self.prompts.owed |= std::mem::take(&mut self.prompts.asked);
     }
 
     /// Keeps a line of standard output that has ended, unless it is a mark or an echo of ours.

@@ -192,6 +192,17 @@ fn an_answer_to_a_question_that_is_gone_is_not_typed() {
 }
 
 #[test]
+fn an_answer_to_a_question_that_is_gone_is_not_taken_for_the_next_ones() {
+    let mut play = Play::of(asking(None));
+    play.says(Terminal, "Loading modules: ");
+    assert_eq!(play.pause(), ["ask Loading modules:"]);
+    play.says(Terminal, "done\r\nPassword: ");
+    assert_eq!(play.pause(), [""; 0]);
+    assert_eq!(play.answer(Some(CODE)), ["ask Password:"]);
+    assert_eq!(play.answer(Some(SECRET)), [TYPED]);
+}
+
+#[test]
 fn somebody_is_asked_for_the_password_that_is_not_there() {
     let mut play = Play::of(asking(None));
     assert_eq!(play.says(Terminal, "Password: "), [""; 0]);

@@ -22,7 +22,10 @@ impl Handshake {
     /// What somebody says to the question of [`Action::Ask`]; none if nobody does. Nothing comes of
     /// it if the question was withdrawn.
     pub fn answer(&mut self, says: Option<Secret>) -> Vec<Action> {
-        if std::mem::take(&mut self.prompts.asked) && !self.is_over() {
+        let is_late = std::mem::take(&mut self.prompts.owed);
+        if is_late && self.prompts.asked {
+            self.actions.push(Action::Ask(self.prompts.question.clone()));
+        } else if std::mem::take(&mut self.prompts.asked) && !self.is_over() {
             match says {
                 Some(secret) => {
                     self.prompts.secrets.push(secret.clone());
@@ -129,7 +132,9 @@ impl Handshake {
             let prompts = &mut self.prompts;
             (prompts.answered, prompts.asked, prompts.for_password) = (true, true, for_password);
             prompts.question.clone_from(&question);
-            self.actions.push(Action::Ask(question));
+            if !prompts.owed {
+                self.actions.push(Action::Ask(question));
+            }
         }
     }
 
