@@ -90,7 +90,8 @@ struct State {
     process: Process,
     exit: Option<Exit>,
     attempt: Option<Box<Attempt>>,
-    /// The last that it said on its standard error.
+    /// The last that it said on its standard error; while it is brought up the handshake has that,
+    /// which knows what must not be shown.
     said: Tail,
     /// The stream of its standard input and output: first the handshake's, then the link.
     main: Option<Key>,
@@ -324,6 +325,7 @@ impl Child {
         let mut state = self.lock();
         let (Some(key), Some(mut attempt)) = (state.main, state.attempt.take()) else { return };
         let id = state.id;
+        state.said = attempt.handshake.said();
         drop(state);
         for timer in attempt.timers {
             turn.cancel(timer);

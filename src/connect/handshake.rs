@@ -227,6 +227,12 @@ impl Handshake {
         std::mem::take(&mut self.rest)
     }
 
+    /// What the tool has said on the terminal, taken: the last words so far of one that is up.
+    pub fn said(&mut self) -> Tail {
+        self.terminal_line();
+        std::mem::take(&mut self.terminal)
+    }
+
     /// The last that was said on the terminal and on standard output, at most `TAIL_BYTES` of each.
     pub fn tail(&self) -> String {
         let shown = self.prompts.asked || !self.prompts.answered && !self.is_prompt();

@@ -119,6 +119,24 @@ fn wrong_answers_are_the_clients_to_refuse() {
 }
 
 #[test]
+fn what_a_tool_shows_of_an_answer_is_not_in_the_contexts_last_words() {
+    leaves_nothing(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let shows = "printf 'Let in by %s.\\n' \"$code\" >/dev/tty\nfor last";
+        let path = script(folder.path(), "ssh", &STUB.replace("for last", shows));
+        let router = router();
+        let ssh = router.ssh("x").ssh_path(&path).on_prompt(|_| Some(CODE.into()));
+        let context = ssh.connect().unwrap();
+        let output = router.receiver::<stock::Output>();
+        let argv = ["sh", "-c", "kill -9 $PPID"].map(Into::into).to_vec();
+        let call = context.call(stock::run, (stock::Command { argv }, output.to_sender()));
+        let error = call.map(|_| "alive").unwrap_err();
+        let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+        assert_eq!(death.tail, "Let in by ***.\n");
+    });
+}
+
+#[test]
 fn who_takes_too_long_to_answer_is_not_waited_for() {
     leaves_nothing(&[], || {
         let folder = tempfile::tempdir().unwrap();

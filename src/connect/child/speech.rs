@@ -18,7 +18,7 @@ pub(super) struct Speech {
 impl Protocol for Speech {
     fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Malformed> {
         let mut state = self.child.lock();
-        if self.origin == Origin::Terminal {
+        if state.attempt.is_none() && self.origin == Origin::Terminal {
             state.hear_said(bytes);
         }
         drop(state);
@@ -47,7 +47,7 @@ impl State {
     /// Keeps what is said on standard error, and logs it line by line.
     fn hear_said(&mut self, mut bytes: &[u8]) {
         while let Some(rest) = self.said.fill(bytes) {
-            if self.attempt.is_none() && trace::wanted(Level::Info) {
+            if trace::wanted(Level::Info) {
                 let line = lossy(self.said.line());
                 trace::text(Level::Info, "a context says", &[u64::from(self.id.0)], &line);
             }
