@@ -44,6 +44,8 @@ pub const LEASED_IDS_MAX: u64 = 2 * ROUTES_PER_CHILD_MAX as u64;
 pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
 /// Bytes kept of what a target printed, for its errors.
 pub const TAIL_BYTES: usize = 2 * 1024;
+/// Bytes of what a failure to connect has of it: of the terminal, and of the standard output.
+pub const CONNECT_TAIL_BYTES: usize = 2 * TAIL_BYTES;
 /// Bytes of noise before the first marker that a handshake reads before it gives up.
 pub const NOISE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one line that a handshake looks at; the rest of a longer one is skipped.

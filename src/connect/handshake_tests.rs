@@ -9,7 +9,7 @@ use crate::connect::recipe::Recipe;
 use crate::connect::stage::{answer_line, hex};
 use crate::connect::{local, ssh, sudo};
 use crate::error::{ConnectError, ConnectFailure, Exit, Phase};
-use crate::limits::{NOISE_BYTES_MAX, TAIL_BYTES};
+use crate::limits::{CONNECT_TAIL_BYTES, NOISE_BYTES_MAX};
 use crate::wire::PROTOCOL;
 
 use Origin::{Stdout, Terminal};
@@ -81,7 +81,7 @@ fn play_in(recipe: &Recipe, says: &[(Origin, &str)], exit: i32, piece_bytes: usi
     }
     let tail = handshake.tail();
     assert!(!tail.contains(SECRET) && !tail.contains("MGN"), "{tail}");
-    assert!(tail.len() <= 2 * TAIL_BYTES);
+    assert!(tail.len() <= CONNECT_TAIL_BYTES);
     played
 }
 

@@ -5,7 +5,7 @@ use crate::error::{
     CallError, CallFailure, Cause, ConnectError, ConnectFailure, Death, Exit, Phase,
 };
 use crate::ids::ContextId;
-use crate::limits::{ERROR_CHAIN_MAX, ERROR_TEXT_BYTES_MAX, TAIL_BYTES};
+use crate::limits::{CONNECT_TAIL_BYTES, ERROR_CHAIN_MAX, ERROR_TEXT_BYTES_MAX, TAIL_BYTES};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 
 /// Appends as much of the head of `text` as may travel.
@@ -18,8 +18,8 @@ fn put_text(text: &str, w: &mut Writer<'_>) {
 }
 
 /// Appends as much of the end of `text` as may travel: the last words count.
-fn put_tail(text: &str, w: &mut Writer<'_>) {
-    let mut start = text.len().saturating_sub(TAIL_BYTES);
+fn put_tail(bytes_max: usize, text: &str, w: &mut Writer<'_>) {
+    let mut start = text.len().saturating_sub(bytes_max);
     while !text.is_char_boundary(start) {
         start += 1;
     }
@@ -113,7 +113,7 @@ impl Decode for Exit {
 impl Encode for Death {
     fn encode(&self, w: &mut Writer<'_>) {
         (self.cause, self.context, self.exit).encode(w);
-        put_tail(&self.tail, w);
+        put_tail(TAIL_BYTES, &self.tail, w);
     }
 }
 
@@ -157,7 +157,7 @@ impl Encode for ConnectError {
         (&self.failure, self.phase).encode(w);
         put_text(&self.hop, w);
         (self.exit, self.typed).encode(w);
-        put_tail(&self.tail, w);
+        put_tail(CONNECT_TAIL_BYTES, &self.tail, w);
     }
 }
 
@@ -169,7 +169,7 @@ impl Decode for ConnectError {
             hop: take_text(r)?,
             exit: Option::decode(r)?,
             typed: bool::decode(r)?,
-            tail: take_limited(TAIL_BYTES, r)?,
+            tail: take_limited(CONNECT_TAIL_BYTES, r)?,
         })
     }
 
@@ -475,6 +475,9 @@ mod tests {
         let sent = bytes_of(&Death { tail: format!("{long}x"), ..death() });
         let tail = value_of::<Death>(&sent).unwrap().tail;
         assert!(tail.len() == TAIL_BYTES - 1 && tail.ends_with("éx"));
+        let both = ConnectError { tail: long, ..connect_error(ConnectFailure::Ended) };
+        let tail = value_of::<ConnectError>(&bytes_of(&both)).unwrap().tail;
+        assert_eq!(tail.len(), CONNECT_TAIL_BYTES);
     }
 
     #[test]
