@@ -458,3 +458,16 @@ fn a_timeout_names_the_phase_and_the_tail() {
     assert_eq!((error.failure, error.phase), (ConnectFailure::Timeout, Phase::Login));
     assert_eq!(error.tail, "wait?[0m\nfor it\n");
 }
+
+#[test]
+fn a_tools_words_are_known_where_one_of_them_is_the_password() {
+    for password in ["password", "a"] {
+        let options = [("hostname", "web"), ("password", password)];
+        let mut handshake = Handshake::new(Arc::new(recipe_of(&ssh::ENTRY, &options)));
+        handshake.started();
+        handshake.input(Terminal, b"me@web's password: ");
+        handshake.input(Terminal, b"\r\nme@web: Permission denied (publickey,password).\r\n");
+        let error = told(&mut handshake, Exit::Code(255));
+        assert_eq!(error.failure, ConnectFailure::PasswordWrong, "{error}");
+    }
+}

@@ -2,8 +2,9 @@
 //! so neither they nor their meanings travel, and no agent has them.
 
 use crate::connect::recipe::{ORDERED_TOOL, Pattern, Recipe};
-use crate::connect::tail::harmless;
+use crate::connect::tail::{harmless, scrub};
 use crate::error::{ConnectError, ConnectFailure, Exit, Phase};
+use crate::wire::secret::Secret;
 
 /// What a line of a tool means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +81,13 @@ pub fn explain(recipe: &Recipe, error: &mut ConnectError) {
     if !is_open || !matches!(error.phase, Phase::Spawn | Phase::Login) {
         return;
     }
-    let says = |hint: &&Hint| error.tail.lines().any(|line| hint.line.matches(line.as_bytes()));
+    let says = |hint: &&Hint| {
+        let hidden = as_shown(&hint.line, recipe.secret.as_slice());
+        let matches = |line: &str| {
+            [&hint.line, &hidden].into_iter().any(|pattern| pattern.matches(line.as_bytes()))
+        };
+        error.tail.lines().any(matches)
+    };
     if let Some(hint) = recipe.hints.iter().find(says) {
         error.failure = hint.meaning.failure(error.typed);
     } else if let (Some(tool), Some(Exit::Code(127))) =
@@ -88,6 +95,13 @@ pub fn explain(recipe: &Recipe, error: &mut ConnectError) {
     {
         error.failure = ConnectFailure::NoTool(harmless(tool));
     }
+}
+
+/// How a line stands in a tail, which hides a password also where a tool has it among its words.
+fn as_shown(line: &Pattern, secrets: &[Secret]) -> Pattern {
+    let [starts, holds, ends] =
+        [&line.starts, &line.holds, &line.ends].map(|text| scrub(text, secrets));
+    Pattern { starts, holds, ends }
 }
 
 /// The failure of an attempt whose tool has ended so, as who asked hears of it.
