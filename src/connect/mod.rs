@@ -49,6 +49,8 @@ mod prompt_tests;
 #[cfg(test)]
 mod recipe_tests;
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod stage_tests;
 #[cfg(test)]
 mod transcript_tests;

@@ -9,6 +9,7 @@ use crate::connect::tail::harmless;
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
+use crate::limits::QUESTION_BYTES_MAX;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::sys::errno::Errno;
@@ -149,7 +150,7 @@ impl Asked {
     /// Listens for the next question.
     fn listen(&self, asking: &Arc<Asking>) -> Result<Handle> {
         let mut progress = self.lock();
-        if progress.answers.is_none() {
+        if progress.answers.is_none() || progress.given_up {
             return Err(Error::closed(Cause::Cancelled));
         }
         let handle = self.node.listen_for_answer(self.via, Arc::new(Asks(asking.clone())))?;
@@ -189,7 +190,14 @@ impl Asked {
 
 impl Deliver for Asked {
     fn message(&self, turn: &mut Turn, message: Message) {
-        self.take(turn, take_outcome(&mut Reader::new(&message.data, None)));
+        let mut outcome = take_outcome(&mut Reader::new(&message.data, None));
+        if let Ok(Connected { id, .. }) = outcome {
+            if self.via != self.node.id() && !self.node.may_have_started(self.via, id) {
+                // What is done to it would be done to another.
+                outcome = Err(failed(ConnectFailure::Protocol("a context of others".into())));
+            }
+        }
+        self.take(turn, outcome);
     }
 
     fn dead(&self, turn: &mut Turn, from: ContextId, death: &Death) {
@@ -233,9 +241,14 @@ struct Asks(Arc<Asking>);
 
 impl Deliver for Asks {
     fn message(&self, _: &mut Turn, message: Message) {
-        let bytes = Reader::new(&message.data, None).take_bytes().unwrap_or_default().to_vec();
+        // Nobody is to be bothered with what is given up, whatever the hop says.
+        if self.0.asked.lock().given_up {
+            return;
+        }
+        let bytes = Reader::new(&message.data, None).take_bytes().unwrap_or_default();
+        let bytes = &bytes[bytes.len().saturating_sub(QUESTION_BYTES_MAX)..];
         let (asking, name) = (self.0.clone(), self.0.name.clone());
-        let question = Question { name, text: harmless(&bytes) };
+        let question = Question { name, text: harmless(bytes) };
         let body = Box::new(move || asking.answer(&question));
         if let Err(Errno(errno)) = thread::spawn(c"mitogen-answer", 0, body) {
             // Nobody answers; the timeout ends it.

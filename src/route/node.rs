@@ -299,6 +299,12 @@ impl Node {
         self.table().below()
     }
 
+    /// Whether `id` may be what another context says that it has started.
+    pub fn may_have_started(&self, by: ContextId, id: ContextId) -> bool {
+        let Identity { id: own, parents, .. } = &self.identity;
+        id != *own && id != by && !parents.contains(&id) && self.table().may_live_with(by, id)
+    }
+
     /// Whether it is a direct child.
     pub fn is_child(&self, id: ContextId) -> bool {
         self.table().is_child(id)

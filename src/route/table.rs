@@ -144,6 +144,15 @@ impl<W: Clone> Table<W> {
         self.links.iter().any(|(_, link)| link.child == Some(id))
     }
 
+    /// Whether `id` may live where `other` does: no link but the one to that leads to it.
+    pub fn may_live_with(&self, other: ContextId, id: ContextId) -> bool {
+        let link = |id| {
+            let at = self.routes.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+            Some(self.routes[at].1)
+        };
+        link(id).is_none_or(|of_id| link(other) == Some(of_id))
+    }
+
     /// Every context known to live below.
     pub fn below(&self) -> Vec<ContextId> {
         self.routes.iter().map(|(id, _)| *id).collect()
