@@ -12,7 +12,7 @@ use crate::error::ConnectFailure;
 use crate::io::side::Side;
 use crate::module::images::Images;
 use crate::sys::errno::Errno;
-use crate::sys::spawn::{self, Program, Spawn};
+use crate::sys::spawn::{self, Program, Spawn, SpawnError, Step};
 use crate::sys::text::lossy;
 use crate::sys::{fd, host, memfd, pipe, pty};
 
@@ -33,10 +33,10 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
     let started = execute(recipe, Program::Search(name), None, &argv, &strings(&recipe.env)?);
     // A folder of PATH that we may not look into says no more than that.
     let is_searched = !name.to_bytes().contains(&b'/');
-    started.map_err(|errno| match errno {
-        Errno::NOENT => ConnectFailure::NoTool(lossy(name.to_bytes())),
-        Errno::ACCES if is_searched => ConnectFailure::NoTool(lossy(name.to_bytes())),
-        errno => refused(errno),
+    started.map_err(|SpawnError { step, errno }| match (step, errno) {
+        (Step::Exec, Errno::NOENT) => ConnectFailure::NoTool(lossy(name.to_bytes())),
+        (Step::Exec, Errno::ACCES) if is_searched => ConnectFailure::NoTool(lossy(name.to_bytes())),
+        (_, errno) => refused(errno),
     })
 }
 
@@ -65,7 +65,7 @@ fn start_own(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
         false => Program::Fd(file.as_fd()),
     };
     let started = execute(recipe, program, wrapped.then_some(&file), &argv, &env);
-    started.map_err(|errno| match errno {
+    started.map_err(|error| match error.errno {
         Errno::NOEXEC if !wrapped => ConnectFailure::ImageDoesNotRun,
         errno => refused(errno),
     })
@@ -77,18 +77,18 @@ fn execute(
     keep: Option<&OwnedFd>,
     argv: &[CString],
     env: &[CString],
-) -> Result<Started, Errno> {
+) -> Result<Started, SpawnError> {
     let begun = Instant::now();
     let pipes =
         recipe.pipes.unwrap_or_else(|| !matches!(recipe.start, Start::Own) && host::has_selinux());
-    let (ours, theirs) = if pipes { pipe_pair()? } else { socket_pair()? };
+    let (ours, theirs) = if pipes { pipe_pair() } else { socket_pair() }.map_err(before)?;
     let (terminal, errors) = match recipe.wants_pty() {
         true => {
-            let pair = pty::open_pty()?;
+            let pair = pty::open_pty().map_err(before)?;
             pty::make_raw(pair.follower.as_fd());
             (pair.leader, pair.follower)
         }
-        false => pipe::pipe()?,
+        false => pipe::pipe().map_err(before)?,
     };
     let stdio = [theirs[0].as_fd(), theirs[1].as_fd(), errors.as_fd()];
     let process = spawn::spawn(&Spawn {
@@ -98,9 +98,13 @@ fn execute(
         die_with_parent: true,
         keep: keep.map(AsFd::as_fd),
         ..Spawn::new(program, argv, stdio)
-    });
-    let process = process.map_err(|error| error.errno)?;
+    })?;
     Ok(Started { begun, process, main: ours, terminal: Side::new(terminal) })
+}
+
+/// A failure before anything was started.
+fn before(errno: Errno) -> SpawnError {
+    SpawnError { step: Step::Stdio, errno }
 }
 
 /// Our sides of a child's output and input, and the child's input and output.
