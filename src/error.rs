@@ -116,7 +116,7 @@ pub struct ConnectError {
     pub hop: String,
     /// How the process that was to bring us there ended, if it did.
     pub exit: Option<Exit>,
-    /// Whether a password was typed before.
+    /// Whether a password, or what somebody answered, was typed before.
     pub typed: bool,
     /// The last that the target or the tool said, made harmless and free of our secrets.
     pub tail: String,

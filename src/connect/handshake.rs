@@ -218,7 +218,10 @@ impl Handshake {
     /// All that is known of a failure: one of [`Action::Failed`], or one that the engine met.
     pub fn failed(&mut self, failure: ConnectFailure, exit: Option<Exit>) -> Box<ConnectError> {
         self.awaits = Awaits::Nothing;
-        let (hop, typed, tail) = (self.recipe.name.clone(), self.prompts.typed, self.tail());
+        // An answer counts as a password does: what refuses it is not to be tried again.
+        let answered = self.recipe.secret.iter().len() < self.prompts.secrets.len();
+        let typed = self.prompts.typed || answered;
+        let (hop, tail) = (self.recipe.name.clone(), self.tail());
         Box::new(ConnectError { failure, phase: self.phase, hop, exit, typed, tail })
     }
 

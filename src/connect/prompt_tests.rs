@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::connect::handshake::{Action, Handshake, Origin};
-use crate::connect::options::password_prompts;
+use crate::connect::meaning::{Meaning, told};
+use crate::connect::options::{hints, password_prompts};
 use crate::connect::recipe::{Pattern, Prompt, Recipe, Reply, Start};
 use crate::connect::stage::hex;
-use crate::error::Exit;
+use crate::error::{ConnectFailure, Exit};
 use crate::limits::QUESTION_BYTES_MAX;
 use crate::sys::host::SU_READS_STDIN;
 use crate::wire::secret::Secret;
@@ -200,6 +201,21 @@ fn an_answer_to_a_question_that_is_gone_is_not_taken_for_the_next_ones() {
     assert_eq!(play.pause(), [""; 0]);
     assert_eq!(play.answer(Some(CODE)), ["ask Password:"]);
     assert_eq!(play.answer(Some(SECRET)), [TYPED]);
+}
+
+#[test]
+fn who_is_turned_away_after_an_answer_is_not_to_try_again() {
+    for (asked, failure) in [(false, ConnectFailure::Busy), (true, ConnectFailure::Ended)] {
+        let table = [("Connection closed by ", "", Meaning::Busy)];
+        let mut play = Play::of(Recipe { hints: hints(&table), ..asking(None) });
+        if asked {
+            play.says(Terminal, "Code: ");
+            play.pause();
+            play.answer(Some(CODE));
+        }
+        play.says(Terminal, "\r\nConnection closed by 10.0.0.1 port 22\r\n");
+        assert_eq!(told(&mut play.handshake, Exit::Code(255)).failure, failure);
+    }
 }
 
 #[test]
