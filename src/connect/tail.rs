@@ -32,7 +32,10 @@ impl Tail {
     /// Ends the line; a `kept` one goes to the tail, scrubbed of `secrets`.
     pub fn end_line(&mut self, kept: bool, secrets: &[Secret]) {
         if kept {
-            self.kept.extend_from_slice(&scrub(self.line.trim_ascii_end(), secrets));
+            // Some tools begin a line with a carriage return.
+            let line = self.line.trim_ascii_end();
+            let line = line.strip_prefix(b"\r").unwrap_or(line);
+            self.kept.extend_from_slice(&scrub(line, secrets));
             self.kept.push(b'\n');
             let excess = self.kept.len().saturating_sub(TAIL_BYTES);
             self.kept.drain(..excess);
@@ -106,7 +109,7 @@ mod tests {
     fn what_is_shown_has_no_secret_and_no_escapes() {
         let secrets = ["hunter", "hunter2", "", "123456"].map(Secret::from);
         let mut tail = Tail::default();
-        tail.fill(b"a hunter2 b\x1b[31m\r\n");
+        tail.fill(b"\ra hunter2 b\x1b[31m\r\n");
         tail.end_line(true, &secrets);
         tail.fill(b"hunter123456");
         assert_eq!(tail.text(true, &secrets), "a *** b?[31m\n******");
