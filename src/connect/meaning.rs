@@ -49,7 +49,7 @@ pub enum Meaning {
 }
 
 impl Meaning {
-    /// The failure, given whether the password was typed.
+    /// The failure, given whether the password, or another answer, was typed.
     fn failure(self, typed: bool) -> ConnectFailure {
         match self {
             Meaning::PasswordRequired | Meaning::LoginRefused if typed => {
@@ -63,7 +63,7 @@ impl Meaning {
             Meaning::ConnectionRefused => ConnectFailure::ConnectionRefused,
             Meaning::Unreachable => ConnectFailure::Unreachable,
             Meaning::NoShell => ConnectFailure::NoShell,
-            // Who refuses us after the password is not busy: another try could lock the account.
+            // Who refuses us after an answer is not busy: another try could lock the account.
             Meaning::Busy if typed => ConnectFailure::Ended,
             Meaning::Busy => ConnectFailure::Busy,
             Meaning::HostKeyChanged => ConnectFailure::HostKeyChanged,
