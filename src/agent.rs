@@ -26,7 +26,7 @@ use crate::limits::SHUTDOWN_GRACE;
 use crate::module::images::{Images, Source};
 use crate::route::control;
 use crate::route::lease::{Lease, Pool};
-use crate::route::node::{Identity, Node};
+use crate::route::node::{Identity, Node, Terms};
 use crate::route::peer::{End, Guardian, Peer};
 use crate::route::pending::Deliver;
 use crate::route::policy;
@@ -278,10 +278,7 @@ fn serve_in_process(
     name: &str,
     side: Side,
 ) -> Result<()> {
-    let mut parents = vec![router.context_id()];
-    parents.extend(router.parent_ids());
-    let message_bytes_max = router.node().identity().message_bytes_max;
-    let identity = Identity { id, parents, name: name.to_owned(), message_bytes_max };
+    let identity = router.node().identity().of_child(id, name.to_owned(), Terms::default());
     let mut pool = Pool::default();
     pool.add(lease);
     let node = Node::new(identity, pool, Broker::start()?);

@@ -57,6 +57,8 @@ pub struct Death {
     pub cause: Cause,
     /// The context that it happened to, if it is one's end.
     pub context: Option<ContextId>,
+    /// The context that saw it happen, if that was told.
+    pub seen_by: Option<ContextId>,
     /// How its process ended, where somebody saw that.
     pub exit: Option<Exit>,
     /// The last lines that it printed to its standard error, made harmless.
@@ -94,6 +96,14 @@ pub enum Cause {
     Cancelled = 11,
     /// The message was larger than the receiver allows.
     TooLarge = 12,
+    /// A context on the way lets those below it talk to its ancestors and itself only.
+    Unidirectional = 13,
+    /// Nothing was heard on a connection with a heartbeat for too long.
+    Silent = 14,
+    /// The broker of this router failed; the tail says how.
+    BrokerFailed = 15,
+    /// The context has left the tree and goes on by itself.
+    Detached = 16,
 }
 
 /// How a process ended.
@@ -300,12 +310,17 @@ impl Error {
 impl Death {
     /// An end of which only the cause is known.
     pub(crate) fn of(cause: Cause) -> Death {
-        Death { cause, context: None, exit: None, tail: String::new() }
+        Death { cause, context: None, seen_by: None, exit: None, tail: String::new() }
     }
 
     /// The same end, of this context.
     pub(crate) fn at(self, context: ContextId) -> Death {
         Death { context: Some(context), ..self }
+    }
+
+    /// The same end, as this context saw it, unless another had seen it before.
+    pub(crate) fn seen_by(self, context: ContextId) -> Death {
+        Death { seen_by: self.seen_by.or(Some(context)), ..self }
     }
 }
 

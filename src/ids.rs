@@ -35,12 +35,39 @@ impl Handle {
     pub const HOLD: Handle = Handle(8);
     /// A child asks for a piece of an image.
     pub const GET_IMAGE: Handle = Handle(9);
+    /// An ancestor asks a context to cut a child of it off.
+    pub const DISCONNECT: Handle = Handle(10);
+    /// An ancestor gives another context authority over this one, or takes it back.
+    pub const GRANT: Handle = Handle(11);
+    /// A neighbour says that it is there.
+    pub const BEAT: Handle = Handle(12);
+    /// A child says that it leaves the tree.
+    pub const DETACH: Handle = Handle(13);
     /// Handles below this one are given out by this library's protocol alone.
     pub const FIRST_DYNAMIC: Handle = Handle(256);
     /// Receivers' handles are random and at least this, so that they cannot be guessed and never
     /// meet the handles of pending answers.
     pub const FIRST_RANDOM: Handle = Handle(1 << 30);
+
+    /// A handle of a program's own that both ends know by its number, below 2^30. It never meets a
+    /// random one. Whoever can reach the context may send there, if the policy allows it.
+    pub const fn well_known(number: u32) -> Handle {
+        Handle(WELL_KNOWN | (number & (WELL_KNOWN / 2 - 1)))
+    }
+
+    /// A handle that nobody can guess, made of random bits.
+    pub(crate) const fn random(bits: u32) -> Handle {
+        Handle(bits | Handle::FIRST_RANDOM.0)
+    }
+
+    /// Whether it is one of a program's own.
+    pub(crate) const fn is_well_known(self) -> bool {
+        self.0 & (3 << 30) == WELL_KNOWN
+    }
 }
+
+/// The highest two bits of well-known handles: 10. Random ones have 01 or 11.
+const WELL_KNOWN: u32 = 1 << 31;
 
 impl fmt::Display for ContextId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

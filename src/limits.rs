@@ -86,6 +86,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Such questions without an answer that end a connection: one lost packet does not.
 pub const KEEPALIVE_COUNT: u32 = 3;
+/// Intervals of silence after which a connection with a heartbeat is at its end, unless the caller
+/// says otherwise: as for ssh, one lost word does not do it.
+pub const HEARTBEAT_COUNT: u32 = 3;
 /// Time that a child which was asked to end has before it is killed; the original's.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Time that a process whose stream has ended has before it is killed.

@@ -13,6 +13,7 @@ use crate::io::broker::Broker;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::module::images::Images;
 use crate::module::respond;
+use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::Pool;
 use crate::route::node::{Identity, Node};
 use crate::route::policy;
@@ -59,6 +60,8 @@ impl Router {
             parents: Vec::new(),
             name: "master".to_owned(),
             message_bytes_max: MESSAGE_BYTES_MAX,
+            unidirectional: false,
+            heartbeat: Heartbeat::default(),
         };
         let node = Node::new(identity, Pool::of_master(), Broker::start()?);
         // Whoever ends the broker alone ends all that waits for it.

@@ -102,6 +102,8 @@ struct State {
     /// How long to wait for the next look at the process, where it is looked at.
     look_pause: Duration,
     id: ContextId,
+    /// The context that has started it.
+    starter: ContextId,
 }
 
 /// What there is only while it is being brought up.
@@ -134,6 +136,7 @@ impl Attempt {
         let outbox = Arc::new(Outbox::new(transmit));
         let types = handshake.recipe().wants_pty();
         let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
+        let starter = node.id();
         let attempt = Box::new(Attempt {
             node,
             images,
@@ -156,6 +159,7 @@ impl Attempt {
             ending: None,
             look_pause: LOOK_AGAIN_FIRST,
             id,
+            starter,
         })));
         child.attach(turn, main, outbox, terminal, typewriter);
         child.set_timer(turn, timeout, |child, turn| child.fail(turn, ConnectFailure::Timeout));
@@ -332,7 +336,8 @@ impl Child {
         }
         let lease = attempt.node.lease_for_child();
         let name = attempt.handshake.recipe().name.clone();
-        let configure = configure(&attempt.node, id, name, lease);
+        let terms = attempt.handshake.recipe().terms;
+        let configure = configure(&attempt.node.identity().of_child(id, name, terms), lease);
         let bytes = configure.as_bytes();
         attempt.pushed_bytes += bytes.len() as u64;
         if attempt.outbox.push(bytes, Lane::Quick) == Pushed::Arm {
@@ -424,7 +429,8 @@ impl Child {
         let (main, terminal, death) = {
             let mut state = self.lock();
             let tail = state.said.text(true, &[]);
-            let death = Death { cause, context: Some(state.id), exit: state.exit, tail };
+            let (context, seen_by) = (Some(state.id), Some(state.starter));
+            let death = Death { cause, context, seen_by, exit: state.exit, tail };
             trace::event(Level::Info, "a context is gone:", &[state.id.0.into()]);
             (state.main.take(), state.terminal.take(), death)
         };

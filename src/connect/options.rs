@@ -11,8 +11,11 @@ use crate::connect::recipe::{Pattern, Prompt, Recipe, Reply, Start};
 use crate::connect::request::{Answerer, Question};
 use crate::error::ConnectFailure;
 use crate::limits::{
-    CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
+    CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, HEARTBEAT_COUNT, NAME_BYTES_MAX, OPTION_BYTES_MAX,
+    WRAPPER_BYTES_MAX,
 };
+use crate::route::heartbeat::Heartbeat;
+use crate::route::node::Terms;
 use crate::wire::secret::Secret;
 
 /// A connection to be made by method `M`; see [`Router`](crate::Router) for the methods.
@@ -35,6 +38,9 @@ pub struct Common {
     pub(crate) memfd: Option<bool>,
     pub(crate) wrapper: Vec<String>,
     pub(crate) pipes: Option<bool>,
+    pub(crate) unidirectional: Option<bool>,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) heartbeat_count: Option<u32>,
 }
 
 /// What the connecting side adds to the options to get a [`Recipe`].
@@ -159,6 +165,28 @@ impl<M: Method> Connect<M> {
         self.common.pipes = Some(pipes);
         self
     }
+
+    /// Whether those below the new context may talk to it and its ancestors only: so networks that
+    /// are apart stay apart. Default: as the context that connects. Only the master can make it
+    /// less strict than that.
+    pub fn unidirectional(mut self, only: bool) -> Self {
+        self.common.unidirectional = Some(only);
+        self
+    }
+
+    /// The time after which each end of the connection says that it is there, so that one which
+    /// vanished without a word is noticed. Default: never. `ssh` has a
+    /// [keepalive](crate::Ssh::keepalive_interval) of its own, which is on.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.common.heartbeat = Some(interval);
+        self
+    }
+
+    /// How many such times without a word end the connection. Default: 3.
+    pub fn heartbeat_count(mut self, count: u32) -> Self {
+        self.common.heartbeat_count = Some(count);
+        self
+    }
 }
 
 impl<M> Connect<M> {
@@ -175,17 +203,26 @@ impl<M> Connect<M> {
 
 impl Common {
     /// Their names in addresses.
-    pub(crate) const OPTIONS: [&'static str; 5] =
-        ["connect_timeout", "directory", "memfd", "wrapper", "pipes"];
+    pub(crate) const OPTIONS: [&'static str; 8] = [
+        "connect_timeout",
+        "directory",
+        "memfd",
+        "wrapper",
+        "pipes",
+        "unidirectional",
+        "heartbeat",
+        "heartbeat_count",
+    ];
 
     /// Sets an option by its name. Fails with what is wrong.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
-            "connect_timeout" => {
-                let seconds: f64 = value.parse().map_err(|_| "not a number of seconds")?;
-                let time = Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())?;
-                self.connect_timeout = Some(time);
+            "connect_timeout" => self.connect_timeout = Some(parse_seconds(value)?),
+            "heartbeat" => self.heartbeat = Some(parse_seconds(value)?),
+            "heartbeat_count" => {
+                self.heartbeat_count = Some(value.parse().map_err(|_| "not a count")?);
             }
+            "unidirectional" => self.unidirectional = Some(parse_flag(value)?),
             "directory" => self.directory = Some(value.to_owned()),
             "wrapper" => self.wrapper = value.split_whitespace().map(str::to_owned).collect(),
             "pipes" => self.pipes = Some(parse_flag(value)?),
@@ -196,22 +233,39 @@ impl Common {
 
     /// The options that were set, by name.
     pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
-        let seconds = self.connect_timeout.map(|time| time.as_secs_f64().to_string());
+        let seconds = |time: Duration| time.as_secs_f64().to_string();
         let flag = |set: bool| if set { "yes" } else { "no" }.to_owned();
         let (memfd, pipes) = (self.memfd.map(flag), self.pipes.map(flag));
         let wrapper = Some(self.wrapper.join(" ")).filter(|words| !words.is_empty());
         let directory = self.directory.clone();
-        let connect_timeout = ("connect_timeout", seconds);
+        let connect_timeout = ("connect_timeout", self.connect_timeout.map(seconds));
         [
             connect_timeout,
             ("directory", directory),
             ("memfd", memfd),
             ("wrapper", wrapper),
             ("pipes", pipes),
+            ("unidirectional", self.unidirectional.map(flag)),
+            ("heartbeat", self.heartbeat.map(seconds)),
+            ("heartbeat_count", self.heartbeat_count.map(|count| count.to_string())),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
         .collect()
+    }
+
+    fn beat(&self) -> Result<Heartbeat, String> {
+        let interval_ms = self.heartbeat.map_or(Ok(0), |time| u32::try_from(time.as_millis()));
+        let interval_ms = interval_ms.map_err(|_| "heartbeat is more than a month")?;
+        let count = self.heartbeat_count.unwrap_or(HEARTBEAT_COUNT);
+        if count == 0 {
+            return Err("heartbeat_count is 0: at least 1".to_owned());
+        }
+        Ok(Heartbeat { interval_ms, count })
+    }
+
+    fn terms(&self) -> Result<Terms, String> {
+        Ok(Terms { unidirectional: self.unidirectional, heartbeat: self.beat()? })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -228,6 +282,7 @@ impl Common {
         if WRAPPER_BYTES_MAX < self.wrapper.iter().map(|word| word.len() + 3).sum::<usize>() {
             return Err(format!("wrapper has more than {WRAPPER_BYTES_MAX} bytes"));
         }
+        self.beat().and(Ok(()))?;
         match &self.directory {
             Some(path) if !path.starts_with('/') => Err("directory is no absolute path".into()),
             Some(path) if DIRECTORY_BYTES_MAX < path.len() => {
@@ -267,6 +322,7 @@ pub(crate) fn recipe(
         directory: common.directory.as_ref().map(|path| path.clone().into_bytes()),
         memfd: common.memfd.unwrap_or(true),
         pipes: common.pipes,
+        terms: common.terms().map_err(ConnectFailure::BadOption)?,
         orders: Vec::new(),
         wrapper: common.wrapper.iter().map(|word| word.clone().into_bytes()).collect(),
     };
@@ -317,6 +373,11 @@ pub(crate) fn check_text(key: &str, value: &str) -> Result<(), String> {
     } else {
         Ok(())
     }
+}
+
+fn parse_seconds(value: &str) -> Result<Duration, String> {
+    let seconds: f64 = value.parse().map_err(|_| "not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())
 }
 
 /// Reads `yes` or `no`.

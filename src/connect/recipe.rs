@@ -5,6 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::connect::meaning::Hint;
+use crate::route::node::Terms;
 use crate::sys::host;
 use crate::sys::text::are_same;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
@@ -51,6 +52,8 @@ pub struct Recipe {
     pub wrapper: Vec<Vec<u8>>,
     /// Whether its standard input and output are pipes; by default a tool's are where SELinux is.
     pub pipes: Option<bool>,
+    /// What the new context is to keep to.
+    pub terms: Terms,
     /// What our own image does before it is an agent: nothing, unless there are words here. The
     /// first is empty; the others are what `agent/enter.rs` reads.
     pub orders: Vec<Vec<u8>>,
@@ -222,6 +225,9 @@ impl Encode for Recipe {
         put_option(&self.directory, w, |directory, w| w.put_bytes(directory));
         put_all(&self.wrapper, w, |word, w| w.put_bytes(word));
         put_option(&self.pipes, w, |pipes, w| w.put_u8(u8::from(*pipes)));
+        put_option(&self.terms.unidirectional, w, |only, w| w.put_u8(u8::from(*only)));
+        self.terms.heartbeat.interval_ms.encode(w);
+        self.terms.heartbeat.count.encode(w);
         put_all(&self.orders, w, |word, w| w.put_bytes(word));
     }
 }
@@ -234,7 +240,7 @@ impl Decode for Recipe {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("recipe-4");
+        s.word("recipe-5");
     }
 }
 
@@ -269,6 +275,11 @@ impl Recipe {
         if take_flag(r)? {
             self.pipes = Some(take_flag(r)?);
         }
+        if take_flag(r)? {
+            self.terms.unidirectional = Some(take_flag(r)?);
+        }
+        fill(&mut self.terms.heartbeat.interval_ms, r)?;
+        fill(&mut self.terms.heartbeat.count, r)?;
         fill_words(&mut self.orders, r)
     }
 

@@ -1,6 +1,8 @@
 //! Tests of recipes: what they are on the wire, and what lines match.
 
 use crate::connect::recipe::*;
+use crate::route::heartbeat::Heartbeat;
+use crate::route::node::Terms;
 use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::secret::Secret;
 
@@ -28,6 +30,10 @@ fn recipe() -> Recipe {
         memfd: false,
         wrapper: vec![b"nice".to_vec()],
         pipes: Some(true),
+        terms: Terms {
+            unidirectional: Some(false),
+            heartbeat: Heartbeat { interval_ms: 500, count: 4 },
+        },
         orders: Vec::new(),
     }
 }

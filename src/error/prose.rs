@@ -44,6 +44,9 @@ impl fmt::Display for Death {
         if let Some(exit) = self.exit {
             write!(f, " ({exit})")?;
         }
+        if let Some(id) = self.seen_by {
+            write!(f, ", seen by context {id}")?;
+        }
         write_tail(f, &self.tail)
     }
 }
@@ -64,6 +67,13 @@ impl Cause {
             Cause::Failed => "the function that was to send failed",
             Cause::Cancelled => "cancelled",
             Cause::TooLarge => "the message is larger than the receiver allows",
+            Cause::Unidirectional => {
+                "a context on the way is unidirectional: those below it may \
+                                      talk to it and its ancestors only"
+            }
+            Cause::Silent => "nothing was heard of it for too long",
+            Cause::BrokerFailed => "the broker failed",
+            Cause::Detached => "it has detached itself and goes on alone",
         }
     }
 }

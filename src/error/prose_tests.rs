@@ -10,8 +10,9 @@ fn hostile() -> String {
 }
 
 fn death() -> Death {
-    let (context, exit) = (Some(ContextId(7)), Some(Exit::Signal(9)));
-    Death { cause: Cause::Exited, context, exit, tail: hostile() }
+    let (context, seen_by) = (Some(ContextId(7)), Some(ContextId(3)));
+    let (cause, exit) = (Cause::Exited, Some(Exit::Signal(9)));
+    Death { cause, context, seen_by, exit, tail: hostile() }
 }
 
 /// The failure behind this one; a new one does not compile until it has its place.

@@ -6,6 +6,7 @@ use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Turn, broken};
 use crate::limits::LEASE_IDS;
+use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::Lease;
 use crate::route::node::{Identity, Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
@@ -23,21 +24,26 @@ type Asked = Box<dyn FnOnce(&mut Turn, Result<(), Death>) + Send>;
 type Answered = Box<dyn FnOnce(&mut Turn, Result<Message, Death>) + Send>;
 
 impl Node {
-    /// Tells the parent of a context that now lives below.
+    /// Tells the parent of a child that this context has now.
     pub fn announce(&self, id: ContextId) {
+        self.announce_of(id, self.id());
+    }
+
+    /// Tells the parent of a context that now lives below, and who started it.
+    fn announce_of(&self, id: ContextId, parent: ContextId) {
         let out = self.to_parent(Handle::ADD_ROUTE, None);
         if let Some(out) = out {
-            self.tell(&out, Lane::Quick, &|w| id.encode(w));
+            self.tell(&out, Lane::Quick, &|w| (id, parent).encode(w));
         }
     }
 
     /// A child tells of a context that lives below it.
     pub(super) fn route_added(&self, link: LinkId, message: &Message) -> Result<(), Malformed> {
         self.only_neighbours(link, message, false)?;
-        let id = decode(message, ContextId::decode)?;
-        let news = self.table().add_route(link, id).map_err(Malformed)?;
+        let (id, parent) = decode(message, <(ContextId, ContextId)>::decode)?;
+        let news = self.table().add_route(link, id, parent).map_err(Malformed)?;
         if news {
-            self.announce(id);
+            self.announce_of(id, parent);
         }
         Ok(())
     }
@@ -208,21 +214,17 @@ fn decode<T>(
 }
 
 /// The first frame to a new agent: who it is.
-pub fn configure(node: &Node, id: ContextId, name: String, lease: Lease) -> Frame {
-    let own = node.identity();
-    let mut parents = vec![own.id];
-    parents.extend(&own.parents);
-    let message_bytes_max = own.message_bytes_max;
-    let identity = Identity { id, parents, name, message_bytes_max };
-    let payload: Payload<'_> = &|w| put_identity(&identity, lease, w);
+pub fn configure(identity: &Identity, lease: Lease) -> Frame {
+    let parent = identity.parents.first().copied().unwrap_or(ContextId::MASTER);
+    let payload: Payload<'_> = &|w| put_identity(identity, lease, w);
     let payload = FrameBuf::encode(None, payload);
     let header = Header {
         kind: Kind::Control,
         lane: Lane::Quick,
         part: Part::Whole,
-        dst: id,
-        src: own.id,
-        auth: own.id,
+        dst: identity.id,
+        src: parent,
+        auth: parent,
         handle: Handle::CONFIGURE,
         reply_to: None,
     };
@@ -236,6 +238,9 @@ fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
     identity.parents.iter().for_each(|id| id.encode(w));
     identity.name.encode(w);
     identity.message_bytes_max.encode(w);
+    identity.unidirectional.encode(w);
+    identity.heartbeat.interval_ms.encode(w);
+    identity.heartbeat.count.encode(w);
     lease.first.encode(w);
     lease.count.encode(w);
 }
@@ -249,8 +254,10 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     }
     let name = String::decode(r)?;
     let message_bytes_max = u64::decode(r)?;
+    let unidirectional = bool::decode(r)?;
+    let heartbeat = Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? };
     let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
-    Ok((Identity { id, parents, name, message_bytes_max }, lease))
+    Ok((Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat }, lease))
 }
 
 #[cfg(test)]
@@ -266,6 +273,8 @@ mod tests {
             parents: vec![ContextId(3), ContextId::MASTER],
             name: "local/local".to_owned(),
             message_bytes_max: 5,
+            unidirectional: true,
+            heartbeat: Heartbeat { interval_ms: 300, count: 2 },
         };
         let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
             .unwrap()

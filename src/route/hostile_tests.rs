@@ -141,7 +141,7 @@ fn a_route_outside_of_the_lease_or_told_by_another_ends_the_link() {
     let told_by = |src| Header { src: ContextId(src), auth: ContextId(src), ..add };
     for (header, id) in [(add, 50), (add, 110), (add, 0), (add, 2), (told_by(100), 101)] {
         let mut tree = tree();
-        tree.say(&header, &encoded(&|w| ContextId(id).encode(w)));
+        tree.say(&header, &encoded(&|w| (ContextId(id), BAD).encode(w)));
         tree.is_cut_off();
     }
     let mut tree = tree();

@@ -10,6 +10,7 @@ use crate::io::outbox::Outbox;
 use crate::io::turn::{Key, Turn};
 use crate::limits::PENDING_CALLS_MAX;
 use crate::route::credit::Credit;
+use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
@@ -31,6 +32,19 @@ pub struct Identity {
     pub name: String,
     /// Bytes of the largest message that the tree allows.
     pub message_bytes_max: u64,
+    /// Whether those below it may talk to it and its ancestors only.
+    pub unidirectional: bool,
+    /// Of the link to its parent.
+    pub heartbeat: Heartbeat,
+}
+
+/// What a new child is asked to keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether those below it may talk to it and its ancestors only; as its parent unless given.
+    pub unidirectional: Option<bool>,
+    /// Of its link.
+    pub heartbeat: Heartbeat,
 }
 
 /// The way out to a neighbour.
@@ -68,6 +82,17 @@ pub struct Outgoing {
     pub handle: Handle,
     /// Where an answer goes here.
     pub reply_to: Option<Handle>,
+}
+
+impl Identity {
+    /// Who a new child of this context is.
+    pub fn of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
+        let mut parents = vec![self.id];
+        parents.extend(&self.parents);
+        let unidirectional = terms.unidirectional.unwrap_or(false) || self.unidirectional;
+        let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
+        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat }
+    }
 }
 
 impl Node {
@@ -118,7 +143,7 @@ impl Node {
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
         loop {
-            let handle = Handle(random::u32() | Handle::FIRST_RANDOM.0);
+            let handle = Handle::random(random::u32());
             let entry = Entry {
                 accepts: Kind::Data,
                 from: None,
@@ -242,6 +267,7 @@ impl Node {
     pub fn lose(&self, turn: &mut Turn, lost: Lost<Arc<Way>>, death: &Death) {
         for &id in &lost.contexts {
             let death = Death { context: death.context.or(Some(id)), ..death.clone() };
+            let death = death.seen_by(self.id());
             let concerned = self.handles().lost(id);
             self.credit.lost(id, &death);
             for (ends, to) in &concerned {
@@ -303,6 +329,11 @@ impl Node {
     pub fn may_have_started(&self, by: ContextId, id: ContextId) -> bool {
         let Identity { id: own, parents, .. } = &self.identity;
         id != *own && id != by && !parents.contains(&id) && self.table().may_live_with(by, id)
+    }
+
+    /// The context that started one which lives below.
+    pub fn parent_of(&self, id: ContextId) -> Option<ContextId> {
+        self.table().parent_of(id).map(|parent| parent.unwrap_or(self.id()))
     }
 
     /// Whether it is a direct child.

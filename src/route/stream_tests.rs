@@ -21,7 +21,7 @@ fn garbage_ends_the_link_and_every_wait_for_it_at_once() {
     let (_, behind) = tree.pending(ContextId(100));
     let (_, data) = tree.receiver();
     let add = header(Kind::Control, Handle::ADD_ROUTE);
-    tree.say(&add, &encoded(&|w| ContextId(100).encode(w)));
+    tree.say(&add, &encoded(&|w| (ContextId(100), BAD).encode(w)));
     tree.bad.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     for (inbox, id) in [(pending, BAD), (data, BAD), (behind, ContextId(100))] {
         let death = inbox.next().unwrap_err();
@@ -49,7 +49,7 @@ fn a_stream_that_ends_inside_a_frame_is_an_end_like_any() {
     let bytes = Frame::new(&header(Kind::Data, Handle(1 << 30)), b"cut").as_bytes().to_vec();
     tree.bad.write_all(&bytes[..bytes.len() - 1]).unwrap();
     tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
-    assert_eq!(pending.next().unwrap_err(), Death::of(Cause::Disconnected).at(BAD));
+    assert_eq!(pending.next().unwrap_err(), Death::of(Cause::Disconnected).at(BAD).seen_by(ROOT));
     tree.others_are_well();
 }
 

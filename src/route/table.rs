@@ -13,9 +13,18 @@ pub struct LinkId(u32);
 pub struct Table<W> {
     /// Sorted by id.
     links: Vec<(LinkId, Link<W>)>,
-    /// Sorted by context: those alive below, and by which link.
-    routes: Vec<(ContextId, LinkId)>,
+    /// Sorted by context: those alive below.
+    routes: Vec<Route>,
     count: u32,
+}
+
+/// Where a context lives.
+#[derive(Clone, Copy)]
+struct Route {
+    id: ContextId,
+    link: LinkId,
+    /// Who started it; none is this context.
+    parent: Option<ContextId>,
 }
 
 struct Link<W> {
@@ -63,7 +72,7 @@ impl<W: Clone> Table<W> {
     pub fn add_child(&mut self, child: ContextId, lease: Lease, way: W) -> LinkId {
         let link =
             self.add(Link { child: Some(child), leases: vec![lease], talked: Vec::new(), way });
-        self.insert_route(child, link);
+        self.insert_route(Route { id: child, link, parent: None });
         link
     }
 
@@ -84,21 +93,35 @@ impl<W: Clone> Table<W> {
         self.link(link).is_some_and(|link| leased(link) + u64::from(count) <= LEASED_IDS_MAX)
     }
 
-    /// Notes that `id` is alive behind `link`. Returns whether that is news. Fails if the child may
-    /// not have such an id, or has too many.
-    pub fn add_route(&mut self, link: LinkId, id: ContextId) -> Result<bool, &'static str> {
+    /// Notes that `id` is alive behind `link`, started by `parent`. Returns whether that is news.
+    /// Fails if the child may not have such an id, or has too many, or if that parent does not live
+    /// there.
+    pub fn add_route(
+        &mut self,
+        link: LinkId,
+        id: ContextId,
+        parent: ContextId,
+    ) -> Result<bool, &'static str> {
         if !self.link(link).is_some_and(|l| l.leases.iter().any(|lease| lease.has(id))) {
             return Err("announced a context outside of its lease");
         }
-        if let Ok(at) = self.routes.binary_search_by_key(&id, |(id, _)| *id) {
+        if let Some(route) = self.route(id) {
             // Its end, which travels behind what it sent, may be on its way.
-            return if self.routes[at].1 == link { Ok(false) } else { Err("announced another's") };
+            return if route.link == link { Ok(false) } else { Err("announced another's") };
         }
-        if ROUTES_PER_CHILD_MAX <= self.routes.iter().filter(|(_, l)| *l == link).count() {
+        if self.route(parent).is_none_or(|route| route.link != link) {
+            return Err("announced a child of another's");
+        }
+        if ROUTES_PER_CHILD_MAX <= self.routes.iter().filter(|route| route.link == link).count() {
             return Err("announced too many contexts");
         }
-        self.insert_route(id, link);
+        self.insert_route(Route { id, link, parent: Some(parent) });
         Ok(true)
+    }
+
+    /// Who started a context that lives below; none inside is this context.
+    pub fn parent_of(&self, id: ContextId) -> Option<Option<ContextId>> {
+        Some(self.route(id)?.parent)
     }
 
     /// Whether `id` may be the source, or the authority, of what comes by `link`.
@@ -112,10 +135,10 @@ impl<W: Clone> Table<W> {
     /// The way to `dst` for what came by `from`, or from here: down where it is known to live, else
     /// up, unless it came from there or could only live below.
     pub fn way_to(&mut self, dst: ContextId, from: Option<LinkId>) -> Option<W> {
-        let to = match self.routes.binary_search_by_key(&dst, |(id, _)| *id) {
-            Ok(at) => self.routes[at].1,
-            Err(_) if self.is_leased(dst) => return None,
-            Err(_) => self.parent()?,
+        let to = match self.route(dst) {
+            Some(route) => route.link,
+            None if self.is_leased(dst) => return None,
+            None => self.parent()?,
         };
         if Some(to) == from {
             return None;
@@ -146,16 +169,13 @@ impl<W: Clone> Table<W> {
 
     /// Whether `id` may live where `other` does: no link but the one to that leads to it.
     pub fn may_live_with(&self, other: ContextId, id: ContextId) -> bool {
-        let link = |id| {
-            let at = self.routes.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-            Some(self.routes[at].1)
-        };
+        let link = |id| Some(self.route(id)?.link);
         link(id).is_none_or(|of_id| link(other) == Some(of_id))
     }
 
     /// Every context known to live below.
     pub fn below(&self) -> Vec<ContextId> {
-        self.routes.iter().map(|(id, _)| *id).collect()
+        self.routes.iter().map(|route| route.id).collect()
     }
 
     /// Removes a link and all that lives behind it.
@@ -163,11 +183,11 @@ impl<W: Clone> Table<W> {
         let at = self.links.binary_search_by_key(&link, |(id, _)| *id).ok()?;
         let (_, removed) = self.links.remove(at);
         let mut contexts: Vec<_> = removed.child.into_iter().collect();
-        self.routes.retain(|(id, l)| {
-            if *l == link && removed.child != Some(*id) {
-                contexts.push(*id);
+        self.routes.retain(|route| {
+            if route.link == link && removed.child != Some(route.id) {
+                contexts.push(route.id);
             }
-            *l != link
+            route.link != link
         });
         Some(self.lost(contexts, None))
     }
@@ -180,8 +200,10 @@ impl<W: Clone> Table<W> {
                 // Its own end is that of its link.
                 return None;
             }
-            let at = self.routes.binary_search(&(id, link)).ok()?;
-            self.routes.remove(at);
+            if self.route(id)?.link != link {
+                return None;
+            }
+            self.routes.retain(|route| route.id != id);
         }
         Some(self.lost(vec![id], Some(link)))
     }
@@ -205,9 +227,14 @@ impl<W: Clone> Table<W> {
         LinkId(self.count)
     }
 
-    fn insert_route(&mut self, id: ContextId, link: LinkId) {
-        let at = self.routes.partition_point(|(other, _)| *other < id);
-        self.routes.insert(at, (id, link));
+    fn insert_route(&mut self, route: Route) {
+        let at = self.routes.partition_point(|other| other.id < route.id);
+        self.routes.insert(at, route);
+    }
+
+    fn route(&self, id: ContextId) -> Option<Route> {
+        let at = self.routes.binary_search_by_key(&id, |route| route.id).ok()?;
+        Some(self.routes[at])
     }
 
     fn is_leased(&self, id: ContextId) -> bool {
@@ -247,7 +274,7 @@ mod tests {
     #[test]
     fn messages_go_down_where_the_context_lives_and_else_up() {
         let (mut table, parent, a, b) = table();
-        assert_eq!(table.add_route(a, ContextId(100)), Ok(true));
+        assert_eq!(table.add_route(a, ContextId(100), ContextId(7)), Ok(true));
         assert_eq!(table.way_to(ContextId(100), None), Some("a"));
         assert_eq!(table.way_to(ContextId(100), Some(b)), Some("a"));
         assert_eq!(table.way_to(ContextId(7), Some(parent)), Some("a"));
@@ -280,12 +307,25 @@ mod tests {
     #[test]
     fn routes_outside_the_lease_or_of_another_are_refused() {
         let (mut table, _, a, b) = table();
-        assert!(table.add_route(a, ContextId(200)).is_err());
-        assert_eq!(table.add_route(a, ContextId(100)), Ok(true));
-        assert_eq!(table.add_route(a, ContextId(100)), Ok(false));
-        assert!(table.add_route(b, ContextId(100)).is_err());
+        assert!(table.add_route(a, ContextId(200), ContextId(7)).is_err());
+        assert_eq!(table.add_route(a, ContextId(100), ContextId(7)), Ok(true));
+        assert_eq!(table.add_route(a, ContextId(100), ContextId(7)), Ok(false));
+        assert!(table.add_route(b, ContextId(100), ContextId(8)).is_err());
         assert!(table.remove_route(b, ContextId(100)).is_none());
         assert!(table.remove_route(a, ContextId(7)).is_none(), "its own end is its link's");
+    }
+
+    #[test]
+    fn a_context_is_the_child_of_one_that_lives_behind_the_same_link() {
+        let (mut table, _, a, _) = table();
+        let (child, below) = (ContextId(7), ContextId(100));
+        for stranger in [8, 101, 0, 200] {
+            assert!(table.add_route(a, below, ContextId(stranger)).is_err(), "{stranger}");
+        }
+        assert_eq!(table.add_route(a, below, child), Ok(true));
+        assert_eq!(table.add_route(a, ContextId(101), below), Ok(true));
+        let parents = [7, 100, 101, 102].map(|id| table.parent_of(ContextId(id)));
+        assert_eq!(parents, [Some(None), Some(Some(child)), Some(Some(below)), None]);
     }
 
     #[test]
@@ -346,7 +386,8 @@ mod tests {
                     (1, Some(link)) => {
                         let known = oracle.routes.iter().any(|(known, _)| *known == id);
                         let owned = oracle.owner(id) == Some(link);
-                        let added = table.add_route(link, ContextId(id)).ok();
+                        let child = oracle.children.iter().find(|(l, ..)| *l == link).unwrap().1;
+                        let added = table.add_route(link, ContextId(id), ContextId(child)).ok();
                         proptest::prop_assert_eq!(added, owned.then_some(!known));
                         if owned && !known {
                             oracle.routes.push((id, link));
@@ -387,7 +428,7 @@ mod tests {
     #[test]
     fn an_end_is_told_to_the_parent_and_to_who_talked_to_the_lost() {
         let (mut table, _, a, b) = table();
-        table.add_route(a, ContextId(100)).unwrap();
+        table.add_route(a, ContextId(100), ContextId(7)).unwrap();
         table.way_to(ContextId(100), Some(b));
         let lost = table.remove_link(a).unwrap();
         assert_eq!(lost.contexts, [ContextId(7), ContextId(100)]);

@@ -85,9 +85,11 @@ impl Guardian for Watch {
 }
 
 fn node(id: ContextId, parents: &[ContextId]) -> Arc<Node> {
-    let identity =
-        Identity { id, parents: parents.to_vec(), name: String::new(), message_bytes_max: 1 << 20 };
-    let pool = if parents.is_empty() { Pool::of_master() } else { Pool::default() };
+    let (unidirectional, heartbeat) = Default::default();
+    let (parents, name) = (parents.to_vec(), String::new());
+    let message_bytes_max = 1 << 20;
+    let identity = Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat };
+    let pool = if identity.parents.is_empty() { Pool::of_master() } else { Pool::default() };
     Node::new(identity, pool, Broker::start().unwrap())
 }
 

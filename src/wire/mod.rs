@@ -4,6 +4,8 @@ pub mod varint;
 pub mod codec;
 pub mod secret;
 pub mod failure;
+#[cfg(test)]
+mod failure_tests;
 pub mod header;
 pub mod frame;
 pub mod framer;
