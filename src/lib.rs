@@ -202,7 +202,7 @@
 //! 3  io                      descriptors, outboxes, latches, timers, the loop; threads live here
 //! 2  wire                    bytes <-> messages; no descriptor, clock or thread
 //! 1  sys                     system calls: all unsafe code
-//! 0  error limits ids trace  one error; every maximum; id types; what all floors log through
+//! 0  error limits ids lock trace  errors; every maximum; ids; locks; what all floors log through
 //! ```
 //!
 //! The [`manual`] goes on from here: [`manual::architecture`] is the map,
@@ -214,6 +214,7 @@ pub mod manual;
 pub mod error;
 mod limits;
 mod ids;
+mod lock;
 mod trace;
 mod sys;
 mod wire;

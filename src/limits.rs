@@ -108,7 +108,9 @@ pub const SETTLE_AFTER: Duration = Duration::from_millis(200);
 pub const QUESTION_BYTES_MAX: usize = 1024;
 /// Stack bytes of a thread of ours that runs only library code.
 pub const BROKER_STACK_BYTES: usize = 256 * 1024;
-/// Stack bytes of the thread that runs the functions of a copy of a process: as of a main thread.
+/// Time after which a callback is named in the log: longer than any that only notes something.
+pub const CALLBACK_TIME: Duration = Duration::from_secs(1);
+/// Stack bytes of a thread that runs users' code, as a copy's functions: as of a main thread.
 pub const COPY_STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of what `ps` shows for an agent: room for it travels in a line that must stay below 4,095.
 pub const TITLE_BYTES_MAX: usize = 128;

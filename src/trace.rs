@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::lock::{self, Lock, rank};
 
 /// How much a record matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +39,7 @@ pub struct Record<'a> {
 pub type Sink = Box<dyn Fn(&Record<'_>) + Send>;
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
-static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+static SINK: Lock<Option<Sink>, { rank::LOG }> = Lock::new(None);
 
 /// Sends records of this level and above to `sink`, in place of the sink before.
 /// Without one, which is the default, the library is silent.
@@ -50,17 +51,17 @@ static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 /// mitogen::log_to(mitogen::Level::Warn, Box::new(|record| eprintln!("{record}")));
 /// ```
 pub fn log_to(level: Level, sink: Sink) {
-    *SINK.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    *SINK.lock() = Some(sink);
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
 /// Keeps other threads from logging while this process is copied: in the copy nobody would let go
 /// of the sink.
-pub(crate) struct Held(MutexGuard<'static, Option<Sink>>);
+pub(crate) struct Held(lock::Held<'static, Option<Sink>>);
 
 /// Until it is dropped in the original, or left behind in the copy.
 pub(crate) fn hold() -> Held {
-    Held(SINK.lock().unwrap_or_else(PoisonError::into_inner))
+    Held(SINK.lock())
 }
 
 impl Held {
@@ -87,7 +88,7 @@ pub(crate) fn text(level: Level, what: &'static str, about: &[u64], text: &str) 
     if !wanted(level) {
         return;
     }
-    if let Some(sink) = &*SINK.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(sink) = &*SINK.lock() {
         sink(&Record { level, what, about, text });
     }
 }

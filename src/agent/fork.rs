@@ -126,7 +126,7 @@ struct Held {
 
 impl Held {
     fn new() -> Held {
-        Held { sink: trace::hold(), guard: stock::hold(), _idle: latch::hold() }
+        Held { guard: stock::hold(), sink: trace::hold(), _idle: latch::hold() }
     }
 
     fn leave_behind(self) {

@@ -1,7 +1,7 @@
 //! Streams of values of one type: a Receiver stays, its Senders travel.
 
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::arguments::Sends;
@@ -14,6 +14,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
+use crate::lock::{Held, Lock};
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::send::room_of;
@@ -42,10 +43,10 @@ struct Core {
     /// Where it listens, or why it could not begin to.
     handle: OnceLock<Handle>,
     queue: Latch<Item>,
-    holders: Mutex<Holders>,
+    holders: Lock<Holders>,
     node: Weak<Node>,
     /// Sorted by sender.
-    rooms: Mutex<Vec<(ContextId, Room)>>,
+    rooms: Lock<Vec<(ContextId, Room)>>,
 }
 
 /// The room of one sending context, in the unit of `room_of`.
@@ -66,8 +67,8 @@ enum Item {
 }
 
 impl Core {
-    fn holders(&self) -> MutexGuard<'_, Holders> {
-        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn holders(&self) -> Held<'_, Holders> {
+        self.holders.lock()
     }
 
     fn end(&self, end: Option<End>) {
@@ -79,7 +80,7 @@ impl Core {
 
     /// Notes what `src` has put into the queue. Returns whether it had the room.
     fn enters(&self, src: ContextId, bytes: usize) -> bool {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = self.rooms.lock();
         let room = room_for(&mut rooms, src);
         room.queued += bytes;
         src == self.me || room.queued <= ROOM_MAX
@@ -87,7 +88,7 @@ impl Core {
 
     /// Notes what was taken out of the queue. Returns what is to be granted, several at a time.
     fn leaves(&self, src: ContextId, bytes: usize) -> Option<usize> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = self.rooms.lock();
         let room = room_for(&mut rooms, src);
         room.queued = room.queued.saturating_sub(bytes);
         room.ungranted += bytes;
@@ -131,7 +132,7 @@ impl Deliver for Core {
     }
 
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).retain(|(src, _)| *src != id);
+        self.rooms.lock().retain(|(src, _)| *src != id);
         let end = self.holders().lost(id, death);
         self.end(end);
     }
@@ -163,9 +164,9 @@ impl<T: Decode> Receiver<T> {
             me: router.context_id(),
             handle: OnceLock::new(),
             queue: Latch::new(),
-            holders: Mutex::default(),
+            holders: Lock::default(),
             node: Arc::downgrade(router.node()),
-            rooms: Mutex::default(),
+            rooms: Lock::default(),
         });
         match router.node().listen_for_data(core.clone()) {
             Ok(handle) => drop(core.handle.set(handle)),
@@ -338,7 +339,7 @@ pub(crate) struct SenderCore {
     owner: ContextId,
     handle: Handle,
     auth: ContextId,
-    failed: Mutex<Option<Death>>,
+    failed: Lock<Option<Death>>,
 }
 
 impl SenderCore {
@@ -351,13 +352,13 @@ impl SenderCore {
             owner,
             handle,
             auth,
-            failed: Mutex::new(None),
+            failed: Lock::new(None),
         })
     }
 
     /// The Receiver's end is to carry this reason.
     pub(crate) fn fail(&self, death: Death) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         // The first reason is the one that counts.
         failed.get_or_insert(death);
     }
@@ -395,7 +396,7 @@ impl SenderCore {
 /// Tells the Receiver, behind all that was sent. Never sleeps.
 impl Drop for SenderCore {
     fn drop(&mut self) {
-        let death = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let death = self.failed.own().take();
         let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
         let (out, node) = (self.outgoing(Kind::Dead), self.router.node());
         if self.owner == node.id() {

@@ -1,7 +1,7 @@
 //! The public face of one context's place in the tree.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
@@ -11,6 +11,7 @@ use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::limits::MESSAGE_BYTES_MAX;
+use crate::lock::Lock;
 use crate::module::images::Images;
 use crate::module::respond;
 use crate::route::heartbeat::Heartbeat;
@@ -43,7 +44,7 @@ pub(crate) struct Inner {
     registry: Arc<Registry>,
     images: Arc<Images>,
     /// What the floor above keeps of contexts that are being connected.
-    connects: Mutex<Option<Kept>>,
+    connects: Lock<Option<Kept>>,
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
     /// link that.
     end: fn(&Inner),
@@ -94,7 +95,7 @@ impl Router {
         let holds = Arc::new(Holds(node.clone()));
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
         respond::listen(&node, &images)?;
-        let connects = Mutex::default();
+        let connects = Lock::default();
         Ok(Router { inner: Arc::new(Inner { node, registry, images, connects, end }) })
     }
 
@@ -171,7 +172,7 @@ impl Router {
         if self.broker().is_copy() {
             return make();
         }
-        let mut kept = self.inner.connects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.inner.connects.lock();
         kept.get_or_insert_with(make).clone()
     }
 

@@ -5,7 +5,7 @@ mod end;
 mod speech;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connect::child::speech::{LinkGuard, Speech};
@@ -21,6 +21,7 @@ use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Turn, broken};
 use crate::limits::{NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
+use crate::lock::{Held, Lock, rank};
 use crate::module::content::Parcel;
 use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
@@ -84,7 +85,7 @@ type Then = fn(&Child, &mut Turn);
 
 /// One child, from its start to the end of its process. Every protocol of its streams shares it.
 #[derive(Clone)]
-pub struct Child(Arc<Mutex<State>>);
+pub struct Child(Arc<Lock<State, { rank::CHILD }>>);
 
 struct State {
     process: Process,
@@ -148,7 +149,7 @@ impl Attempt {
             pushed_bytes: 0,
             timers: Vec::new(),
         });
-        let child = Child(Arc::new(Mutex::new(State {
+        let child = Child(Arc::new(Lock::new(State {
             process,
             exit: None,
             attempt: Some(attempt),
@@ -179,8 +180,8 @@ impl Child {
         self.tell(turn, &mut |handshake| handshake.answer(answer.clone()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        self.0.lock()
     }
 
     #[inline(never)] // a frame of its own: smaller code

@@ -2,7 +2,7 @@
 //! other, what addresses have in common once. All of it happens on the broker's thread; nobody
 //! waits in between, so many on their way take no thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::router::Router;
@@ -17,6 +17,7 @@ use crate::connect::table::Table;
 use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Result};
 use crate::ids::ContextId;
 use crate::io::turn::Turn;
+use crate::lock::{Held, Lock};
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::sys::{host, random};
@@ -28,7 +29,7 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// What one router connects, and what it has connected by addresses.
 pub struct Connects {
     pub(super) node: Arc<Node>,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 /// Locked for moments, with no other lock taken inside, and nothing called.
@@ -107,7 +108,7 @@ enum Step {
 impl Connects {
     /// Those of a router.
     pub fn of(router: &Router) -> Arc<Connects> {
-        let make = || Arc::new(Connects { node: router.node().clone(), state: Mutex::default() });
+        let make = || Arc::new(Connects { node: router.node().clone(), state: Lock::default() });
         // Nothing else is kept there.
         router.kept(|| make()).downcast().unwrap_or_else(|_| make())
     }
@@ -198,8 +199,8 @@ impl Connects {
         ends || self.lock().closed
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 
     fn begin(self: &Arc<Self>, turn: &mut Turn, id: u64, mut journey: Journey) {

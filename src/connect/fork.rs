@@ -1,13 +1,14 @@
 //! Method `fork`: a copy of the connecting context's own process, which executes nothing. What a
 //! copy does is in `agent/fork.rs`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::call::router::Router;
 use crate::connect::options::sealed::{Describe, Entry};
 use crate::connect::options::{Base, Connect};
 use crate::connect::recipe::{Offered, Recipe, Start};
 use crate::error::ConnectFailure;
+use crate::lock::Lock;
 
 /// A copy of this process, made by [`Router::fork`].
 pub type Fork = Connect<ForkOptions>;
@@ -38,12 +39,12 @@ pub type OnFork = Box<dyn FnOnce() + Send>;
 pub type OnStart = Box<dyn FnOnce(&Router) + Send>;
 
 /// What is taken out once.
-pub struct Once<T>(Arc<Mutex<Option<T>>>);
+pub struct Once<T>(Arc<Lock<Option<T>>>);
 
 impl<T> Once<T> {
     /// Takes it; again there is none.
     pub fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -68,7 +69,7 @@ impl Fork {
     /// [`via`](Connect::via).
     pub fn on_fork(mut self, hook: impl FnOnce() + Send + 'static) -> Fork {
         let hook: OnFork = Box::new(hook);
-        self.method.hooks.on_fork = Some(Once(Arc::new(Mutex::new(Some(hook)))));
+        self.method.hooks.on_fork = Some(Once(Arc::new(Lock::new(Some(hook)))));
         self
     }
 
@@ -81,7 +82,7 @@ impl Fork {
     /// was made with them, fail there with [`ErrorKind::Usage`](crate::error::ErrorKind).
     pub fn on_start(mut self, hook: impl FnOnce(&Router) + Send + 'static) -> Fork {
         let hook: OnStart = Box::new(hook);
-        self.method.hooks.on_start = Some(Once(Arc::new(Mutex::new(Some(hook)))));
+        self.method.hooks.on_start = Some(Once(Arc::new(Lock::new(Some(hook)))));
         self
     }
 }

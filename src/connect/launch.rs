@@ -10,6 +10,7 @@ use crate::connect::recipe::{Recipe, Start};
 use crate::connect::stage;
 use crate::error::ConnectFailure;
 use crate::io::side::Side;
+use crate::lock;
 use crate::module::images::Images;
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Program, Spawn, SpawnError, Step};
@@ -24,6 +25,7 @@ pub use crate::module::images::Started;
 /// Why it could not be started.
 #[inline(never)] // a frame of its own: smaller code
 pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure> {
+    lock::assert_none_held("starting a process");
     let argv = match &recipe.start {
         Start::Own => return start_own(recipe, images),
         Start::Fork(_) => return images.fork(recipe.answer_nonce, &recipe.title),

@@ -1,7 +1,7 @@
 //! How a context is asked to start a child, or to end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::connect::child::Connected;
 use crate::connect::recipe::Recipe;
@@ -10,6 +10,7 @@ use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Res
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::limits::QUESTION_BYTES_MAX;
+use crate::lock::{Held, Lock, rank};
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::sys::errno::Errno;
@@ -78,7 +79,7 @@ pub fn ask(
         return Err(ConnectError { failure, phase, hop, exit: None, typed: false, tail }.into());
     }
     let progress = Progress { answers: None, questions: None, taker: Some(taker), given_up: false };
-    let asked = Arc::new(Asked { node: node.clone(), via, progress: Mutex::new(progress) });
+    let asked = Arc::new(Asked { node: node.clone(), via, progress: Lock::new(progress) });
     let handle = node.listen_for_answer(via, asked.clone())?;
     asked.lock().answers = Some(handle);
     let begun = asked.begin(handle, recipe, answerer);
@@ -110,7 +111,7 @@ impl Ticket {
 struct Asked {
     node: Arc<Node>,
     via: ContextId,
-    progress: Mutex<Progress>,
+    progress: Lock<Progress, { rank::CHILD }>,
 }
 
 struct Progress {
@@ -123,8 +124,8 @@ struct Progress {
 }
 
 impl Asked {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Progress> {
+        self.progress.lock()
     }
 
     fn begin(

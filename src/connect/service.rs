@@ -1,6 +1,6 @@
 //! Makes the connections that this context is asked for, by itself or by an ancestor.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::connect::child::{self, Child, Connected, Listener};
 use crate::connect::recipe::Recipe;
@@ -8,6 +8,7 @@ use crate::connect::request::Word;
 use crate::error::{ConnectError, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
+use crate::lock::{Held, Lock};
 use crate::module::images::Images;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
@@ -34,7 +35,7 @@ struct Service {
 
 /// The attempts of one context.
 #[derive(Default)]
-struct Attempts(Mutex<Vec<Attempt>>);
+struct Attempts(Lock<Vec<Attempt>>);
 
 struct Attempt {
     asker: Asker,
@@ -49,8 +50,8 @@ struct Attempt {
 type Asker = (ContextId, Handle);
 
 impl Attempts {
-    fn lock(&self) -> MutexGuard<'_, Vec<Attempt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Vec<Attempt>> {
+        self.0.lock()
     }
 
     /// Changes an attempt that is under way; gives its child.

@@ -1,10 +1,11 @@
 //! Where the outcome of a connect is told: once, to whoever waits for it or is called with it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Cause, Error, Result};
 use crate::ids::ContextId;
 use crate::io::latch::Latch;
+use crate::lock::{self, Held, Lock};
 
 /// A context that was reached, and what that took.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub type Then = Box<dyn FnOnce(Result<Reached>) + Send>;
 /// One outcome.
 #[derive(Default)]
 pub struct Slot {
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Closed when there is an outcome.
     decided: Latch<()>,
 }
@@ -51,6 +52,7 @@ impl Slot {
             }
             State::Then(then) => {
                 drop(state);
+                lock::assert_none_held("calling user code");
                 then(outcome);
             }
             before => *state = before,
@@ -86,7 +88,7 @@ impl Slot {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }

@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, Result};
+use crate::io::callbacks::{Callback, Callbacks};
 use crate::io::latch::{Latch, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
+use crate::lock::{Held, Lock};
 use crate::sys::errno::Errno;
 use crate::sys::fork;
 use crate::sys::poll::{Notifier, Poller};
@@ -25,10 +27,11 @@ pub struct Broker {
 }
 
 struct Shared {
-    queue: Mutex<Queue>,
+    queue: Lock<Queue>,
     notifier: Notifier,
     /// Which copy of the process has its thread.
     generation: u32,
+    callbacks: Arc<Callbacks>,
     /// Closed when the loop has ended and let go of all that is the broker's.
     ended: Arc<Latch<()>>,
 }
@@ -58,9 +61,10 @@ impl Broker {
         let poller = Poller::new().map_err(failed)?;
         let broker = Broker {
             shared: Arc::new(Shared {
-                queue: Mutex::default(),
+                queue: Lock::default(),
                 notifier: poller.notifier(),
                 generation: fork::generation(),
+                callbacks: Callbacks::new(),
                 ended: Arc::new(Latch::new()),
             }),
         };
@@ -105,6 +109,23 @@ impl Broker {
         let (promise, answer) = promise();
         self.defer(move |turn| promise.keep(task(turn)))?;
         answer.get()
+    }
+
+    /// Runs a user's `callback` on the thread for these, behind those before it, with no lock held;
+    /// `what` names it in the log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] once the broker has ended, [`ErrorKind::System`] if there is no room
+    /// for a thread; `callback` is dropped.
+    pub(crate) fn callback(&self, what: &'static str, callback: Callback) -> Result<()> {
+        self.forbid_copy()?;
+        self.shared.callbacks.run(what, callback)
+    }
+
+    /// Once the broker has ended: waits until the last callback has run, for at most this long.
+    /// Returns whether it has.
+    pub(crate) fn wait_for_callbacks(&self, limit: Duration) -> bool {
+        self.is_copy() || self.shared.callbacks.wait(limit)
     }
 
     /// Has the loop write what `key`'s outbox holds.
@@ -198,6 +219,7 @@ impl Drop for Ending {
             std::mem::take(&mut queue.tasks)
         };
         drop(tasks);
+        self.shared.callbacks.finish();
     }
 }
 
@@ -209,8 +231,8 @@ impl Drop for Ended {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Lock<T>) -> Held<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]

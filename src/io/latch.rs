@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::limits::IDLE_WAKES_MAX;
+use crate::lock::{self, Lock, rank};
 use crate::sys::errno::Errno;
 use crate::sys::fork;
 use crate::sys::pipe::Wake;
@@ -17,7 +18,7 @@ use crate::sys::poll::{self, SLEEP_FDS_MAX};
 
 /// Wake-up descriptors that nobody sleeps on. Not one per thread: what is torn down at a thread's
 /// end would weigh more in an agent than all of this.
-static IDLE: Mutex<Idle> = Mutex::new(Idle { generation: 0, wakes: Vec::new() });
+static IDLE: Lock<Idle, { rank::INNERMOST }> = Lock::new(Idle { generation: 0, wakes: Vec::new() });
 
 struct Idle {
     /// Which copy of the process they belong to: the wake-ups of another would be taken from it.
@@ -28,7 +29,7 @@ struct Idle {
 /// Keeps other threads from the list while this process is copied: in the copy nobody would let it
 /// go. There it is empty.
 pub(crate) struct Held {
-    _idle: MutexGuard<'static, Idle>,
+    _idle: lock::Held<'static, Idle>,
 }
 
 /// Until it is dropped, in the original and in the copy.
@@ -50,8 +51,8 @@ pub(crate) fn sleeper() -> Result<Sleeper> {
     Ok(Sleeper(Arc::new(wake)))
 }
 
-fn idle() -> MutexGuard<'static, Idle> {
-    let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+fn idle() -> lock::Held<'static, Idle> {
+    let mut idle = IDLE.lock();
     let now = fork::generation();
     if now != 0 && idle.generation != now {
         *idle = Idle { generation: now, wakes: Vec::new() };
@@ -102,7 +103,7 @@ pub(crate) fn sleep(wake: &Wake, also: &[BorrowedFd<'_>], deadline: Option<Insta
 /// # Resources
 /// None of its own but memory; a thread that sleeps is lent a descriptor.
 pub struct Latch<T> {
-    state: Mutex<State<T>>,
+    state: Lock<State<T>>,
 }
 
 /// One item to come; that it does not is known when this is dropped.
@@ -110,14 +111,14 @@ pub(crate) struct Promise<T>(Arc<Promised<T>>);
 
 /// Where a promise is kept.
 pub(crate) struct Promised<T> {
-    item: Mutex<Option<T>>,
+    item: Lock<Option<T>>,
     /// Closed when the item is there, or will not come.
     done: Latch<()>,
 }
 
 /// A promise, and where it is kept.
 pub(crate) fn promise<T>() -> (Promise<T>, Arc<Promised<T>>) {
-    let promised = Arc::new(Promised { item: Mutex::new(None), done: Latch::new() });
+    let promised = Arc::new(Promised { item: Lock::new(None), done: Latch::new() });
     (Promise(promised.clone()), promised)
 }
 
@@ -144,8 +145,8 @@ impl<T> Promised<T> {
         self.item().take().ok_or_else(|| Error::closed(Cause::ReceiverClosed))
     }
 
-    fn item(&self) -> MutexGuard<'_, Option<T>> {
-        self.item.lock().unwrap_or_else(PoisonError::into_inner)
+    fn item(&self) -> lock::Held<'_, Option<T>> {
+        self.item.lock()
     }
 }
 
@@ -221,7 +222,7 @@ impl<T> Latch<T> {
     /// An empty latch.
     pub fn new() -> Latch<T> {
         let (queue, sleepers) = (VecDeque::new(), Sleepers::default());
-        Latch { state: Mutex::new(State { queue, sleepers, closed: false }) }
+        Latch { state: Lock::new(State { queue, sleepers, closed: false }) }
     }
 
     /// Appends an item, and wakes the thread that has slept longest.
@@ -320,8 +321,8 @@ impl<T> Latch<T> {
         drop(dropped);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> lock::Held<'_, State<T>> {
+        self.state.lock()
     }
 
     /// Ends the wait of `ticket` if it got an item, if the latch closed, or if its sleep failed.

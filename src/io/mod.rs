@@ -3,6 +3,7 @@
 pub mod side;
 pub mod latch;
 pub mod outbox;
+pub mod callbacks;
 pub mod timers;
 pub mod turn;
 pub mod broker;

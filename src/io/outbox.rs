@@ -2,13 +2,14 @@
 //! to send writes it there and then if nothing waits before it; only the loop disconnects.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Cause, Error, Result};
 use crate::io::latch;
 use crate::io::side::Side;
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_HIGH_WATER_BYTES};
+use crate::lock::{Held, Lock, rank};
 use crate::sys::pipe::Wake;
 use crate::wire::header::Lane;
 
@@ -27,7 +28,7 @@ pub enum Pushed {
 
 /// The way out to one descriptor, shared by all who write to it.
 pub struct Outbox {
-    state: Mutex<State>,
+    state: Lock<State, { rank::OUTBOX }>,
 }
 
 struct State {
@@ -48,7 +49,7 @@ impl Outbox {
     /// An empty outbox that writes to `side`.
     pub fn new(side: Side) -> Outbox {
         Outbox {
-            state: Mutex::new(State {
+            state: Lock::new(State {
                 side: Some(side),
                 quick: VecDeque::new(),
                 bulk: VecDeque::new(),
@@ -144,8 +145,8 @@ impl Outbox {
         self.lock().side.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }
 

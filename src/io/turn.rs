@@ -11,6 +11,7 @@ use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
 use crate::limits::{DRAIN_READS_MAX, READ_BYTES, SHUTDOWN_GRACE};
+use crate::lock;
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Event, Interest, Poller};
 use crate::trace::{self, Level};
@@ -337,6 +338,7 @@ impl Turn {
         let Some(stream) = self.stream(key) else { return };
         let replaced = stream.replaced;
         let Some(mut protocol) = stream.protocol.take() else { return };
+        lock::assert_none_held("calling a protocol");
         let result = f(&mut *protocol, self);
         let Some(stream) = self.stream(key) else { return };
         if stream.replaced == replaced {

@@ -2,12 +2,13 @@
 //! side ever has much of it on the way.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{ConnectFailure, Death};
 use crate::ids::Handle;
 use crate::io::turn::Turn;
 use crate::limits::{IMAGE_BYTES_MAX, IMAGE_PIECE_BYTES, IMAGE_PIECES_MAX};
+use crate::lock::{Held, Lock};
 use crate::module::content::{Growing, Parcel};
 use crate::module::images::{Images, Outcome, Want, unreadable};
 use crate::module::respond::{Piece, Request};
@@ -20,7 +21,7 @@ struct Fetch {
     images: Arc<Images>,
     node: Arc<Node>,
     want: Want,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 struct State {
@@ -32,7 +33,7 @@ struct State {
 
 /// Asks the parent for an image; `images` learn the outcome.
 pub fn ask(images: &Arc<Images>, node: &Arc<Node>, turn: &mut Turn, want: Want) {
-    let state = Mutex::new(State { arrived: Some(Growing::new()), asked: IMAGE_PIECE_BYTES });
+    let state = Lock::new(State { arrived: Some(Growing::new()), asked: IMAGE_PIECE_BYTES });
     let (images, node) = (images.clone(), node.clone());
     Arc::new(Fetch { images, node, want, state }).ask(turn, 0);
 }
@@ -117,7 +118,7 @@ impl Fetch {
         self.images.arrived(turn, &self.want, outcome);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }

@@ -2,13 +2,14 @@
 //! its parent. What is wanted and not at hand is made, or comes, once, however many want it.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::ConnectFailure;
 use crate::io::side::Side;
 use crate::io::turn::Turn;
 use crate::limits::{IMAGE_TAKERS_MAX, IMAGES_COMING_MAX, IMAGES_HELD_MAX};
+use crate::lock::{Held, Lock};
 use crate::module::content::{Content, Parcel};
 use crate::module::{forward, target};
 use crate::route::node::Node;
@@ -113,7 +114,7 @@ pub type Make = Box<dyn FnOnce() -> Outcome + Send>;
 pub struct Images {
     /// None in a stock agent: its own executable, as it is, and what its parent has.
     source: Option<Box<dyn Source>>,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -147,7 +148,7 @@ pub struct Launch {
 impl Images {
     /// Those of a program, or of a stock agent.
     pub fn new(source: Option<Box<dyn Source>>) -> Images {
-        Images { source, state: Mutex::default() }
+        Images { source, state: Lock::default() }
     }
 
     /// Gives `taker` what to send to a target: at once, or when it has been made or has come.
@@ -264,8 +265,8 @@ impl Images {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::error::ConnectFailure;
+use crate::lock::{Held, Lock};
 use crate::module::content::{Content, Parcel};
 use crate::module::elf::{self, Elf};
 use crate::module::image::Image;
@@ -40,11 +41,11 @@ pub struct Given {
     /// Whether the parent may have others.
     asks: bool,
     /// The given image for this machine, once it was started: all that run it share its pages.
-    started: Mutex<Option<Arc<OwnedFd>>>,
+    started: Lock<Option<Arc<OwnedFd>>>,
     /// How this process is copied for anyone.
     forks: Option<Arc<dyn Forks>>,
     /// How it is copied for the attempts of these nonces.
-    offers: Mutex<Vec<(u64, Arc<dyn Forks>)>>,
+    offers: Lock<Vec<(u64, Arc<dyn Forks>)>>,
 }
 
 impl Given {
@@ -62,12 +63,12 @@ impl Given {
     }
 
     fn of(images: Vec<Image>, own: Option<Own>) -> Given {
-        let (started, offers) = (Mutex::default(), Mutex::default());
+        let (started, offers) = (Lock::default(), Lock::default());
         Given { images, own, asks: true, started, forks: None, offers }
     }
 
-    fn offers(&self) -> MutexGuard<'_, Vec<(u64, Arc<dyn Forks>)>> {
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn offers(&self) -> Held<'_, Vec<(u64, Arc<dyn Forks>)>> {
+        self.offers.lock()
     }
 
     /// The same of a process that may be copied like this.
@@ -102,7 +103,7 @@ impl Given {
 
     /// The file of this image, which is made once.
     fn start(&self, image: &Image) -> Result<Arc<OwnedFd>, ConnectFailure> {
-        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut started = self.started.lock();
         if let Some(file) = &*started {
             return Ok(file.clone());
         }

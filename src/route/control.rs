@@ -1,11 +1,12 @@
 //! The tree's own business: what neighbours tell each other about contexts and ids.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Turn, broken};
 use crate::limits::LEASE_IDS;
+use crate::lock::Lock;
 use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::Lease;
 use crate::route::node::{Identity, Node, Outgoing, Payload};
@@ -102,7 +103,7 @@ impl Node {
         let Some(&parent) = self.identity().parents.first() else {
             return answered(turn, Err(Death::of(Cause::Refused)));
         };
-        let waiting = Arc::new(Waiting(Mutex::new(Some(answered))));
+        let waiting = Arc::new(Waiting(Lock::new(Some(answered))));
         let Ok(reply_to) = self.listen_for_answer(parent, waiting.clone()) else {
             return waiting.go_on(turn, Err(Death::of(Cause::Shutdown)));
         };
@@ -183,11 +184,11 @@ impl Node {
 }
 
 /// Waits for the parent's answer.
-struct Waiting(Mutex<Option<Answered>>);
+struct Waiting(Lock<Option<Answered>>);
 
 impl Waiting {
     fn go_on(&self, turn: &mut Turn, answer: Result<Message, Death>) {
-        let answered = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let answered = self.0.lock().take();
         if let Some(answered) = answered {
             answered(turn, answer);
         }

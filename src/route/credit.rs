@@ -1,11 +1,12 @@
 //! The room that is left at each destination: a sender's thread waits for it, the broker's never.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::{self, Sleeper};
 use crate::limits::WINDOW_BYTES;
+use crate::lock::{Held, Lock};
 use crate::sys::errno::Errno;
 use crate::sys::pipe::Wake;
 use crate::wire::header::Lane;
@@ -16,7 +17,7 @@ pub type Target = (ContextId, Handle);
 /// What is on its way to each destination and was not granted back.
 #[derive(Default)]
 pub struct Credit {
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -175,8 +176,8 @@ impl Credit {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }
 

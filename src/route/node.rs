@@ -1,7 +1,7 @@
 //! One context's place in the tree: sends, forwards, verifies and delivers. Any thread sends; what
 //! arrives is handled by the holder of the turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -9,6 +9,7 @@ use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::turn::{Key, Turn};
 use crate::limits::PENDING_CALLS_MAX;
+use crate::lock::{self, Held, Lock, rank};
 use crate::route::credit::Credit;
 use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::{Lease, Pool};
@@ -59,11 +60,11 @@ pub struct Way {
 pub struct Node {
     identity: Identity,
     broker: Broker,
-    table: Mutex<Table<Arc<Way>>>,
-    handles: Mutex<Handles>,
+    table: Lock<Table<Arc<Way>>, { rank::ROUTES }>,
+    handles: Lock<Handles, { rank::HANDLES }>,
     pub(super) credit: Credit,
     /// Ids for children.
-    pub(super) pool: Mutex<Pool>,
+    pub(super) pool: Lock<Pool>,
 }
 
 /// Writes the payload of a small message.
@@ -101,10 +102,10 @@ impl Node {
         Arc::new(Node {
             identity,
             broker,
-            table: Mutex::default(),
-            handles: Mutex::default(),
+            table: Lock::default(),
+            handles: Lock::default(),
             credit: Credit::default(),
-            pool: Mutex::new(pool),
+            pool: Lock::new(pool),
         })
     }
 
@@ -186,6 +187,7 @@ impl Node {
     /// Sends a small message of the protocol to a neighbour or beyond. Never sleeps.
     /// Returns whether a way leads there.
     pub fn tell(&self, out: &Outgoing, lane: Lane, payload: Payload<'_>) -> bool {
+        lock::assert_none_held("sending");
         if self.broker.is_copy() {
             return false;
         }
@@ -254,6 +256,7 @@ impl Node {
 
     /// Delivers a whole message that came by a link, or from here.
     pub fn deliver(&self, turn: &mut Turn, message: Message) {
+        lock::assert_none_held("delivering");
         let arrival = Arrival { me: self.id(), parents: &self.identity.parents };
         let receiver = self.handles().receiver(&message, &arrival);
         match receiver {
@@ -265,6 +268,7 @@ impl Node {
 
     /// Ends every wait for the contexts that are gone, and tells those who knew them.
     pub fn lose(&self, turn: &mut Turn, lost: Lost<Arc<Way>>, death: &Death) {
+        lock::assert_none_held("telling of an end");
         for &id in &lost.contexts {
             let death = Death { context: death.context.or(Some(id)), ..death.clone() };
             let death = death.seen_by(self.id());
@@ -308,8 +312,8 @@ impl Node {
         }
     }
 
-    pub(super) fn table(&self) -> MutexGuard<'_, Table<Arc<Way>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn table(&self) -> Held<'_, Table<Arc<Way>>> {
+        self.table.lock()
     }
 
     /// The direct children.
@@ -341,8 +345,8 @@ impl Node {
         self.table().is_child(id)
     }
 
-    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn pool(&self) -> Held<'_, Pool> {
+        self.pool.lock()
     }
 
     /// Ids for a new child to give out.
@@ -350,8 +354,8 @@ impl Node {
         self.pool().gift()
     }
 
-    pub(super) fn handles(&self) -> MutexGuard<'_, Handles> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn handles(&self) -> Held<'_, Handles> {
+        self.handles.lock()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::outbox::Pushed;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES};
+use crate::lock;
 use crate::route::credit::was_interrupted;
 use crate::route::node::{Node, Outgoing, Way};
 use crate::wire::fragment;
@@ -21,6 +22,7 @@ impl Node {
     /// [`ErrorKind::Closed`] if no route leads there or the destination ended,
     /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` before anything was sent.
     pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        lock::assert_none_held("sending");
         self.broker().forbid_copy()?;
         let (bytes, bytes_max) =
             (payload.payload().len() as u64, self.identity().message_bytes_max);

@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::time::Instant;
 
 use crate::call::channel::Sender;
 use crate::error::{Error, ErrorKind, Exit};
 use crate::io::latch;
 use crate::limits::{FRAGMENT_BYTES, LOOK_AGAIN_MAX};
+use crate::lock::{self, Lock};
 use crate::sys::errno::Errno;
 use crate::sys::fd::{self, FdKind};
 use crate::sys::guard::Guard;
@@ -57,7 +58,7 @@ crate::value! {
 
 /// Whether this process is an agent, whose group is its own.
 static IS_AGENT: AtomicBool = AtomicBool::new(false);
-static GUARD: Mutex<Option<Guard>> = Mutex::new(None);
+static GUARD: Lock<Option<Guard>> = Lock::new(None);
 
 /// Has what is started from now on die with this process, by whatever it dies.
 pub(crate) fn guard_processes() {
@@ -66,11 +67,11 @@ pub(crate) fn guard_processes() {
 
 /// Keeps other threads from the guard while this process is copied: in the copy nobody would let it
 /// go.
-pub(crate) struct Held(MutexGuard<'static, Option<Guard>>);
+pub(crate) struct Held(lock::Held<'static, Option<Guard>>);
 
 /// Until it is dropped in the original, or left behind in the copy.
 pub(crate) fn hold() -> Held {
-    Held(GUARD.lock().unwrap_or_else(PoisonError::into_inner))
+    Held(GUARD.lock())
 }
 
 impl Held {
@@ -86,7 +87,7 @@ impl Held {
 /// What it leaves in the background keeps running, but is not listened to, until the context ends.
 pub fn run(command: Command, out: Sender<Output>) -> Ended {
     if IS_AGENT.load(Ordering::Relaxed) {
-        let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = GUARD.lock();
         // Without a guard a SIGKILL of the context would leave the command's children; no more.
         if guard.is_none() {
             *guard = Guard::start().ok();

@@ -7,7 +7,7 @@ use crate::source::{Source, closing, is_word, words};
 
 /// Every floor, from the ground up.
 const FLOORS: [&[&str]; 9] = [
-    &["error", "limits", "ids", "trace"],
+    &["error", "limits", "ids", "lock", "trace"],
     &["sys"],
     &["wire"],
     &["io"],

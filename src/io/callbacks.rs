@@ -1,0 +1,175 @@
+//! The thread that runs users' callbacks: one at a time, in order, so that the loop never waits for
+//! user code, and a callback may wait for whatever it likes. It is started for the first.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Cause, Error, Result};
+use crate::io::latch::Latch;
+use crate::limits::{CALLBACK_TIME, COPY_STACK_BYTES};
+use crate::lock::{self, Lock};
+use crate::sys::errno::Errno;
+use crate::sys::thread;
+use crate::trace::{self, Level};
+
+/// What a user wants done.
+pub type Callback = Box<dyn FnOnce() + Send>;
+
+/// One broker's.
+pub struct Callbacks {
+    /// None is the last.
+    queue: Latch<Option<(&'static str, Callback)>>,
+    state: Lock<State>,
+    /// Closed when the last has run.
+    ended: Latch<()>,
+}
+
+#[derive(Default)]
+struct State {
+    started: bool,
+    /// Whether none is taken any more.
+    finished: bool,
+    /// What runs, and since when; none once its length was told.
+    running: Option<(&'static str, Instant)>,
+}
+
+thread_local! {
+    /// Whose thread this is, by address.
+    static SELF: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Callbacks {
+    pub fn new() -> Arc<Callbacks> {
+        let (queue, state, ended) = (Latch::new(), Lock::default(), Latch::new());
+        Arc::new(Callbacks { queue, state, ended })
+    }
+
+    /// Has `callback` run behind those before it; `what` names it in the log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind) after [`Callbacks::finish`], `System` if there
+    /// is no room for a thread.
+    pub fn run(self: &Arc<Self>, what: &'static str, callback: Callback) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.finished {
+            return Err(Error::closed(Cause::Shutdown));
+        }
+        let slow = state.running.take_if(|(_, since)| CALLBACK_TIME < since.elapsed());
+        let start = !std::mem::replace(&mut state.started, true);
+        drop(state);
+        if let Some((what, _)) = slow {
+            trace::text(Level::Warn, "a callback keeps others waiting", &[], what);
+        }
+        if start {
+            self.start()?;
+        }
+        self.queue.put(Some((what, callback)))
+    }
+
+    fn start(self: &Arc<Self>) -> Result<()> {
+        let own = self.clone();
+        let body = Box::new(move || own.main());
+        thread::spawn(c"mitogen-user", COPY_STACK_BYTES, body).map_err(|Errno(errno)| {
+            self.state.lock().started = false;
+            Error::system("starting a thread for callbacks", errno)
+        })
+    }
+
+    fn main(&self) {
+        SELF.set(self as *const Callbacks as usize);
+        loop {
+            match self.queue.get() {
+                Ok(Some((what, callback))) => self.call(what, callback),
+                Ok(None) => break,
+                Err(_) => (),
+            }
+        }
+        self.ended.close();
+    }
+
+    fn call(&self, what: &'static str, callback: Callback) {
+        self.state.lock().running = Some((what, Instant::now()));
+        lock::assert_none_held("calling user code");
+        if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+            trace::text(Level::Error, "a callback panicked", &[], what);
+        }
+        let running = self.state.lock().running.take();
+        if let Some((what, since)) = running {
+            let ran = since.elapsed();
+            if CALLBACK_TIME < ran {
+                trace::text(Level::Warn, "a callback took long, in ms:", &[millis(ran)], what);
+            }
+        }
+    }
+
+    /// Takes no more; those that were taken run.
+    pub fn finish(&self) {
+        let mut state = self.state.lock();
+        let last = state.started && !state.finished;
+        state.finished = true;
+        drop(state);
+        if last {
+            // It is closed by nobody.
+            let _ = self.queue.put(None);
+        }
+    }
+
+    /// Waits until the last has run, for at most this long; a callback does not wait for itself.
+    /// Returns whether it has.
+    pub fn wait(&self, limit: Duration) -> bool {
+        if !self.state.lock().started {
+            return true;
+        }
+        !self.is_current() && self.ended.wait_closed(Instant::now().checked_add(limit)).is_ok()
+    }
+
+    /// Whether the calling thread runs these.
+    pub fn is_current(&self) -> bool {
+        SELF.get() == self as *const Callbacks as usize
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn they_run_in_order_on_a_thread_of_their_own_and_a_panic_ends_one_alone() {
+        let callbacks = Callbacks::new();
+        assert!(callbacks.wait(Duration::ZERO), "there is no thread before the first");
+        let (tell, told) = mpsc::channel();
+        for i in 0..100 {
+            let (tell, own) = (tell.clone(), callbacks.clone());
+            let callback = move || {
+                tell.send((i, own.is_current(), own.wait(LIMIT))).unwrap();
+                assert_ne!(i, 50, "on purpose");
+            };
+            callbacks.run("a test", Box::new(callback)).unwrap();
+        }
+        callbacks.finish();
+        callbacks.finish();
+        assert!(callbacks.run("too late", Box::new(|| ())).is_err());
+        assert!(callbacks.wait(LIMIT) && !callbacks.is_current());
+        assert!(told.try_iter().eq((0..100).map(|i| (i, true, false))));
+    }
+
+    #[test]
+    fn who_waits_for_one_that_never_ends_is_let_go_in_time() {
+        let callbacks = Callbacks::new();
+        let (end, ended) = mpsc::channel::<()>();
+        callbacks.run("endless", Box::new(move || drop(ended.recv()))).unwrap();
+        callbacks.finish();
+        assert!(!callbacks.wait(Duration::from_millis(20)));
+        drop(end);
+        assert!(callbacks.wait(LIMIT));
+    }
+}
