@@ -76,6 +76,7 @@ mod noted {
         static HELD: Cell<u8> = const { Cell::new(0) };
     }
 
+    /// That a lock of this rank is held.
     pub struct Noted(u8);
 
     /// Notes that a lock of this rank is being taken.
@@ -101,8 +102,10 @@ mod noted {
 
 #[cfg(not(debug_assertions))]
 mod noted {
+    /// Nothing.
     pub struct Noted;
 
+    /// Debug builds note that a lock of this rank is being taken.
     #[inline(always)]
     pub fn note(_: u8) -> Noted {
         Noted

@@ -41,6 +41,7 @@ thread_local! {
 }
 
 impl Callbacks {
+    /// None yet, and no thread.
     pub fn new() -> Arc<Callbacks> {
         let (queue, state, ended) = (Latch::new(), Lock::default(), Latch::new());
         Arc::new(Callbacks { queue, state, ended })
@@ -49,8 +50,8 @@ impl Callbacks {
     /// Has `callback` run behind those before it; `what` names it in the log.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`](crate::error::ErrorKind) after [`Callbacks::finish`], `System` if there
-    /// is no room for a thread.
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind) after [`Callbacks::finish`], `System` if
+    /// there is no room for a thread.
     pub fn run(self: &Arc<Self>, what: &'static str, callback: Callback) -> Result<()> {
         let mut state = self.state.lock();
         if state.finished {
