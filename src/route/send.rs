@@ -111,8 +111,11 @@ impl Node {
         let way = way.ok_or_else(|| Error::from(Death::of(Cause::NoRoute).at(dst)))?;
         if !self.broker().is_current() {
             while let Err(e) = way.outbox.wait_for_room(None) {
-                if !was_interrupted(&e) {
-                    return Err(e);
+                match e.kind() {
+                    // The push finds that, too, and says who cannot be reached.
+                    ErrorKind::Closed(_) => break,
+                    _ if was_interrupted(&e) => continue,
+                    _ => return Err(e),
                 }
             }
         }
