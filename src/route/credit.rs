@@ -111,7 +111,11 @@ impl Credit {
         if account.sending || Handle::FIRST_RANDOM <= target.1 {
             account.lost = Some(death);
             account.wake_lost();
+        } else if matches!(death.cause, Cause::NoRoute | Cause::Disconnected) {
+            // Nobody there will grant what was charged for it.
+            (account.outstanding, account.bulk) = (0, false);
         }
+        state.tidy(target);
     }
 
     /// A Sender of this context sends there no more.
