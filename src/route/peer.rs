@@ -127,7 +127,13 @@ impl Peer {
     }
 
     fn forward(&self, header: &Header, whole: &[u8]) {
-        let way = self.node.table().way_to(header.dst, Some(self.link));
+        let way = {
+            let mut table = self.node.table();
+            if let Part::First(_) = header.part {
+                table.awaits(header.dst, header.src);
+            }
+            table.way_to(header.dst, Some(self.link))
+        };
         let pushed = match way {
             Some(way) => self.node.push(&way, header, whole),
             None => Err(Cause::NoRoute),
@@ -149,6 +155,7 @@ impl Peer {
             (Kind::Control, Handle::DEL_ROUTE) => {
                 let gone = self.node.route_deleted(turn, self.link, &message)?;
                 self.assembler.drop_from(gone);
+                self.ungranted.retain(|(src, ..)| *src != gone);
                 Ok(())
             }
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),

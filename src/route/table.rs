@@ -32,7 +32,8 @@ struct Link<W> {
     child: Option<ContextId>,
     /// Ids that the child may give to its own children.
     leases: Vec<Lease>,
-    /// Sorted: the contexts that what came by this link was for.
+    /// Sorted: the contexts that what came by this link was for, and those from which a message in
+    /// parts went there.
     talked: Vec<ContextId>,
     way: W,
 }
@@ -144,12 +145,18 @@ impl<W: Clone> Table<W> {
             return None;
         }
         if let Some(from) = from.and_then(|from| self.link_mut(from)) {
-            match from.talked.binary_search(&dst) {
-                Err(at) if from.talked.len() < ROUTES_PER_CHILD_MAX => from.talked.insert(at, dst),
-                _ => (),
-            }
+            from.note(dst);
         }
         self.link(to).map(|link| link.way.clone())
+    }
+
+    /// Has the end of `src` told to the link that leads to `dst`, where a part of a message waits for
+    /// the others.
+    pub fn awaits(&mut self, dst: ContextId, src: ContextId) {
+        let to = self.route(dst).map(|route| route.link);
+        if let Some(to) = to.and_then(|to| self.link_mut(to)) {
+            to.note(src);
+        }
     }
 
     /// The child at the end of a link; none is the parent.
@@ -254,6 +261,16 @@ impl<W: Clone> Table<W> {
     fn link_mut(&mut self, link: LinkId) -> Option<&mut Link<W>> {
         let at = self.links.binary_search_by_key(&link, |(id, _)| *id).ok()?;
         Some(&mut self.links[at].1)
+    }
+}
+
+impl<W> Link<W> {
+    /// The other end is to be told when `id` is gone.
+    fn note(&mut self, id: ContextId) {
+        match self.talked.binary_search(&id) {
+            Err(at) if self.talked.len() < ROUTES_PER_CHILD_MAX => self.talked.insert(at, id),
+            _ => (),
+        }
     }
 }
 
