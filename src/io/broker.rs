@@ -59,7 +59,15 @@ impl Broker {
     pub fn start() -> Result<Broker> {
         let failed = |Errno(errno)| Error::system("starting a broker", errno);
         let poller = Poller::new().map_err(failed)?;
-        let broker = Broker {
+        let broker = Broker::of(&poller);
+        let own = broker.clone();
+        let body = Box::new(move || own.main(poller));
+        thread::spawn(c"mitogen-broker", BROKER_STACK_BYTES, body).map_err(failed)?;
+        Ok(broker)
+    }
+
+    fn of(poller: &Poller) -> Broker {
+        Broker {
             shared: Arc::new(Shared {
                 queue: Lock::default(),
                 notifier: poller.notifier(),
@@ -67,11 +75,15 @@ impl Broker {
                 callbacks: Callbacks::new(),
                 ended: Arc::new(Latch::new()),
             }),
-        };
-        let own = broker.clone();
-        let body = Box::new(move || own.main(poller));
-        thread::spawn(c"mitogen-broker", BROKER_STACK_BYTES, body).map_err(failed)?;
-        Ok(broker)
+        }
+    }
+
+    /// One without a thread, and its turn: a test is its loop.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> (Broker, Turn) {
+        let poller = Poller::new().unwrap();
+        let broker = Broker::of(&poller);
+        (broker.clone(), Turn::new(broker, poller))
     }
 
     /// Runs `task` on the broker's thread, after what was deferred before.

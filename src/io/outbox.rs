@@ -140,6 +140,21 @@ impl Outbox {
         self.lock().bytes
     }
 
+    /// What the descriptor would take next, if it took so many bytes: all of one frame, or a part.
+    #[cfg(test)]
+    pub(crate) fn take(&self, bytes_max: usize) -> Vec<u8> {
+        let mut state = self.lock();
+        let Some((frame, from)) = state.next() else { return Vec::new() };
+        let to = frame.len().min(from.saturating_add(bytes_max));
+        let taken = frame[from..to].to_vec();
+        state.bytes -= taken.len();
+        state.armed = 0 < state.bytes;
+        if to < frame.len() {
+            state.begun = Some((frame, to));
+        }
+        taken
+    }
+
     /// The descriptor, while it is open.
     pub fn side(&self) -> Option<Side> {
         self.lock().side.clone()

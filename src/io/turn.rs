@@ -391,6 +391,12 @@ pub fn broken(malformed: Malformed) -> Death {
 }
 
 impl Key {
+    /// A stream's that no loop has.
+    #[cfg(test)]
+    pub(crate) fn of_none() -> Key {
+        Key(usize::MAX / 2)
+    }
+
     fn receive(self) -> usize {
         self.0 * 2
     }

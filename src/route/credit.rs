@@ -151,6 +151,20 @@ impl Credit {
         }
     }
 
+    /// Whether nobody would have to sleep who sends so much.
+    #[cfg(test)]
+    pub(super) fn has_room(&self, target: Target, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let full = |a: &mut Account| 0 < a.outstanding && WINDOW_BYTES < a.outstanding + bytes;
+        !state.find(target).is_some_and(|account| account.lost.is_none() && full(account))
+    }
+
+    /// Where something is outstanding.
+    #[cfg(test)]
+    pub(super) fn accounts(&self) -> Vec<Target> {
+        self.lock().accounts.iter().map(|(target, _)| *target).collect()
+    }
+
     fn wait(&self, target: Target, ready: &mut dyn FnMut(&mut Account) -> bool) -> Result<()> {
         let mut mine: Option<Sleeper> = None;
         loop {
@@ -343,6 +357,18 @@ mod tests {
             }
             assert_eq!(waiter.join().unwrap(), Death::of(cause));
             assert_eq!(credit.charge(THERE, 1).unwrap_err(), Death::of(cause));
+        }
+    }
+
+    #[test]
+    fn what_was_charged_for_a_request_that_got_nowhere_is_forgotten() {
+        let (credit, call) = (Credit::default(), (THERE.0, Handle::CALL));
+        for (cause, kept) in [(Cause::TooLarge, 1), (Cause::NoRoute, 0), (Cause::Disconnected, 0)] {
+            credit.begin(call).unwrap();
+            credit.charge(call, 10).unwrap();
+            credit.end(call);
+            credit.refuse(call, Death::of(cause).at(THERE.0));
+            assert_eq!(credit.accounts().len(), kept, "{cause:?}");
         }
     }
 

@@ -18,3 +18,9 @@ pub mod testing;
 mod hostile_tests;
 #[cfg(test)]
 mod stream_tests;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod sim_traffic;
+#[cfg(test)]
+mod sim_tests;

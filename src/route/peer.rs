@@ -88,6 +88,14 @@ impl Peer {
         }
     }
 
+    /// Whether nothing is half arrived.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        !self.framer.is_inside_frame()
+            && self.assembler.open_len() == 0
+            && self.ungranted.is_empty()
+    }
+
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
         if !self.is_verified(header) {

@@ -110,7 +110,7 @@ impl Assembler {
 
     /// Messages that are half arrived.
     #[cfg(test)]
-    fn open_len(&self) -> usize {
+    pub(crate) fn open_len(&self) -> usize {
         self.open.len()
     }
 

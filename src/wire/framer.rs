@@ -47,7 +47,7 @@ impl Framer {
 
     /// Whether the stream is inside a frame: an end here cuts one.
     #[cfg(test)]
-    fn is_inside_frame(&self) -> bool {
+    pub(crate) fn is_inside_frame(&self) -> bool {
         !self.lent && !self.tail.is_empty()
     }
 
