@@ -185,6 +185,7 @@
 //! | [`function`] | which functions can be called, and the traits that say so |
 //! | [`stock`] | functions that every program has: who and where, ping, run a command |
 //! | [`test_agent!`] | lets a test binary start copies of itself |
+//! | [`policy`] | who may send to a handle |
 //! | [`Latch`] | a queue that threads sleep on |
 //! | [`Side`], [`Message`], [`Handle`] | parts that the floors below are made of |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
@@ -261,6 +262,7 @@ pub use io::side::Side;
 pub use module::image::Image;
 pub use module::minimize::minimize_image;
 pub use program::{Program, raise_descriptor_limit};
+pub use route::policy;
 pub use sys::fork::ForkPromise;
 pub use trace::{Level, Printable, Record, log_to};
 pub use wire::codec::{Decode, Encode};

@@ -66,6 +66,9 @@ pub const LEASE_IDS: u32 = 1024;
 pub const ERROR_CHAIN_MAX: usize = 32;
 /// Bytes of one text of an error that travel.
 pub const ERROR_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Contexts that may have been given authority over another: each message that needs authority is
+/// looked up among them.
+pub const GRANTS_MAX: usize = 1024;
 /// Messages to handles which do not exist, after which a child is cut off.
 pub const BAD_HANDLES_MAX: u32 = 1000;
 /// Connects of one router that are under way at a time, unless the program says otherwise: each

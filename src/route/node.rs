@@ -254,10 +254,19 @@ impl Node {
         }
     }
 
+    /// What a policy is to know of a message that has arrived.
+    pub fn arrival(&self, message: &Message) -> Arrival<'_> {
+        let (me, parents) = (self.id(), &*self.identity.parents);
+        let table = self.table();
+        let (is_child, is_granted) = (table.is_child(message.src), table.is_granted(message.auth));
+        let is_neighbour = is_child || parents.first() == Some(&message.src);
+        Arrival { me, parents, is_child, is_neighbour, is_granted }
+    }
+
     /// Delivers a whole message that came by a link, or from here.
     pub fn deliver(&self, turn: &mut Turn, message: Message) {
         lock::assert_none_held("delivering");
-        let arrival = Arrival { me: self.id(), parents: &self.identity.parents };
+        let arrival = self.arrival(&message);
         let receiver = self.handles().receiver(&message, &arrival);
         match receiver {
             Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, &death_in(&message)),

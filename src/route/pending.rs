@@ -160,7 +160,7 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::policy::{anyone, has_parent_authority};
+    use crate::route::policy::{anyone, has_parent_authority, is_ancestor, is_immediate_child};
     use crate::wire::header::Lane;
 
     const ME: ContextId = ContextId(3);
@@ -184,7 +184,13 @@ mod tests {
         Message { kind, lane, dst, src, auth, handle, reply_to, data }
     }
 
-    const ARRIVAL: Arrival<'static> = Arrival { me: ME, parents: &[PARENT, ContextId::MASTER] };
+    const ARRIVAL: Arrival<'static> = Arrival {
+        me: ME,
+        parents: &[PARENT, ContextId::MASTER],
+        is_child: false,
+        is_neighbour: false,
+        is_granted: false,
+    };
 
     fn outcome(handles: &mut Handles, message: &Message) -> Result<(), Cause> {
         handles.receiver(message, &ARRIVAL).map(drop)
@@ -245,19 +251,38 @@ mod tests {
         assert!(handles.is_closed() && handles.close().is_empty());
     }
 
-    /// Who may: this context and its parent for themselves; the child for itself, and for the
-    /// parent; who lives below, for itself.
+    /// Who may: this context and its parent for themselves; the child for itself, for the parent
+    /// and for who lives below; who lives below, for itself.
     #[track_caller]
-    fn lets(policy: Policy, expected: [bool; 5]) {
-        let cases = [(ME, ME), (PARENT, PARENT), (CHILD, CHILD), (CHILD, PARENT), (BELOW, BELOW)];
-        let let_in = cases
-            .map(|(src, auth)| policy(&message(Kind::Call, src, auth, Handle::CALL), &ARRIVAL));
+    fn lets(policy: Policy, expected: [bool; 6]) {
+        let cases = [
+            (ME, ME),
+            (PARENT, PARENT),
+            (CHILD, CHILD),
+            (CHILD, PARENT),
+            (CHILD, BELOW),
+            (BELOW, BELOW),
+        ];
+        let let_in = cases.map(|(src, auth)| {
+            let arrival = Arrival { is_child: src == CHILD, ..ARRIVAL };
+            policy(&message(Kind::Call, src, auth, Handle::CALL), &arrival)
+        });
         assert_eq!(let_in, expected);
     }
 
     #[test]
     fn policies_let_in_whom_they_say() {
-        lets(anyone, [true; 5]);
-        lets(has_parent_authority, [true, true, false, true, false]);
+        lets(anyone, [true; 6]);
+        lets(has_parent_authority, [true, true, false, true, false, false]);
+        lets(is_ancestor, [true, true, false, true, false, false]);
+        lets(is_immediate_child, [false, false, true, false, false, false]);
+    }
+
+    #[test]
+    fn who_was_granted_authority_has_that_of_a_parent_but_is_no_ancestor() {
+        let granted = Arrival { is_granted: true, ..ARRIVAL };
+        let call = message(Kind::Call, BELOW, BELOW, Handle::CALL);
+        assert!(has_parent_authority(&call, &granted) && !is_ancestor(&call, &granted));
+        assert!(!is_immediate_child(&call, &granted));
     }
 }

@@ -2,7 +2,7 @@
 //! only kept and cloned.
 
 use crate::ids::ContextId;
-use crate::limits::{LEASED_IDS_MAX, ROUTES_PER_CHILD_MAX};
+use crate::limits::{GRANTS_MAX, LEASED_IDS_MAX, ROUTES_PER_CHILD_MAX};
 use crate::route::lease::Lease;
 
 /// Names a link of one context: its connection to its parent or to a child.
@@ -15,6 +15,8 @@ pub struct Table<W> {
     links: Vec<(LinkId, Link<W>)>,
     /// Sorted by context: those alive below.
     routes: Vec<Route>,
+    /// Sorted: those who were given authority over this context. `len() <= GRANTS_MAX`.
+    granted: Vec<ContextId>,
     count: u32,
 }
 
@@ -59,7 +61,7 @@ pub struct Tell<W> {
 
 impl<W: Clone> Default for Table<W> {
     fn default() -> Table<W> {
-        Table { links: Vec::new(), routes: Vec::new(), count: 0 }
+        Table { links: Vec::new(), routes: Vec::new(), granted: Vec::new(), count: 0 }
     }
 }
 
@@ -171,7 +173,27 @@ impl<W: Clone> Table<W> {
 
     /// Whether it is a direct child.
     pub fn is_child(&self, id: ContextId) -> bool {
-        self.links.iter().any(|(_, link)| link.child == Some(id))
+        self.route(id).is_some_and(|route| route.parent.is_none())
+    }
+
+    /// Gives a context authority over this one, until it is gone. Returns whether there was room.
+    pub fn grant(&mut self, to: ContextId) -> bool {
+        let Err(at) = self.granted.binary_search(&to) else { return true };
+        let room = self.granted.len() < GRANTS_MAX;
+        if room {
+            self.granted.insert(at, to);
+        }
+        room
+    }
+
+    /// Takes back what [`Table::grant`] gave.
+    pub fn revoke(&mut self, from: ContextId) {
+        self.granted.retain(|id| *id != from);
+    }
+
+    /// Whether a context was given authority over this one.
+    pub fn is_granted(&self, id: ContextId) -> bool {
+        self.granted.binary_search(&id).is_ok()
     }
 
     /// Whether `id` may live where `other` does: no link but the one to that leads to it.
@@ -218,6 +240,7 @@ impl<W: Clone> Table<W> {
     fn lost(&mut self, contexts: Vec<ContextId>, told_by: Option<LinkId>) -> Lost<W> {
         let mut tell = Vec::new();
         for id in &contexts {
+            self.revoke(*id);
             for (link, l) in &mut self.links {
                 let talked = l.talked.binary_search(id).map(|at| l.talked.remove(at)).is_ok();
                 if Some(*link) != told_by && (talked || l.child.is_none()) {
