@@ -53,6 +53,11 @@ impl Context {
         &self.router
     }
 
+    /// Under whose authority what is sent through it acts.
+    pub(crate) fn authority(&self) -> ContextId {
+        self.auth
+    }
+
     /// Calls a function there and waits for its value, however long that takes. A context runs one
     /// function at a time, in the order they were sent.
     ///

@@ -13,3 +13,4 @@ pub mod pending;
 pub mod channel;
 pub mod holders;
 pub mod dispatch;
+pub mod grant;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
+use crate::call::grant::Grants;
 use crate::call::holders::Holds;
 use crate::call::registry::Registry;
 use crate::error::{Cause, Death, Result};
@@ -94,6 +95,8 @@ impl Router {
     ) -> Result<Router> {
         let holds = Arc::new(Holds(node.clone()));
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
+        let grants = Arc::new(Grants(node.clone()));
+        node.listen(Handle::GRANT, Kind::Control, policy::is_ancestor, grants)?;
         respond::listen(&node, &images)?;
         let connects = Lock::default();
         Ok(Router { inner: Arc::new(Inner { node, registry, images, connects, end }) })

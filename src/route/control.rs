@@ -65,6 +65,20 @@ impl Node {
         Ok(id)
     }
 
+    /// Gives a context authority over this one, or takes it back. Returns whether there was room.
+    pub fn change_grant(&self, id: ContextId, gives: bool) -> bool {
+        if !gives {
+            self.table().revoke(id);
+            return true;
+        }
+        let room = self.table().grant(id);
+        // It ignores this; but who was talked to, we are told the end of.
+        let (auth, handle) = (self.id(), Handle::HOLD);
+        let out = Outgoing { kind: Kind::Control, dst: id, auth, handle, reply_to: None };
+        self.tell(&out, Lane::Quick, &|_| ());
+        room
+    }
+
     /// Takes an id for a new child; asks the parent for more when the lease is used up.
     pub fn take_id(self: &Arc<Self>, turn: &mut Turn, taker: Taker) {
         let id = self.pool().take();

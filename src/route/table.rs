@@ -369,6 +369,25 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_ends_with_its_context_and_is_no_more_than_there_may_be() {
+        let (mut table, parent, a, _) = table();
+        table.add_route(a, ContextId(100), ContextId(7)).unwrap();
+        for id in [7, 100, 55, 56, 55] {
+            assert!(table.grant(ContextId(id)));
+        }
+        table.revoke(ContextId(56));
+        table.remove_link(a);
+        let granted = |table: &Table<_>| [7, 100, 55, 56].map(|id| table.is_granted(ContextId(id)));
+        assert_eq!(granted(&table), [false, false, true, false]);
+        table.remove_route(parent, ContextId(55));
+        assert_eq!(granted(&table), [false; 4]);
+        for id in 0..GRANTS_MAX as u32 {
+            assert!(table.grant(ContextId(1000 + id)));
+        }
+        assert!(!table.grant(ContextId(1)) && table.grant(ContextId(1000)));
+    }
+
+    #[test]
     fn who_talks_to_ever_more_contexts_takes_no_more_memory() {
         let (mut table, _, a, _) = table();
         for id in 0..2 * ROUTES_PER_CHILD_MAX as u32 {
