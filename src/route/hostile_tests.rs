@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::node::Outgoing;
 use super::policy;
-use super::testing::{BAD, GOOD, Inbox, ROOT, death_in, encoded, header, tree};
+use super::testing::{BAD, GOOD, Inbox, LEASE, ROOT, Tree, death_in, encoded, header, tree};
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::limits::BAD_HANDLES_MAX;
@@ -29,16 +29,71 @@ fn messages_with_a_forged_source_or_authority_are_dropped() {
     tree.others_are_well();
 }
 
-#[test]
-fn who_forges_again_and_again_is_cut_off() {
+/// A child of which this may come does not last.
+#[track_caller]
+fn is_cut_off_for(said: &dyn Fn(u32, &mut Tree)) {
     let mut tree = tree();
-    let forged = Header { src: GOOD, ..header(Kind::Data, Handle(1)) };
-    for _ in 0..BAD_HANDLES_MAX {
-        tree.say(&forged, b"");
+    for i in 0..BAD_HANDLES_MAX {
+        said(i, &mut tree);
     }
     tree.settle();
-    tree.say(&forged, b"");
+    said(BAD_HANDLES_MAX, &mut tree);
     tree.is_cut_off();
+}
+
+#[test]
+fn who_forges_again_and_again_is_cut_off() {
+    let forged = Header { src: GOOD, ..header(Kind::Data, Handle(1)) };
+    is_cut_off_for(&|_, tree| tree.say(&forged, b""));
+}
+
+#[test]
+fn who_guesses_handles_again_and_again_is_cut_off() {
+    let death = encoded(&|w| Death::of(Cause::SenderClosed).encode(w));
+    for kind in [Kind::Data, Kind::Call, Kind::Reply, Kind::Control] {
+        is_cut_off_for(&|i, tree| tree.say(&header(kind, Handle::random(i)), b""));
+    }
+    is_cut_off_for(&|i, tree| tree.say(&header(Kind::Dead, Handle::random(i)), &death));
+    // Answers to what nobody asked, and what is no answer where answers go.
+    is_cut_off_for(&|i, tree| tree.say(&header(Kind::Reply, Handle(300 + i)), b""));
+    is_cut_off_for(&|_, tree| tree.say(&header(Kind::Call, Handle::FIRST_DYNAMIC), b""));
+}
+
+#[test]
+fn what_comes_late_cuts_nobody_off() {
+    let mut tree = tree();
+    let given_up = tree.pending(BAD).0;
+    let (closed, _) = tree.receiver();
+    let elsewhere = Handle::well_known(7);
+    for handle in [given_up, closed] {
+        tree.root.unlisten(handle);
+    }
+    let death = encoded(&|w| Death::of(Cause::SenderClosed).encode(w));
+    for _ in 0..2 * BAD_HANDLES_MAX {
+        tree.say(&header(Kind::Reply, given_up), b"");
+        tree.say(&header(Kind::Dead, given_up), &death);
+        tree.say(&header(Kind::Data, closed), b"");
+        tree.say(&header(Kind::Dead, closed), &death);
+        tree.say(&header(Kind::Grant, closed), &encoded(&|w| w.put_varint(1)));
+        // Nobody is there; but anybody may ask.
+        tree.say(&header(Kind::Call, Handle::CALL), b"");
+        tree.say(&header(Kind::Data, elsewhere), b"");
+        tree.settle();
+    }
+    assert!(tree.bad_ended.is_empty());
+    tree.others_are_well();
+}
+
+#[test]
+fn guesses_from_behind_a_child_are_not_its_fault() {
+    let mut tree = tree();
+    let behind = ContextId(LEASE.first);
+    for i in 0..2 * BAD_HANDLES_MAX {
+        let guess = header(Kind::Data, Handle::random(i));
+        tree.say(&Header { src: behind, auth: behind, ..guess }, b"");
+        tree.settle();
+    }
+    assert!(tree.bad_ended.is_empty());
 }
 
 #[test]
@@ -127,7 +182,7 @@ fn what_leads_nowhere_is_answered_in_the_name_of_the_destination() {
         tree.say(&call, b"");
         let (answer, payload) = tree.hear();
         assert_eq!((answer.kind, answer.src, answer.auth), (Kind::Dead, dst, dst));
-        assert_eq!(death_in(&payload), Death::of(Cause::NoRoute).at(dst));
+        assert_eq!(death_in(&payload), Death::of(Cause::NoRoute).at(dst).seen_by(ROOT));
     }
     tree.say(&Header { dst: ContextId(4000), ..header(Kind::Dead, Handle(9)) }, b"");
     tree.say(&Header { dst: ContextId(4000), ..header(Kind::Call, Handle(9)) }, b"");

@@ -4,6 +4,7 @@ pub mod heartbeat;
 pub mod lease;
 pub mod table;
 pub mod policy;
+pub mod unguessable;
 pub mod pending;
 pub mod credit;
 pub mod node;

@@ -15,6 +15,7 @@ use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
+use crate::route::refusal::Refusal;
 use crate::route::table::{Lost, Table, Tell};
 use crate::sys::random;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
@@ -103,7 +104,7 @@ impl Node {
             identity,
             broker,
             table: Lock::default(),
-            handles: Lock::default(),
+            handles: Lock::new(Handles::new(random::u64())),
             credit: Credit::default(),
             pool: Lock::new(pool),
         })
@@ -140,23 +141,11 @@ impl Node {
         self.handles().add(handle, entry).map_err(Error::closed)
     }
 
-    /// Listens at a random handle for data from anyone who was given it.
+    /// Listens for data from anyone who was given the handle, which nobody can guess.
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
-        loop {
-            let handle = Handle::random(random::u32());
-            let entry = Entry {
-                accepts: Kind::Data,
-                from: None,
-                policy: anyone,
-                once: false,
-                to: to.clone(),
-            };
-            match self.handles().add(handle, entry) {
-                Err(Cause::Refused) => continue,
-                added => return added.map(|()| handle).map_err(Error::closed),
-            }
-        }
+        let entry = Entry { accepts: Kind::Data, from: None, policy: anyone, once: false, to };
+        self.handles().add_unguessable(entry).map_err(Error::closed)
     }
 
     /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends
@@ -263,16 +252,24 @@ impl Node {
         Arrival { me, parents, is_child, is_neighbour, is_granted }
     }
 
-    /// Delivers a whole message that came by a link, or from here.
-    pub fn deliver(&self, turn: &mut Turn, message: Message) {
+    /// Delivers a whole message that came by a link, or from here; or answers that nobody takes it.
+    ///
+    /// # Errors
+    /// What there is to log of a message that was refused.
+    pub fn deliver(&self, turn: &mut Turn, message: Message) -> Result<(), Refusal> {
         lock::assert_none_held("delivering");
         let arrival = self.arrival(&message);
         let receiver = self.handles().receiver(&message, &arrival);
         match receiver {
             Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, &death_in(&message)),
             Ok(to) => to.message(turn, message),
-            Err(cause) => self.refuse(turn, &message, cause),
+            Err(cause) => {
+                let rule = self.handles().rule(&message);
+                self.refuse(turn, &message, cause);
+                return Err(Refusal::of(&message, rule));
+            }
         }
+        Ok(())
     }
 
     /// Ends every wait for the contexts that are gone, and tells those who knew them.

@@ -7,9 +7,10 @@ use crate::ids::{ContextId, Handle};
 use crate::io::outbox::Outbox;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
-use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES};
+use crate::limits::{BAD_HANDLES_MAX, LOGGED_REFUSALS_MAX};
 use crate::route::lease::Lease;
-use crate::route::node::{Node, Way};
+use crate::route::node::{Identity, Node, Way};
+use crate::route::pending::Rule;
 use crate::route::table::LinkId;
 use crate::trace::{self, Level};
 use crate::wire::codec::Malformed;
@@ -34,9 +35,11 @@ pub struct Peer {
     framer: Framer,
     assembler: Assembler,
     guardian: Box<dyn Guardian>,
-    /// Received, and not yet granted back to whoever sends them.
-    ungranted: Vec<(ContextId, Handle, usize)>,
-    refused: u32,
+    /// Who is at the other end; none is the parent.
+    child: Option<ContextId>,
+    /// Messages that nobody sends who keeps to the rules.
+    faults: u32,
+    logged: u32,
 }
 
 /// Who is at the other end of a link.
@@ -73,9 +76,9 @@ impl Peer {
         guardian: Box<dyn Guardian>,
     ) -> Peer {
         let way = Arc::new(Way { outbox, key });
-        let link = match end {
-            End::Parent => node.table().add_parent(way),
-            End::Child(id, lease) => node.table().add_child(id, lease, way),
+        let (link, child) = match end {
+            End::Parent => (node.table().add_parent(way), None),
+            End::Child(id, lease) => (node.table().add_child(id, lease, way), Some(id)),
         };
         Peer {
             node: node.clone(),
@@ -83,8 +86,9 @@ impl Peer {
             framer: Framer::new(),
             assembler: Assembler::new(),
             guardian,
-            ungranted: Vec::new(),
-            refused: 0,
+            child,
+            faults: 0,
+            logged: 0,
         }
     }
 
@@ -99,9 +103,10 @@ impl Peer {
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
         if !self.is_verified(header) {
-            let numbers = [u64::from(header.src.0), u64::from(header.auth.0)];
-            trace::event(Level::Warn, "dropped a message with a forged source", &numbers);
-            return self.count_refused(None);
+            let about = [header.src.0, header.auth.0, header.dst.0].map(u64::from);
+            const WHAT: &str = "refused: a forged source (source, authority, destination):";
+            self.log(Level::Warn, WHAT, &about, "");
+            return self.fault(None);
         }
         if header.dst != self.node.id() {
             self.forward(header, frame.whole);
@@ -110,21 +115,19 @@ impl Peer {
         let bytes_max = self.node.identity().message_bytes_max;
         let step = self.assembler.push(header, frame.payload, bytes_max);
         if header.part == Part::Next {
-            let done = !matches!(step, Ok(Step::Partial));
-            self.grant(header, frame.payload.len(), done);
+            self.node.grant(header.src, header.handle, frame.payload.len());
         }
         match step {
             Ok(Step::Whole(message)) => self.deliver(turn, message),
             Ok(Step::Partial | Step::Ignored) => Ok(()),
-            Ok(Step::TooLarge { .. }) => {
+            Ok(Step::TooLarge { total }) => {
+                let about = [header.src.0.into(), header.handle.0.into(), total];
+                const WHAT: &str = "refused: too large (source, handle, bytes):";
+                self.log(Level::Warn, WHAT, &about, "");
                 self.node.answer_dead(header, Cause::TooLarge);
                 Ok(())
             }
-            // Not the link's fault, if a context far behind it sends such a thing.
-            Err(malformed) => {
-                trace::text(Level::Warn, "dropped a fragment", &[header.src.0.into()], malformed.0);
-                self.count_refused(Some(header.src))
-            }
+            Err(malformed) => self.malformed(header.src, malformed),
         }
     }
 
@@ -134,7 +137,28 @@ impl Peer {
             && (header.auth == header.src || table.may_speak_for(self.link, header.auth))
     }
 
-    fn forward(&self, header: &Header, whole: &[u8]) {
+    fn forward(&mut self, header: &Header, whole: &[u8]) {
+        let Err(cause) = self.try_forward(header, whole) else { return };
+        if header.part != Part::Next {
+            let about = [header.src.0, header.dst.0].map(u64::from);
+            let (level, what) = match cause {
+                Cause::Unidirectional => {
+                    (Level::Error, "refused: this context is unidirectional (source, destination):")
+                }
+                _ => (Level::Debug, "a message cannot be forwarded (source, destination):"),
+            };
+            self.log(level, what, &about, "");
+            self.node.answer_dead(header, cause);
+        }
+    }
+
+    fn try_forward(&self, header: &Header, whole: &[u8]) -> Result<(), Cause> {
+        let Identity { unidirectional, parents, .. } = self.node.identity();
+        // Through us those above and those below may talk to each other, and nobody else.
+        let above = if self.child.is_some() { header.dst } else { header.src };
+        if *unidirectional && !parents.contains(&above) {
+            return Err(Cause::Unidirectional);
+        }
         let way = {
             let mut table = self.node.table();
             if let Part::First(_) = header.part {
@@ -142,23 +166,15 @@ impl Peer {
             }
             table.way_to(header.dst, Some(self.link))
         };
-        let pushed = match way {
-            Some(way) => self.node.push(&way, header, whole),
-            None => Err(Cause::NoRoute),
-        };
-        if let (Err(cause), true) = (pushed, header.part != Part::Next) {
-            self.node.answer_dead(header, cause);
-        }
+        self.node.push(&*way.ok_or(Cause::NoRoute)?, header, whole)
     }
 
     fn deliver(&mut self, turn: &mut Turn, message: Message) -> Result<(), Malformed> {
         match (message.kind, message.handle) {
-            (Kind::Grant, _) => {
-                if self.node.granted(&message).is_err() {
-                    return self.count_refused(Some(message.src));
-                }
-                Ok(())
-            }
+            (Kind::Grant, _) => match self.node.granted(&message) {
+                Ok(()) => Ok(()),
+                Err(malformed) => self.malformed(message.src, malformed),
+            },
             (Kind::Control, Handle::ADD_ROUTE) => self.node.route_added(self.link, &message),
             (Kind::Control, Handle::DEL_ROUTE) => {
                 let gone = self.node.route_deleted(turn, self.link, &message)?;
@@ -168,39 +184,44 @@ impl Peer {
             }
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),
             _ => {
-                self.node.deliver(turn, message);
-                Ok(())
+                let src = message.src;
+                let Err(refusal) = self.node.deliver(turn, message) else { return Ok(()) };
+                let (level, what) = refusal.words();
+                self.log(level, what, &refusal.about, "");
+                if refusal.rule == Rule::Guess { self.fault(Some(src)) } else { Ok(()) }
             }
         }
     }
 
-    /// Gives back the room of a fragment, several at a time.
-    fn grant(&mut self, header: &Header, bytes: usize, done: bool) {
-        let place = (header.src, header.handle);
-        let at = self.ungranted.iter().position(|(src, handle, _)| (*src, *handle) == place);
-        let at = at.unwrap_or_else(|| {
-            self.ungranted.push((place.0, place.1, 0));
-            self.ungranted.len() - 1
-        });
-        self.ungranted[at].2 += bytes;
-        if done || FRAGMENT_BYTES <= self.ungranted[at].2 {
-            let (src, handle, bytes) = self.ungranted.swap_remove(at);
-            self.node.grant(src, handle, bytes);
-        }
+    fn malformed(&mut self, src: ContextId, why: Malformed) -> Result<(), Malformed> {
+        self.log(Level::Warn, "refused: malformed (source):", &[src.0.into()], why.0);
+        self.fault(Some(src))
     }
 
-    /// A child that is refused again and again is cut off: for what itself sent, or for what it
-    /// should have refused. What comes from behind it is not its fault.
-    fn count_refused(&mut self, src: Option<ContextId>) -> Result<(), Malformed> {
-        let child = self.node.table().child_of(self.link);
-        if child.is_none() || src.is_some_and(|src| child != Some(src)) {
+    /// A child is cut off for too many faults: its own, or such as it should have refused. What
+    /// comes from behind it is not its fault.
+    fn fault(&mut self, src: Option<ContextId>) -> Result<(), Malformed> {
+        if self.child.is_none() || src.is_some_and(|src| self.child != Some(src)) {
             return Ok(());
         }
-        self.refused += 1;
-        if BAD_HANDLES_MAX < self.refused {
+        self.faults += 1;
+        if BAD_HANDLES_MAX < self.faults {
             return Err(Malformed("sends what is refused, again and again"));
         }
         Ok(())
+    }
+
+    fn log(&mut self, level: Level, what: &'static str, about: &[u64], text: &str) {
+        if !trace::wanted(level) || LOGGED_REFUSALS_MAX < self.logged {
+            return;
+        }
+        self.logged += 1;
+        if self.logged <= LOGGED_REFUSALS_MAX {
+            return trace::text(level, what, about, text);
+        }
+        let neighbour = self.child.or(self.node.identity().parents.first().copied());
+        let about: Vec<u64> = neighbour.into_iter().map(|id| id.0.into()).collect();
+        trace::event(level, "what else is refused by this link is not logged (neighbour):", &about);
     }
 }
 
@@ -210,7 +231,11 @@ impl Protocol for Peer {
         let mut framer = std::mem::take(&mut self.framer);
         let mut frames = framer.feed(bytes);
         while let Some(frame) = frames.next() {
-            self.receive(turn, &frame?)?;
+            if let Err(broken) = frame.and_then(|frame| self.receive(turn, &frame)) {
+                let child = self.child.map_or(0, |id| id.0.into());
+                trace::text(Level::Warn, "cut off, for what it sends (child):", &[child], broken.0);
+                return Err(broken);
+            }
         }
         self.framer = framer;
         Ok(())

@@ -6,6 +6,7 @@ use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::route::policy::{Arrival, Policy};
+use crate::route::unguessable::Unguessable;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -45,17 +46,37 @@ pub struct Entry {
 pub struct Handles {
     /// Sorted by handle.
     entries: Vec<(Handle, Entry)>,
+    /// For the next answer. It goes round, past those in use.
     next: u32,
+    went_round: bool,
+    /// For data.
+    unguessable: Unguessable,
     closed: bool,
 }
 
-impl Default for Handles {
-    fn default() -> Handles {
-        Handles { entries: Vec::new(), next: Handle::FIRST_DYNAMIC.0, closed: false }
-    }
+/// Why a message is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Nothing listens at this handle: no longer, or it is one that everybody knows.
+    Unheard,
+    /// This handle was never given out: it was guessed.
+    Guess,
+    /// The handle takes another kind of message.
+    Kind,
+    /// The answer was asked of another.
+    Source,
+    /// What the handle's owner says.
+    Policy,
 }
 
 impl Handles {
+    /// No handles. Those for data follow from this key, which is to be random and secret.
+    pub fn new(key: u64) -> Handles {
+        let unguessable = Unguessable::new(key);
+        let (entries, next) = (Vec::new(), Handle::FIRST_DYNAMIC.0);
+        Handles { entries, next, went_round: false, unguessable, closed: false }
+    }
+
     /// Listens at this handle. Fails if somebody does, or if the context is shut down.
     pub fn add(&mut self, handle: Handle, entry: Entry) -> Result<(), Cause> {
         if self.closed {
@@ -80,6 +101,15 @@ impl Handles {
         self.add(handle, entry).map(|()| handle)
     }
 
+    /// Listens at a handle that nobody can guess.
+    pub fn add_unguessable(&mut self, entry: Entry) -> Result<Handle, Cause> {
+        let mut handle = self.unguessable.give();
+        while self.find(handle).is_some() {
+            handle = self.unguessable.give();
+        }
+        self.add(handle, entry).map(|()| handle)
+    }
+
     /// How many answers are awaited.
     pub fn answers(&self) -> usize {
         let (from, to) = (Handle::FIRST_DYNAMIC, Handle::FIRST_RANDOM);
@@ -101,10 +131,8 @@ impl Handles {
     ) -> Result<Arc<dyn Deliver>, Cause> {
         let at = self.find(message.handle).ok_or(Cause::NoHandle)?;
         let entry = &self.entries[at].1;
-        let dead = message.kind == Kind::Dead && matches!(entry.accepts, Kind::Reply | Kind::Data);
-        let wrong_kind = message.kind != entry.accepts && !dead;
         let wrong_source = entry.from.is_some_and(|from| from != message.src);
-        if wrong_kind || wrong_source || !(entry.policy)(message, arrival) {
+        if !entry.takes(message.kind) || wrong_source || !(entry.policy)(message, arrival) {
             return Err(Cause::Refused);
         }
         let to = entry.to.clone();
@@ -112,6 +140,34 @@ impl Handles {
             self.entries.remove(at);
         }
         Ok(to)
+    }
+
+    /// By which rule nobody gets this message, as [`Handles::receiver`] said.
+    pub fn rule(&self, message: &Message) -> Rule {
+        let handle = message.handle;
+        let Some(at) = self.find(handle) else {
+            return if self.was_given(message) { Rule::Unheard } else { Rule::Guess };
+        };
+        let entry = &self.entries[at].1;
+        if !entry.takes(message.kind) {
+            return if self.was_given(message) { Rule::Kind } else { Rule::Guess };
+        }
+        let from_another = entry.from.is_some_and(|from| from != message.src);
+        if from_another { Rule::Source } else { Rule::Policy }
+    }
+
+    /// Whether somebody may have been told to send such a message to its handle, now or once: else
+    /// it is no late one.
+    fn was_given(&self, message: &Message) -> bool {
+        let handle = message.handle;
+        if handle < Handle::FIRST_DYNAMIC || handle.is_well_known() {
+            return true;
+        }
+        if Handle::FIRST_RANDOM <= handle {
+            return self.unguessable.has_given(handle);
+        }
+        let is_answer = matches!(message.kind, Kind::Reply | Kind::Dead);
+        is_answer && (self.went_round || handle.0 < self.next)
     }
 
     /// Who takes data at this handle.
@@ -153,7 +209,15 @@ impl Handles {
         self.next += 1;
         if self.next == Handle::FIRST_RANDOM.0 {
             self.next = Handle::FIRST_DYNAMIC.0;
+            self.went_round = true;
         }
+    }
+}
+
+impl Entry {
+    fn takes(&self, kind: Kind) -> bool {
+        let may_be_dead = matches!(self.accepts, Kind::Reply | Kind::Data);
+        kind == self.accepts || kind == Kind::Dead && may_be_dead
     }
 }
 
@@ -167,6 +231,12 @@ mod tests {
     const PARENT: ContextId = ContextId(2);
     const CHILD: ContextId = ContextId(9);
     const BELOW: ContextId = ContextId(10);
+
+    impl Default for Handles {
+        fn default() -> Handles {
+            Handles::new(7)
+        }
+    }
 
     struct Nobody;
 
@@ -238,6 +308,39 @@ mod tests {
         let again = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
         let numbers = (first.0, last.0, again.0);
         assert_eq!(numbers, (256, Handle::FIRST_RANDOM.0 - 1, 257));
+    }
+
+    #[test]
+    fn what_is_refused_names_the_rule() {
+        let mut handles = Handles::default();
+        let answer = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+        let given_up = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
+        let data = handles.add_unguessable(entry(Kind::Data, None)).unwrap();
+        let closed = handles.add_unguessable(entry(Kind::Data, None)).unwrap();
+        handles.remove(given_up);
+        handles.remove(closed);
+        let never = Handle(given_up.0 + 1);
+        let guess = Handle(data.0 ^ 1);
+        let (call, reply, dead, sent) = (Kind::Call, Kind::Reply, Kind::Dead, Kind::Data);
+        for (kind, src, handle, rule) in [
+            (reply, CHILD, given_up, Rule::Unheard),
+            (dead, BELOW, given_up, Rule::Unheard),
+            (reply, CHILD, never, Rule::Guess),
+            (sent, CHILD, given_up, Rule::Guess),
+            (call, CHILD, answer, Rule::Guess),
+            (reply, BELOW, answer, Rule::Source),
+            (sent, CHILD, closed, Rule::Unheard),
+            (dead, CHILD, closed, Rule::Unheard),
+            (call, CHILD, data, Rule::Kind),
+            (sent, CHILD, guess, Rule::Guess),
+            (dead, CHILD, guess, Rule::Guess),
+            (call, CHILD, Handle::CALL, Rule::Unheard),
+            (sent, CHILD, Handle::well_known(3), Rule::Unheard),
+            (sent, CHILD, data, Rule::Policy),
+        ] {
+            let refused = message(kind, src, src, handle);
+            assert_eq!(handles.rule(&refused), rule, "{kind:?} {src} {handle}");
+        }
     }
 
     #[test]

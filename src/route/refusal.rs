@@ -5,10 +5,51 @@ use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::route::node::{Node, Outgoing, Payload};
+use crate::route::pending::Rule;
 use crate::trace::{self, Level};
 use crate::wire::codec::{Encode, Writer};
 use crate::wire::header::{Header, Kind, Lane, Part};
 use crate::wire::message::Message;
+
+/// A message that a context did not take.
+pub struct Refusal {
+    /// Why.
+    pub rule: Rule,
+    /// Who sent it, under whose authority, and to which handle.
+    pub about: [u64; 3],
+}
+
+impl Refusal {
+    pub(super) fn of(message: &Message, rule: Rule) -> Refusal {
+        let (src, auth, handle) = (message.src.0, message.auth.0, message.handle.0);
+        Refusal { rule, about: [src.into(), auth.into(), handle.into()] }
+    }
+
+    /// How much it matters, and what is logged.
+    pub(super) fn words(&self) -> (Level, &'static str) {
+        match self.rule {
+            Rule::Unheard => (Level::Debug, "nothing listens there (source, authority, handle):"),
+            Rule::Guess => {
+                (Level::Warn, "refused: a handle never given out (source, authority, handle):")
+            }
+            Rule::Kind => {
+                (Level::Warn, "refused: not the handle's kind (source, authority, handle):")
+            }
+            Rule::Source => {
+                (Level::Warn, "refused: another was asked (source, authority, handle):")
+            }
+            Rule::Policy => {
+                (Level::Warn, "refused by the handle's policy (source, authority, handle):")
+            }
+        }
+    }
+
+    /// Logs one of a message that came by no link.
+    pub(super) fn log(&self) {
+        let (level, what) = self.words();
+        trace::event(level, what, &self.about);
+    }
+}
 
 impl Node {
     /// Tells a sender that there will be no room any more, and why.
@@ -19,8 +60,6 @@ impl Node {
 
     /// Answers a message that nobody takes, if its sender waits for an answer.
     pub(super) fn refuse(&self, turn: &mut Turn, message: &Message, cause: Cause) {
-        let numbers = [u64::from(message.src.0), u64::from(message.handle.0)];
-        trace::event(Level::Debug, "no one takes a message", &numbers);
         let death = Death::of(cause).at(self.id());
         if message.kind == Kind::Data && message.src != self.id() {
             // Data goes to Receivers alone: one that is not there is one that was closed.
@@ -43,9 +82,7 @@ impl Node {
 
     /// Says, in the name of the unreachable destination, that a message did not get there.
     pub(super) fn answer_dead(&self, header: &Header, cause: Cause) {
-        let numbers = [u64::from(header.src.0), u64::from(header.dst.0)];
-        trace::event(Level::Debug, "a message cannot be forwarded", &numbers);
-        let death = Death::of(cause).at(header.dst);
+        let death = Death::of(cause).at(header.dst).seen_by(self.id());
         if let Kind::Dead | Kind::Grant = header.kind {
             return;
         }

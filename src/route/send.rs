@@ -56,7 +56,11 @@ impl Node {
         let message =
             Message { kind, lane: Lane::Quick, dst, src: self.id(), auth, handle, reply_to, data };
         let node = self.clone();
-        self.broker().defer(move |turn| node.deliver(turn, message))
+        self.broker().defer(move |turn| {
+            if let Err(refusal) = node.deliver(turn, message) {
+                refusal.log();
+            }
+        })
     }
 
     fn send_fragments(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {

@@ -172,7 +172,7 @@ impl Tree {
     pub fn settle(&mut self) {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let mark = Handle(COUNT.fetch_add(1, Ordering::Relaxed) + (1 << 20));
-        self.say(&Header { reply_to: Some(mark), ..header(Kind::Call, Handle(7777)) }, b"");
+        self.say(&Header { reply_to: Some(mark), ..header(Kind::Call, Handle(200)) }, b"");
         while self.hear().0.handle != mark {}
     }
 
