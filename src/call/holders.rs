@@ -45,17 +45,22 @@ impl Holders {
         }
     }
 
+    /// Whether `id` holds one.
+    pub(crate) fn is_held_by(&self, id: ContextId) -> bool {
+        self.held.binary_search_by_key(&id, |(id, _)| *id).is_ok()
+    }
+
     /// `giver` has given one to `taker`; it must hold one itself.
     pub(crate) fn give(&mut self, giver: ContextId, taker: ContextId) {
-        let holds = self.held.binary_search_by_key(&giver, |(id, _)| *id).is_ok();
-        if !holds || HOLDERS_MAX <= self.held.len() {
+        if !self.is_held_by(giver) || HOLDERS_MAX <= self.held.len() {
             return;
         }
-        self.add(taker);
         match self.find_gift(giver, taker) {
             Ok(at) => self.given[at].2 += 1,
+            Err(_) if HOLDERS_MAX <= self.given.len() => return,
             Err(at) => self.given.insert(at, (giver, taker, 1)),
         }
+        self.add(taker);
     }
 
     /// What `giver` gave to `taker` did not get there. It may hold none itself any more.

@@ -1,0 +1,60 @@
+//! What a Receiver does with those who do not keep to the rules.
+
+use super::*;
+use crate::wire::header::Lane;
+use crate::{CallContext, Program, stock};
+
+#[test]
+fn who_sends_beyond_its_window_is_heard_no_more() {
+    let router = crate::Program::new().router().unwrap();
+    let numbers = router.receiver::<Vec<u8>>();
+    let (src, handle) = (ContextId(9), *numbers.core.handle.get().unwrap());
+    numbers.core.holders().add(src);
+    let core = numbers.core.clone();
+    let (kind, lane, dst) = (Kind::Data, Lane::Quick, ContextId::MASTER);
+    let data = [&[0xe8, 7][..], &[0; 1000]].concat();
+    let message = Message { kind, lane, dst, src, auth: src, handle, reply_to: None, data };
+    let room = room_of(&message.data);
+    let flood = move |turn: &mut Turn| {
+        for _ in 0..1000 {
+            core.message(turn, message.clone());
+        }
+    };
+    router.broker().defer_sync(flood).unwrap();
+    let mut items: Vec<_> = numbers.into_iter().collect();
+    assert_eq!(items.len(), ROOM_MAX / room + 1);
+    let error = items.pop().unwrap().unwrap_err();
+    let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+    assert_eq!((death.cause, death.context), (Cause::Protocol, Some(src)));
+}
+
+/// Sends to a Receiver that it was given no Sender to.
+fn guess_right(cx: &CallContext, handle: u32) -> Result<()> {
+    let node = cx.router().node();
+    let (kind, auth, handle) = (Kind::Data, node.id(), Handle(handle));
+    let out = Outgoing { kind, dst: ContextId::MASTER, auth, handle, reply_to: None };
+    node.send(&out, FrameBuf::encode(None, |w| 13u32.encode(w)).unwrap())
+}
+
+/// Sends by the Sender that it was given.
+fn send(out: Sender<u32>) -> Result<()> {
+    out.send(7)
+}
+
+#[test]
+fn a_right_guess_of_a_handle_reaches_no_receiver() {
+    let router = Program::new().function(guess_right).function(send).router().unwrap();
+    let children = [(); 2].map(|()| router.in_process().unwrap());
+    let numbers = router.receiver::<u32>();
+    let handle = numbers.core.handle.get().unwrap().0;
+    let kept = numbers.to_sender();
+    let [hostile, good] = children;
+    let _ = hostile.call(guess_right, handle);
+    good.call(send, numbers.to_sender()).unwrap();
+    // Not even once it holds none any more.
+    let _ = good.call(guess_right, handle);
+    // A call's answer comes behind what its function sent.
+    hostile.call(stock::ping, ()).unwrap();
+    drop(kept);
+    assert_eq!(numbers.into_iter().collect::<Result<Vec<_>>>().unwrap(), [7]);
+}
