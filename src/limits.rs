@@ -97,6 +97,9 @@ pub const KEEPALIVE_COUNT: u32 = 3;
 pub const HEARTBEAT_COUNT: u32 = 3;
 /// Time that a child which was asked to end has before it is killed; the original's.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// Time that the end of a router waits for its loop, which has `SHUTDOWN_GRACE` for it: one that is
+/// stuck in a sink of the log, say, does not hold a program up for ever.
+pub const END_WAIT: Duration = Duration::from_secs(6);
 /// Time that a process whose stream has ended has before it is killed.
 pub const REAP_GRACE: Duration = Duration::from_millis(500);
 /// Time for the kernel to end a process that was killed, when nobody can look again later.

@@ -14,6 +14,7 @@ use crate::call::router::Router;
 use crate::connect::connects::Connects;
 use crate::connect::{service, stage};
 use crate::error::{Error, Result};
+use crate::io::broker::Broker;
 use crate::module::image::Image;
 use crate::module::images::{Forks, Images, Source};
 use crate::module::source::{Given, Own, TEST_VARIABLE};
@@ -30,6 +31,7 @@ pub struct Program {
     images: Vec<Image>,
     own: Own,
     connects_at_once: Option<usize>,
+    broker: Option<Broker>,
     /// How its processes are copied for others; who does not allow it does not link it.
     forks: Option<Allowed>,
 }
@@ -47,7 +49,8 @@ impl Program {
     /// A program of the [stock functions](crate::stock) alone.
     pub fn new() -> Program {
         let (registry, images, own) = (stock::registry(), Vec::new(), Own::Unknown);
-        Program { registry, images, own, connects_at_once: None, forks: None }
+        let (connects_at_once, broker, forks) = (None, None, None);
+        Program { registry, images, own, connects_at_once, broker, forks }
     }
 
     /// Adds a function. [`function`](crate::function) says which can be.
@@ -81,6 +84,25 @@ impl Program {
     /// first served. Each takes a process and its descriptors. At least 1. Default: 128.
     pub fn connects_at_once(mut self, count: usize) -> Program {
         self.connects_at_once = Some(count);
+        self
+    }
+
+    /// Has this broker serve the router: many routers may share one, and so one thread. Their trees
+    /// have nothing else in common: one that is shut down or dropped ends alone, and none can reach
+    /// another's contexts. Default: a broker for each router.
+    ///
+    /// ```
+    /// # use mitogen::{Broker, Program, Result};
+    /// # fn main() -> Result<()> {
+    /// let broker = Broker::new()?;
+    /// let one = Program::new().broker(&broker).router()?;
+    /// let other = Program::new().broker(&broker).router()?;
+    /// one.shutdown();
+    /// other.in_process()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn broker(mut self, broker: &Broker) -> Program {
+        self.broker = Some(broker.clone());
         self
     }
 
@@ -151,7 +173,7 @@ impl Program {
         let registry = Arc::new(self.registry);
         let given = Given::new(self.images, self.own).with_forks(forks(&registry, self.forks));
         let images = Arc::new(Images::new(Some(Box::new(given))));
-        let router = Router::master(registry, images.clone())?;
+        let router = Router::master(self.broker.as_ref(), registry, images.clone())?;
         service::listen(router.node(), images)?;
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);

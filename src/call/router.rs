@@ -8,9 +8,10 @@ use crate::call::context::Context;
 use crate::call::grant::Grants;
 use crate::call::holders::Holds;
 use crate::call::registry::Registry;
-use crate::error::{Cause, Death, Result};
+use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
+use crate::io::turn::Turn;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::lock::Lock;
 use crate::module::images::Images;
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     images: Arc<Images>,
     /// What the floor above keeps of contexts that are being connected.
     connects: Lock<Option<Kept>>,
+    /// A master's share in its broker, until its end.
+    share: Lock<Option<Broker>>,
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
     /// link that.
     end: fn(&Inner),
@@ -55,8 +58,12 @@ pub(crate) struct Inner {
 type Kept = Arc<dyn Any + Send + Sync>;
 
 impl Router {
-    /// The router of a new tree, with a broker of its own.
-    pub(crate) fn master(registry: Arc<Registry>, images: Arc<Images>) -> Result<Router> {
+    /// The router of a new tree, served by this broker or by one of its own.
+    pub(crate) fn master(
+        broker: Option<&Broker>,
+        registry: Arc<Registry>,
+        images: Arc<Images>,
+    ) -> Result<Router> {
         let identity = Identity {
             id: ContextId::MASTER,
             parents: Vec::new(),
@@ -65,17 +72,19 @@ impl Router {
             unidirectional: false,
             heartbeat: Heartbeat::default(),
         };
-        let node = Node::new(identity, Pool::of_master(), Broker::start()?);
+        let broker = broker.map_or_else(Broker::new, Broker::keep)?;
+        let node = Node::new(identity, Pool::of_master(), broker.weak());
         // Whoever ends the broker alone ends all that waits for it.
-        let closing = Arc::downgrade(&node);
-        node.broker().defer(move |turn| {
-            turn.at_end(Box::new(move |turn| {
+        let (closing, tenant) = (Arc::downgrade(&node), node.tenant());
+        broker.defer(move |turn| {
+            let close = move |turn: &mut Turn, why: &Death| {
                 if let Some(node) = closing.upgrade() {
-                    node.close(turn, &Death::of(Cause::Shutdown));
+                    node.close(turn, why);
                 }
-            }));
+            };
+            turn.at_end(tenant, Box::new(close));
         })?;
-        Router::ending(node, registry, images, Inner::shutdown)
+        Router::ending(node, Some(broker), registry, images, Inner::shutdown)
     }
 
     /// The router of a context whose node exists.
@@ -84,11 +93,12 @@ impl Router {
         registry: Arc<Registry>,
         images: Arc<Images>,
     ) -> Result<Router> {
-        Router::ending(node, registry, images, |_| ())
+        Router::ending(node, None, registry, images, |_| ())
     }
 
     fn ending(
         node: Arc<Node>,
+        share: Option<Broker>,
         registry: Arc<Registry>,
         images: Arc<Images>,
         end: fn(&Inner),
@@ -98,8 +108,8 @@ impl Router {
         let grants = Arc::new(Grants(node.clone()));
         node.listen(Handle::GRANT, Kind::Control, policy::is_ancestor, grants)?;
         respond::listen(&node, &images)?;
-        let connects = Lock::default();
-        Ok(Router { inner: Arc::new(Inner { node, registry, images, connects, end }) })
+        let (connects, share) = (Lock::default(), Lock::new(share));
+        Ok(Router { inner: Arc::new(Inner { node, registry, images, connects, share, end }) })
     }
 
     /// This context's id.
@@ -127,7 +137,8 @@ impl Router {
         &self.node().identity().name
     }
 
-    /// The broker that serves this router.
+    /// The broker that serves this router. Other routers may [share](crate::Program::broker) it; it
+    /// lasts as long as one of them, whoever keeps what this returns.
     pub fn broker(&self) -> &Broker {
         self.node().broker()
     }
@@ -147,9 +158,9 @@ impl Router {
         Context::new(self, id, "", self.context_id())
     }
 
-    /// Ends every child and the broker at once, and waits for that: what has not ended after half a
-    /// second is killed, and 3 seconds are the most. All that is used afterwards fails with
-    /// [`Cause::Shutdown`].
+    /// Ends every child at once, and the broker unless others share it, and waits for that: what
+    /// has not ended after half a second is killed, and 3 seconds are the most. All that is used
+    /// afterwards fails with [`Cause::Shutdown`](crate::error::Cause).
     pub fn shutdown(&self) {
         self.inner.shutdown();
     }
@@ -187,13 +198,15 @@ impl Router {
 
 impl Inner {
     fn shutdown(&self) {
-        let node = self.node.clone();
-        // An ended broker has closed everything.
-        let _ = self.node.broker().defer(move |turn| {
-            node.close(turn, &Death::of(Cause::Shutdown));
-        });
-        self.node.broker().shutdown();
-        self.node.broker().join();
+        let broker = self.node.broker();
+        if broker.is_copy() {
+            return;
+        }
+        broker.end(self.node.tenant());
+        let share = self.share.lock().take();
+        // The last one ends it; whoever else asks waits for that.
+        drop(share);
+        broker.join_unused();
     }
 }
 

@@ -225,6 +225,15 @@ impl Connects {
         self.launch(turn);
     }
 
+    /// The router ends: nothing is left for a timer to do.
+    pub(super) fn cancel_timers(&self, turn: &mut Turn) {
+        let mut state = self.lock();
+        let timers: Vec<TimerId> =
+            state.attempts.0.iter_mut().filter_map(|(_, attempt)| attempt.timer.take()).collect();
+        drop(state);
+        timers.into_iter().for_each(|timer| turn.cancel(timer));
+    }
+
     fn over(self: &Arc<Self>, turn: &mut Turn, id: u64, outcome: Result<Reached>) {
         self.remove(turn, id);
         self.arrived(turn, id, outcome);

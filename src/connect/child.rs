@@ -19,7 +19,7 @@ use crate::ids::ContextId;
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
-use crate::io::turn::{Key, Protocol, Turn, broken};
+use crate::io::turn::{Key, Protocol, Tenant, Turn, broken};
 use crate::limits::{NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
 use crate::lock::{Held, Lock, rank};
 use crate::module::content::Parcel;
@@ -67,6 +67,9 @@ pub fn connect(
     let mut handshake = Handshake::new(recipe);
     let begin = move |turn: &mut Turn, id: Result<ContextId, Death>| {
         let started = id.map_err(ConnectFailure::ViaGone).and_then(|id| {
+            if parent.is_closed() {
+                return Err(ConnectFailure::Cancelled);
+            }
             let started = launch::start(handshake.recipe(), &images)?;
             Ok((id, started))
         });
@@ -89,6 +92,7 @@ pub struct Child(Arc<Lock<State, { rank::CHILD }>>);
 
 struct State {
     process: Process,
+    tenant: Tenant,
     exit: Option<Exit>,
     attempt: Option<Box<Attempt>>,
     /// The last that it said on its standard error; while it is brought up the handshake has that,
@@ -138,6 +142,7 @@ impl Attempt {
         let types = handshake.recipe().wants_pty();
         let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
         let starter = node.id();
+        let tenant = node.tenant();
         let attempt = Box::new(Attempt {
             node,
             images,
@@ -151,6 +156,7 @@ impl Attempt {
         });
         let child = Child(Arc::new(Lock::new(State {
             process,
+            tenant,
             exit: None,
             attempt: Some(attempt),
             said: Tail::default(),
@@ -193,10 +199,11 @@ impl Child {
         terminal: Side,
         typewriter: Option<Arc<Outbox>>,
     ) {
-        let watch = self.watch(turn);
+        let tenant = self.lock().tenant;
+        let watch = self.watch(turn, tenant);
         let speech = |origin| Box::new(Speech { child: self.clone(), origin });
-        let terminal = turn.attach(terminal, typewriter, speech(Origin::Terminal));
-        let main = turn.attach(main, Some(outbox), speech(Origin::Stdout));
+        let terminal = turn.attach(tenant, terminal, typewriter, speech(Origin::Terminal));
+        let main = turn.attach(tenant, main, Some(outbox), speech(Origin::Stdout));
         let failed = main.is_err() || terminal.is_err() || watch.is_err();
         {
             let mut state = self.lock();

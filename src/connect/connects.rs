@@ -3,7 +3,6 @@
 //! waits in between, so many on their way take no thread.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
 use crate::call::router::Router;
 use crate::connect::address::Hop;
@@ -22,9 +21,6 @@ use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::sys::{host, random};
 use crate::wire::message::Message;
-
-/// Longer than any loop lasts.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What one router connects, and what it has connected by addresses.
 pub struct Connects {
@@ -204,7 +200,7 @@ impl Connects {
     }
 
     fn begin(self: &Arc<Self>, turn: &mut Turn, id: u64, mut journey: Journey) {
-        self.watch(turn);
+        self.watch();
         if self.is_over(turn) {
             return;
         }
@@ -213,18 +209,15 @@ impl Connects {
         self.advance(turn, id);
     }
 
-    /// Sees to it that all is given up when the router or its loop ends.
-    fn watch(self: &Arc<Self>, turn: &mut Turn) {
+    /// Sees to it that all is given up when the router ends.
+    fn watch(self: &Arc<Self>) {
         if std::mem::replace(&mut self.lock().watched, true) {
             return;
         }
-        let end = || Arc::new(End(Arc::downgrade(self)));
-        if self.node.listen_for_answer(self.node.id(), end()).is_err() {
+        let end = Arc::new(End(Arc::downgrade(self)));
+        if self.node.listen_for_answer(self.node.id(), end).is_err() {
             self.close();
         }
-        let end = end();
-        // Dropped with the loop.
-        turn.timer(Instant::now() + NEVER, Box::new(move |_| drop(end)));
     }
 
     /// Goes as far as there is something to go by.
@@ -423,18 +416,15 @@ impl Drop for Journey {
     }
 }
 
-/// Hears of the end of the router; of the loop's by being dropped.
+/// Hears of the end of the router.
 struct End(Weak<Connects>);
 
 impl Deliver for End {
     fn message(&self, _: &mut Turn, _: Message) {}
 
-    fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
+    fn dead(&self, turn: &mut Turn, _: ContextId, _: &Death) {
         if let Some(connects) = self.0.upgrade() {
+            connects.cancel_timers(turn);
             connects.close();
         }
     }

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, Result};
 use crate::io::callbacks::{Callback, Callbacks};
 use crate::io::latch::{Latch, promise};
-use crate::io::turn::{Key, Turn};
-use crate::limits::BROKER_STACK_BYTES;
+use crate::io::turn::{Key, Tenant, Turn};
+use crate::limits::{BROKER_STACK_BYTES, END_WAIT};
 use crate::lock::{Held, Lock};
 use crate::sys::errno::Errno;
 use crate::sys::fork;
@@ -19,16 +20,25 @@ use crate::trace::{self, Level};
 
 /// Multiplexes the I/O of one or more routers on a thread of its own. Clones are the same broker.
 ///
+/// A router makes one for itself, unless its program names one that it is to
+/// [share](crate::Program::broker).
+///
 /// # Resources
 /// One thread, and two descriptors on Linux.
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
+    /// Its share in the broker's life. Behind a pointer of no type, so that an agent, whose broker
+    /// ends with the process, does not link the end.
+    _user: Option<Arc<dyn Send + Sync>>,
 }
 
 struct Shared {
     queue: Lock<Queue>,
     notifier: Notifier,
+    /// Those for whose sake it lives, if it ends with them.
+    users: OnceLock<Weak<User>>,
+    tenants: AtomicU32,
     /// Which copy of the process has its thread.
     generation: u32,
     callbacks: Arc<Callbacks>,
@@ -51,12 +61,26 @@ thread_local! {
 }
 
 impl Broker {
-    /// Starts a broker.
+    /// A broker that routers are to share: each program names it with
+    /// [`Program::broker`](crate::Program::broker). It ends when the last of them and the last
+    /// clone of this is dropped, or by [`Broker::shutdown`].
     ///
     /// # Errors
     /// [`ErrorKind::System`](crate::error::ErrorKind) if there is no room for a thread or
     /// descriptors.
-    pub fn start() -> Result<Broker> {
+    pub fn new() -> Result<Broker> {
+        let broker = Broker::start()?;
+        let user = Arc::new(User(broker.clone()));
+        // Nobody else has it yet.
+        let _ = broker.shared.users.set(Arc::downgrade(&user));
+        Ok(Broker { _user: Some(user), ..broker })
+    }
+
+    /// Starts a broker that lasts until it is shut down.
+    ///
+    /// # Errors
+    /// As [`Broker::new`].
+    pub(crate) fn start() -> Result<Broker> {
         let failed = |Errno(errno)| Error::system("starting a broker", errno);
         let poller = Poller::new().map_err(failed)?;
         let broker = Broker::of(&poller);
@@ -71,10 +95,13 @@ impl Broker {
             shared: Arc::new(Shared {
                 queue: Lock::default(),
                 notifier: poller.notifier(),
+                users: OnceLock::new(),
+                tenants: AtomicU32::new(0),
                 generation: fork::generation(),
                 callbacks: Callbacks::new(),
                 ended: Arc::new(Latch::new()),
             }),
+            _user: None,
         }
     }
 
@@ -84,6 +111,55 @@ impl Broker {
         let poller = Poller::new().unwrap();
         let broker = Broker::of(&poller);
         (broker.clone(), Turn::new(broker, poller))
+    }
+
+    /// The same broker, which lasts as long as what this returns; [`Broker::weak`] does not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind) if it has ended, `Usage` for a child's.
+    pub(crate) fn keep(&self) -> Result<Broker> {
+        self.forbid_copy()?;
+        let Some(users) = self.shared.users.get() else {
+            return Err(Error::usage("the broker of a child serves nobody else"));
+        };
+        let user = users.upgrade().ok_or_else(|| Error::closed(Cause::Shutdown))?;
+        // It may be shut down already.
+        self.defer(|_| ())?;
+        Ok(Broker { _user: Some(user), ..self.clone() })
+    }
+
+    /// The same broker; nobody's end is put off by it.
+    pub(crate) fn weak(&self) -> Broker {
+        Broker { shared: self.shared.clone(), _user: None }
+    }
+
+    /// Another one of those that the broker serves.
+    pub(crate) fn tenant(&self) -> Tenant {
+        Tenant(self.shared.tenants.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Ends what is a tenant's, and waits until nothing is left of that; not on a broker's thread.
+    pub(crate) fn end(&self, tenant: Tenant) {
+        let (promise, gone) = promise();
+        // An ended broker has closed everything.
+        if self.defer(move |turn| turn.leave(tenant, promise)).is_ok() {
+            self.wait_for(|deadline| gone.wait(deadline).is_ok());
+        }
+    }
+
+    /// Waits for the end if nobody uses the broker any more; not on a broker's thread.
+    pub(crate) fn join_unused(&self) {
+        if self.shared.users.get().is_some_and(|users| users.strong_count() == 0) {
+            self.wait_for(|deadline| self.shared.ended.wait_closed(deadline).is_ok());
+        }
+    }
+
+    /// Waits for the loop, whatever signals come, but not for one that is stuck.
+    fn wait_for(&self, done: impl Fn(Option<Instant>) -> bool) {
+        let deadline = Instant::now() + END_WAIT;
+        if SELF.get() == 0 && !self.is_copy() {
+            while !done(Some(deadline)) && Instant::now() < deadline {}
+        }
     }
 
     /// Runs `task` on the broker's thread, after what was deferred before.
@@ -152,7 +228,7 @@ impl Broker {
         let _ = self.defer(Turn::stop);
     }
 
-    /// Waits until the broker has ended.
+    /// Waits until the broker has ended; not on its own thread.
     pub fn join(&self) {
         if self.is_current() || self.is_copy() {
             return;
@@ -160,9 +236,12 @@ impl Broker {
         while self.shared.ended.wait_closed(None).is_err() {}
     }
 
-    /// Waits until the broker has ended, for at most this long. Returns whether it has.
+    /// Waits until the broker has ended, for at most this long; not on its own thread. Returns
+    /// whether it has.
     pub fn join_timeout(&self, timeout: Duration) -> bool {
-        self.is_copy() || self.shared.ended.wait_closed(Instant::now().checked_add(timeout)).is_ok()
+        let deadline = Instant::now().checked_add(timeout);
+        let ended = &self.shared.ended;
+        self.is_copy() || !self.is_current() && ended.wait_closed(deadline).is_ok()
     }
 
     /// Whether the calling thread is this broker's.
@@ -213,6 +292,16 @@ impl Broker {
         if ran.is_err() {
             trace::event(Level::Error, "a broker panicked", &[]);
         }
+    }
+}
+
+/// The users of a broker, together; its end is the broker's.
+struct User(Broker);
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.shutdown();
+        self.0.join_unused();
     }
 }
 
@@ -309,6 +398,23 @@ mod tests {
             broker.join();
             waiter.join().unwrap();
         }
+    }
+
+    #[test]
+    fn a_broker_lasts_as_long_as_one_of_its_users() {
+        let broker = Broker::new().unwrap();
+        let (weak, kept) = (broker.weak(), broker.weak().keep().unwrap());
+        drop((broker.clone(), broker));
+        weak.defer_sync(|_| ()).unwrap();
+        drop(kept);
+        assert!(weak.join_timeout(Duration::ZERO));
+        assert!(is_shut_down(weak.keep()));
+        let (broker, other) = (Broker::new().unwrap(), Broker::start().unwrap());
+        broker.shutdown();
+        broker.join();
+        assert!(is_shut_down(broker.keep()));
+        assert!(matches!(other.keep().err().unwrap().kind(), ErrorKind::Usage(_)));
+        other.shutdown();
     }
 
     #[test]

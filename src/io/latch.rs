@@ -145,6 +145,14 @@ impl<T> Promised<T> {
         self.item().take().ok_or_else(|| Error::closed(Cause::ReceiverClosed))
     }
 
+    /// Sleeps until the promise is kept or will not be.
+    ///
+    /// # Errors
+    /// As [`Latch::get_timeout`].
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<()> {
+        self.done.wait_closed(deadline)
+    }
+
     fn item(&self) -> lock::Held<'_, Option<T>> {
         self.item.lock()
     }

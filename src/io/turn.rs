@@ -1,6 +1,8 @@
 //! The loop of one broker: streams, timers, and what other threads deferred. Whoever has the turn
 //! owns all of it; today that is the broker's thread alone.
 
+mod leaving;
+
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +12,8 @@ use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
-use crate::limits::{DRAIN_READS_MAX, READ_BYTES, SHUTDOWN_GRACE};
+use crate::io::turn::leaving::Leaving;
+use crate::limits::{DRAIN_READS_MAX, READ_BYTES};
 use crate::lock;
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Event, Interest, Poller};
@@ -20,6 +23,10 @@ use crate::wire::codec::Malformed;
 /// Names a stream of one loop. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(usize);
+
+/// One of those that a loop serves: a router. Its streams end with it. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenant(pub(super) u32);
 
 /// What the bytes of a stream mean. Called by the holder of the turn only.
 pub trait Protocol: Send {
@@ -49,14 +56,18 @@ pub struct Turn {
     buffer: Vec<u8>,
     /// When a shutdown that was asked for has waited long enough.
     stopping: Option<Instant>,
-    ends: Vec<End>,
+    /// What each tenant's end begins with.
+    ends: Vec<(Tenant, End)>,
+    /// The tenants whose processes are still to end.
+    leaving: Vec<Leaving>,
 }
 
-/// What is done once, when the loop is to end.
-type End = Box<dyn FnOnce(&mut Turn) + Send>;
+/// What is done once, when a tenant or the loop is to end.
+type End = Box<dyn FnOnce(&mut Turn, &Death) + Send>;
 
 struct Stream {
     key: Key,
+    tenant: Tenant,
     receive: Side,
     outbox: Option<Arc<Outbox>>,
     /// Whether the outbox writes to another descriptor than `receive`.
@@ -86,41 +97,54 @@ impl Turn {
             buffer: Vec::new(),
             stopping: None,
             ends: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 
-    /// Adds a stream: what arrives on `receive` goes to `protocol`.
+    /// Adds a stream of a tenant: what arrives on `receive` goes to `protocol`.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) once the loop is to end, `System` if the
     /// descriptor cannot be watched; `protocol` is dropped.
     pub fn attach(
         &mut self,
+        tenant: Tenant,
         receive: Side,
         outbox: Option<Arc<Outbox>>,
         protocol: Box<dyn Protocol>,
     ) -> Result<Key> {
-        let key = self.attach_silent(receive, outbox)?;
+        let key = self.attach_silent(tenant, receive, outbox)?;
         self.replace(key, protocol);
         Ok(key)
     }
 
     /// As [`Turn::attach`], for a protocol that must know the key: [`Turn::replace`] installs it.
-    pub fn attach_silent(&mut self, receive: Side, outbox: Option<Arc<Outbox>>) -> Result<Key> {
+    pub fn attach_silent(
+        &mut self,
+        tenant: Tenant,
+        receive: Side,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Result<Key> {
         if self.stopping.is_some() {
             return Err(Error::closed(Cause::Shutdown));
         }
-        self.add(receive, outbox, false)
+        self.add(tenant, receive, outbox, false)
     }
 
     /// Watches a descriptor that is never read: `protocol` is told when it is ready.
-    pub fn watch(&mut self, fd: Side, protocol: Box<dyn Protocol>) -> Result<Key> {
-        let key = self.add(fd, None, true)?;
+    pub fn watch(&mut self, tenant: Tenant, fd: Side, protocol: Box<dyn Protocol>) -> Result<Key> {
+        let key = self.add(tenant, fd, None, true)?;
         self.replace(key, protocol);
         Ok(key)
     }
 
-    fn add(&mut self, receive: Side, outbox: Option<Arc<Outbox>>, watched: bool) -> Result<Key> {
+    fn add(
+        &mut self,
+        tenant: Tenant,
+        receive: Side,
+        outbox: Option<Arc<Outbox>>,
+        watched: bool,
+    ) -> Result<Key> {
         let key = Key(self.keys);
         let transmit = outbox.as_ref().and_then(|o| o.side());
         let raw = receive.as_fd().as_raw_fd();
@@ -136,6 +160,7 @@ impl Turn {
         self.keys += 1;
         self.streams.push(Stream {
             key,
+            tenant,
             receive,
             outbox,
             split,
@@ -224,30 +249,6 @@ impl Turn {
         self.timers.cancel(timer);
     }
 
-    /// Closes every stream, then ends the loop when every watched process has ended, or in time.
-    pub fn stop(&mut self) {
-        if self.stopping.is_none() {
-            self.stopping = Instant::now().checked_add(SHUTDOWN_GRACE);
-        }
-        self.tell_ends();
-        // Of those that are being called the end is noted, and comes when they return.
-        while let Some(s) = self.streams.iter().find(|s| !s.watched && s.closing.is_none()) {
-            let key = s.key;
-            self.close(key, &Death::of(Cause::Shutdown));
-        }
-    }
-
-    /// Has `end` called before the loop ends, by a panic too.
-    pub fn at_end(&mut self, end: End) {
-        self.ends.push(end);
-    }
-
-    fn tell_ends(&mut self) {
-        while let Some(end) = self.ends.pop() {
-            end(self);
-        }
-    }
-
     /// Whether the loop is to end: what is attached now would be refused.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_some()
@@ -258,7 +259,7 @@ impl Turn {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let next = self.timers.next().into_iter().chain(self.stopping).min();
+        let next = self.timers.next().into_iter().chain(self.late_at()).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -270,6 +271,7 @@ impl Turn {
             while let Some(action) = self.timers.due(Instant::now()) {
                 action(self);
             }
+            self.let_leave();
             if self.is_over() {
                 return self.close_all();
             }
@@ -379,7 +381,7 @@ impl Turn {
 /// A loop that ends by a panic still tells every protocol, but for the one that was being called.
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.tell_ends();
+        self.tell_ends(None, &Death::of(Cause::Shutdown));
         self.close_all();
     }
 }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::broker::Broker;
-use super::latch::Latch;
+use super::latch::{Latch, promise};
 use super::outbox::Outbox;
 use super::side::Side;
-use super::turn::{Key, Protocol, Turn};
+use super::turn::{Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death, Result};
 use crate::limits::SHUTDOWN_GRACE;
 use crate::sys::pipe::{pipe, socketpair};
 use crate::wire::codec::Malformed;
 
 const LIMIT: Duration = Duration::from_secs(10);
+const TENANT: Tenant = Tenant(7);
 
 /// What happened to a protocol.
 #[derive(Debug, PartialEq)]
@@ -66,6 +67,13 @@ fn idle() -> OnInput {
     Box::new(|_, _| Ok(()))
 }
 
+fn close_itself() -> OnInput {
+    Box::new(|turn, key| {
+        turn.close(key, &Death::of(Cause::Exited));
+        Ok(())
+    })
+}
+
 impl Loop {
     fn noted(&self, name: &'static str, on_input: OnInput) -> Box<Noted> {
         Box::new(Noted { name, log: self.log.clone(), on_input })
@@ -78,7 +86,7 @@ impl Loop {
         let key = self.broker.defer_sync(move |turn| {
             let side = Side::new(ours);
             let outbox = Arc::new(Outbox::new(side.clone()));
-            turn.attach(side, Some(outbox), protocol)
+            turn.attach(TENANT, side, Some(outbox), protocol)
         });
         (key.unwrap().unwrap(), UnixStream::from(theirs))
     }
@@ -153,7 +161,7 @@ fn a_protocol_that_replaced_itself_lets_the_next_read_at_once() {
     };
     let first = a_loop.noted("first", Box::new(replace));
     let side = Side::new(ours.into());
-    a_loop.broker.defer_sync(move |turn| turn.attach(side, None, first)).unwrap().unwrap();
+    a_loop.broker.defer_sync(move |turn| turn.attach(TENANT, side, None, first)).unwrap().unwrap();
     end.write_all(b"now").unwrap();
     assert_eq!(a_loop.next(), Loop::input("first", b"now"));
     assert_eq!(a_loop.next(), Loop::input("second", b"later"));
@@ -195,7 +203,7 @@ fn a_lone_hang_up_ends_a_stream() {
     let a_loop = a_loop();
     let (read, write) = pipe().unwrap();
     let protocol = a_loop.noted("pipe", idle());
-    let key = a_loop.broker.defer_sync(|turn| turn.attach(Side::new(read), None, protocol));
+    let key = a_loop.broker.defer_sync(|turn| turn.attach(TENANT, Side::new(read), None, protocol));
     key.unwrap().unwrap();
     drop(write);
     assert_eq!(a_loop.next(), Event::Closed("pipe", Cause::Disconnected));
@@ -212,7 +220,7 @@ fn a_watched_descriptor_is_told_ready_and_never_read() {
         Ok(())
     };
     let protocol = a_loop.noted("watched", Box::new(once));
-    a_loop.broker.defer_sync(move |turn| turn.watch(ours, protocol)).unwrap().unwrap();
+    a_loop.broker.defer_sync(move |turn| turn.watch(TENANT, ours, protocol)).unwrap().unwrap();
     UnixStream::from(theirs).write_all(b"x").unwrap();
     assert_eq!(a_loop.next(), Loop::input("watched", b""));
     assert_eq!(a_loop.next(), Event::Closed("watched", Cause::Exited));
@@ -225,8 +233,9 @@ fn what_cannot_be_watched_is_an_error_and_no_stream() {
     let a_loop = a_loop();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let protocol = a_loop.noted("file", idle());
-    let attached =
-        a_loop.broker.defer_sync(|turn| turn.attach(Side::new(file.into()), None, protocol));
+    let attached = a_loop
+        .broker
+        .defer_sync(|turn| turn.attach(TENANT, Side::new(file.into()), None, protocol));
     assert!(attached.unwrap().is_err());
     let (_, mut end) = a_loop.stream("a", idle());
     end.write_all(b"x").unwrap();
@@ -262,7 +271,11 @@ fn the_end_closes_every_stream_and_waits_for_watched_ones_as_long_as_the_grace()
     let (_, end) = a_loop.stream("a", idle());
     let (ours, _theirs) = socketpair().unwrap();
     let protocol = a_loop.noted("watched", idle());
-    a_loop.broker.defer_sync(|turn| turn.watch(Side::new(ours), protocol)).unwrap().unwrap();
+    a_loop
+        .broker
+        .defer_sync(|turn| turn.watch(TENANT, Side::new(ours), protocol))
+        .unwrap()
+        .unwrap();
     let began = Instant::now();
     a_loop.broker.shutdown();
     assert_eq!(a_loop.next(), Event::Closed("a", Cause::Shutdown));
@@ -281,9 +294,57 @@ fn no_stream_is_added_once_the_loop_ends() {
     let began = Instant::now();
     let attached = a_loop.broker.defer_sync(move |turn| {
         turn.stop();
-        turn.attach(Side::new(ours), None, protocol).is_ok()
+        turn.attach(TENANT, Side::new(ours), None, protocol).is_ok()
     });
     assert!(!attached.unwrap());
     a_loop.broker.join();
     assert!(began.elapsed() < SHUTDOWN_GRACE);
+}
+
+#[test]
+fn a_tenant_ends_alone_when_what_it_watched_has_ended() {
+    let a_loop = a_loop();
+    let (_, mut end) = a_loop.stream("kept", idle());
+    let (ours, _theirs) = socketpair().unwrap();
+    let (watched, ended) = socketpair().unwrap();
+    let (stream, process) = (a_loop.noted("a", idle()), a_loop.noted("watched", close_itself()));
+    let (promise, gone) = promise();
+    let other = Tenant(8);
+    let tell = a_loop.log.clone();
+    let leave = move |turn: &mut Turn| {
+        turn.attach(other, Side::new(ours), None, stream).unwrap();
+        turn.watch(other, Side::new(watched), process).unwrap();
+        let note = move |_: &mut Turn, why: &Death| {
+            tell.put(Event::Closed("its end", why.cause)).unwrap();
+        };
+        turn.at_end(other, Box::new(note));
+        turn.leave(other, promise);
+    };
+    a_loop.broker.defer_sync(leave).unwrap();
+    assert_eq!(a_loop.next(), Event::Closed("its end", Cause::Shutdown));
+    assert_eq!(a_loop.next(), Event::Closed("a", Cause::Shutdown));
+    assert!(gone.wait(Some(Instant::now() + Duration::from_millis(10))).is_err());
+    drop(ended);
+    gone.wait(Some(Instant::now() + LIMIT)).unwrap();
+    assert_eq!(a_loop.next(), Loop::input("watched", b""));
+    assert_eq!(a_loop.next(), Event::Closed("watched", Cause::Exited));
+    end.write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("kept", b"x"));
+}
+
+#[test]
+fn a_tenant_waits_for_what_it_watches_as_long_as_the_grace() {
+    let a_loop = a_loop();
+    let (watched, _theirs) = socketpair().unwrap();
+    let process = a_loop.noted("watched", idle());
+    let (promise, gone) = promise();
+    let began = Instant::now();
+    let leave = move |turn: &mut Turn| {
+        turn.watch(Tenant(8), Side::new(watched), process).unwrap();
+        turn.leave(Tenant(8), promise);
+    };
+    a_loop.broker.defer_sync(leave).unwrap();
+    gone.wait(None).unwrap();
+    assert!(SHUTDOWN_GRACE <= began.elapsed() && began.elapsed() < SHUTDOWN_GRACE + LIMIT / 10);
+    assert_eq!(a_loop.next(), Event::Closed("watched", Cause::Shutdown));
 }

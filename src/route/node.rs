@@ -7,7 +7,7 @@ use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
-use crate::io::turn::{Key, Turn};
+use crate::io::turn::{Key, Tenant, Turn};
 use crate::limits::PENDING_CALLS_MAX;
 use crate::lock::{self, Held, Lock, rank};
 use crate::route::credit::Credit;
@@ -61,6 +61,7 @@ pub struct Way {
 pub struct Node {
     identity: Identity,
     broker: Broker,
+    tenant: Tenant,
     table: Lock<Table<Arc<Way>>, { rank::ROUTES }>,
     handles: Lock<Handles, { rank::HANDLES }>,
     pub(super) credit: Credit,
@@ -102,6 +103,7 @@ impl Node {
     pub fn new(identity: Identity, pool: Pool, broker: Broker) -> Arc<Node> {
         Arc::new(Node {
             identity,
+            tenant: broker.tenant(),
             broker,
             table: Lock::default(),
             handles: Lock::new(Handles::new(random::u64())),
@@ -123,6 +125,11 @@ impl Node {
     /// The broker that serves it.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// Whose its streams are.
+    pub fn tenant(&self) -> Tenant {
+        self.tenant
     }
 
     /// Listens at a handle of the protocol.
@@ -306,6 +313,14 @@ impl Node {
     /// Whether [`Node::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.handles().is_closed()
+    }
+
+    /// Refuses what would outlive the end of this context.
+    pub fn forbid_closed(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::closed(Cause::Shutdown));
+        }
+        Ok(())
     }
 
     /// Fails every wait and every later use. Those who listen, many of whom keep this context, are

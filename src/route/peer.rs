@@ -52,6 +52,9 @@ pub enum End {
 
 impl Peer {
     /// Makes a link of a connected pair of sides that no loop watches yet.
+    ///
+    /// # Errors
+    /// As [`Turn::attach`]; [`ErrorKind::Closed`](crate::error::ErrorKind) if the node is closed.
     pub fn attach(
         node: &Arc<Node>,
         turn: &mut Turn,
@@ -61,7 +64,8 @@ impl Peer {
         guardian: Box<dyn Guardian>,
     ) -> Result<Key> {
         let outbox = Arc::new(Outbox::new(transmit));
-        let key = turn.attach_silent(receive, Some(outbox.clone()))?;
+        node.forbid_closed()?;
+        let key = turn.attach_silent(node.tenant(), receive, Some(outbox.clone()))?;
         let peer = Peer::adopt(node, key, end, outbox, guardian);
         turn.replace(key, Box::new(peer));
         Ok(key)
@@ -95,9 +99,7 @@ impl Peer {
     /// Whether nothing is half arrived.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        !self.framer.is_inside_frame()
-            && self.assembler.open_len() == 0
-            && self.ungranted.is_empty()
+        !self.framer.is_inside_frame() && self.assembler.open_len() == 0
     }
 
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
@@ -179,7 +181,6 @@ impl Peer {
             (Kind::Control, Handle::DEL_ROUTE) => {
                 let gone = self.node.route_deleted(turn, self.link, &message)?;
                 self.assembler.drop_from(gone);
-                self.ungranted.retain(|(src, ..)| *src != gone);
                 Ok(())
             }
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),

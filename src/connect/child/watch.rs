@@ -4,7 +4,7 @@
 use super::Child;
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::side::Side;
-use crate::io::turn::{Key, Protocol, Turn};
+use crate::io::turn::{Key, Protocol, Tenant, Turn};
 use crate::limits::LOOK_AGAIN_MAX;
 use crate::sys::errno::Errno;
 use crate::sys::pipe;
@@ -12,16 +12,17 @@ use crate::wire::codec::Malformed;
 
 impl Child {
     /// Watches the process; the loop lasts until this is closed.
-    pub(super) fn watch(&self, turn: &mut Turn) -> Result<Key> {
+    pub(super) fn watch(&self, turn: &mut Turn, tenant: Tenant) -> Result<Key> {
         let pidfd = self.lock().process.share_pidfd();
         if let Some(pidfd) = pidfd {
             // Linux 5.2 makes pidfds, but cannot wait for them.
-            if let Ok(key) = turn.watch(Side::sharing(pidfd), Box::new(Watch(self.clone()))) {
+            let watch = Box::new(Watch(self.clone()));
+            if let Ok(key) = turn.watch(tenant, Side::sharing(pidfd), watch) {
                 return Ok(key);
             }
         }
         let never = pipe::never_ready().map_err(|Errno(e)| Error::system("watching", e))?;
-        let key = turn.watch(Side::new(never), Box::new(Watch(self.clone())))?;
+        let key = turn.watch(tenant, Side::new(never), Box::new(Watch(self.clone())))?;
         self.look_later(turn);
         Ok(key)
     }
