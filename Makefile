@@ -11,7 +11,7 @@ SOURCE := $(shell find src .ci/make -type f) Cargo.toml Cargo.lock Makefile
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all agents test lint check-portable bench versus demo size setup clean help
+.PHONY: all agents test repeat soak lint check-portable bench versus demo size setup clean help
 
 all: $(DIST)            # the command, one static file that carries the stock images
 	@echo "$(DIST): $$(wc -c <$(DIST)) bytes, static"
@@ -50,6 +50,13 @@ TWO_CPUS := target/two_cpus/linux-x86_64 target/two_cpus/linux-aarch64
 test: $(LIST) $(DIST) $(TWO_CPUS)   # every test, on an sshd and users of its own
 	@.ci/make/setup hosts
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone $(CARGO) test --locked
+
+repeat: $(LIST) $(DIST) $(TWO_CPUS) # the tests TIMES=20 times, until one fails; ONLY="--lib" and so on
+	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/repeat $(or $(TIMES),20) $(ONLY)
+
+soak: $(IMAGE)          # 10,000 connects, 1,000,000 calls: nothing may grow; takes two minutes
+	@MITOGEN_SOAK=1 MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone \
+		$(CARGO) test --quiet --locked --test it -- soak:: --nocapture
 
 lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check

@@ -40,3 +40,4 @@ mod cross_cpu;
 mod login_shells;
 mod setns;
 mod sandboxes;
+mod soak;
