@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The places in the order; who holds one takes only higher ones.
 pub mod rank {
+    /// Whether users' callbacks are taken; their queue is inside.
+    pub const CALLBACKS: u8 = 0;
     /// A child's state, while it comes up and until it is reaped; and what its asker knows of it.
     pub const CHILD: u8 = 1;
     /// Links, and what is behind them.

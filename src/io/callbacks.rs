@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Cause, Error, Result};
 use crate::io::latch::Latch;
 use crate::limits::{CALLBACK_TIME, COPY_STACK_BYTES};
-use crate::lock::{self, Lock};
+use crate::lock::{self, Lock, rank};
 use crate::sys::errno::Errno;
 use crate::sys::thread;
 use crate::trace::{self, Level};
@@ -21,7 +21,8 @@ pub type Callback = Box<dyn FnOnce() + Send>;
 pub struct Callbacks {
     /// None is the last.
     queue: Latch<Option<(&'static str, Callback)>>,
-    state: Lock<State>,
+    /// Held while one is queued, so that none comes behind the last.
+    state: Lock<State, { rank::CALLBACKS }>,
     /// Closed when the last has run.
     ended: Latch<()>,
 }
@@ -57,25 +58,24 @@ impl Callbacks {
         if state.finished {
             return Err(Error::closed(Cause::Shutdown));
         }
+        if !state.started {
+            self.start()?;
+            state.started = true;
+        }
+        self.queue.put(Some((what, callback)))?;
         let slow = state.running.take_if(|(_, since)| CALLBACK_TIME < since.elapsed());
-        let start = !std::mem::replace(&mut state.started, true);
         drop(state);
         if let Some((what, _)) = slow {
             trace::text(Level::Warn, "a callback keeps others waiting", &[], what);
         }
-        if start {
-            self.start()?;
-        }
-        self.queue.put(Some((what, callback)))
+        Ok(())
     }
 
     fn start(self: &Arc<Self>) -> Result<()> {
         let own = self.clone();
         let body = Box::new(move || own.main());
-        thread::spawn(c"mitogen-user", COPY_STACK_BYTES, body).map_err(|Errno(errno)| {
-            self.state.lock().started = false;
-            Error::system("starting a thread for callbacks", errno)
-        })
+        let started = thread::spawn(c"mitogen-user", COPY_STACK_BYTES, body);
+        started.map_err(|Errno(errno)| Error::system("starting a thread for callbacks", errno))
     }
 
     fn main(&self) {
@@ -110,7 +110,6 @@ impl Callbacks {
         let mut state = self.state.lock();
         let last = state.started && !state.finished;
         state.finished = true;
-        drop(state);
         if last {
             // It is closed by nobody.
             let _ = self.queue.put(None);
@@ -139,7 +138,8 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Barrier, mpsc};
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -161,6 +161,31 @@ mod tests {
         assert!(callbacks.run("too late", Box::new(|| ())).is_err());
         assert!(callbacks.wait(LIMIT) && !callbacks.is_current());
         assert!(told.try_iter().eq((0..100).map(|i| (i, true, false))));
+    }
+
+    #[test]
+    fn of_many_that_come_first_at_once_while_it_ends_those_that_were_taken_run() {
+        for round in 0..200 {
+            let (callbacks, ran) = (&Callbacks::new(), Arc::new(AtomicUsize::new(0)));
+            let barrier = &Barrier::new(16);
+            let taken: usize = std::thread::scope(|scope| {
+                let run = |place| {
+                    let ran = ran.clone();
+                    move || {
+                        barrier.wait();
+                        if place == round % 16 {
+                            callbacks.finish();
+                        }
+                        let count = move || drop(ran.fetch_add(1, Ordering::SeqCst));
+                        callbacks.run("a test", Box::new(count)).is_ok()
+                    }
+                };
+                let threads: Vec<_> = (0..16).map(|place| scope.spawn(run(place))).collect();
+                threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
+            });
+            assert!(callbacks.wait(LIMIT));
+            assert_eq!(ran.load(Ordering::SeqCst), taken);
+        }
     }
 
     #[test]
