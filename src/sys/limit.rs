@@ -30,9 +30,10 @@ pub fn nofile() -> Result<Nofile> {
 pub fn raise_nofile() -> Result<()> {
     let now = nofile()?;
     if now.soft < now.hard {
-        set(Nofile { soft: now.hard, hard: now.hard })?;
-        // A second time there is nothing to raise, unless somebody has lowered it meanwhile.
+        // Before it is raised, so that whoever finds it raised finds this, too. A second time there
+        // is nothing to raise, unless somebody has lowered it meanwhile.
         let _ = BEFORE.set(now);
+        set(Nofile { soft: now.hard, hard: now.hard })?;
     }
     Ok(())
 }
