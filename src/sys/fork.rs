@@ -12,8 +12,9 @@ use super::thread::SignalsBlocked;
 use super::wait::Process;
 use super::{host, signal};
 
-/// How often this process is a copy of one that made use of this library. Written only while a copy
-/// has one thread; it stays 0 in the stock agent, where all that looks at it vanishes.
+/// More than 0 in a copy of a process that made use of this library, and more in each copy of a
+/// copy. Written only while a copy has one thread; it stays 0 in the stock agent, where all that
+/// looks at it vanishes.
 static GENERATION: Generation = Generation(UnsafeCell::new(0));
 
 struct Generation(UnsafeCell<u32>);
@@ -77,10 +78,13 @@ pub fn watch() {
         // SAFETY: no other thread is in this process yet.
         unsafe { *GENERATION.0.get() += 1 };
     }
-    if !WATCHED.swap(true, Ordering::Relaxed) {
+    // Threads that come at once may each ask for it, and copies count further: nobody goes on before
+    // it was asked for.
+    if !WATCHED.load(Ordering::Acquire) {
         // SAFETY: the handler may run in any copy: all that it does is to add to a number. Where
         // there is no room for it, copies are not known as such.
         unsafe { pthread_atfork(None, None, Some(count)) };
+        WATCHED.store(true, Ordering::Release);
     }
 }
 
