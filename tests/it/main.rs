@@ -40,4 +40,5 @@ mod cross_cpu;
 mod login_shells;
 mod setns;
 mod sandboxes;
+mod first_use;
 mod soak;
