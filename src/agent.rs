@@ -264,7 +264,7 @@ impl Router {
                 }),
             );
         })?;
-        let (id, lease) = answer.get()??;
+        let (id, lease) = self.broker().wait_for(&answer)??;
         let name = [self.name(), "/in_process"].concat();
         serve_in_process(self, id, lease, &name, theirs)?;
         Ok(Context::new(self, id, &name, self.context_id()))

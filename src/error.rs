@@ -313,6 +313,11 @@ impl Death {
         Death { cause, context: None, seen_by: None, exit: None, tail: String::new() }
     }
 
+    /// Whether it is the end of the router here, or of its broker, and nobody else's.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.cause, Cause::Shutdown | Cause::BrokerFailed)
+    }
+
     /// The same end, of this context.
     pub(crate) fn at(self, context: ContextId) -> Death {
         Death { context: Some(context), ..self }

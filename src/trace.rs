@@ -1,6 +1,7 @@
 //! The facade that all floors log through, and what makes another process's text harmless.
 //! It takes constant texts and numbers, so that an agent carries no formatting machinery.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -91,6 +92,13 @@ pub(crate) fn text(level: Level, what: &'static str, about: &[u64], text: &str) 
     if let Some(sink) = &*SINK.lock() {
         sink(&Record { level, what, about, text });
     }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 impl fmt::Display for Record<'_> {

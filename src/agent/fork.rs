@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{attend, end_process, or_end, settle};
-use crate::call::dispatch::panic_text;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
 use crate::connect::fork::{Fork, ForkOptions, Hooks};
@@ -22,7 +21,7 @@ use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::fork::{self, ForkPromise};
 use crate::sys::{fd, pipe, signal, thread, title};
-use crate::trace;
+use crate::trace::{self, panic_text};
 
 /// The status of a copy whose hook panicked, as that of a program.
 const PANICKED: i32 = 101;

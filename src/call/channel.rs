@@ -101,8 +101,8 @@ impl Core {
         Some(std::mem::take(&mut room.ungranted))
     }
 
-    fn shut(&self) {
-        let end = self.holders().shut(Death::of(Cause::Shutdown));
+    fn shut(&self, why: Death) {
+        let end = self.holders().shut(why);
         self.end(Some(end));
     }
 }
@@ -122,8 +122,8 @@ impl Deliver for Core {
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
-        if from == self.me && death.cause == Cause::Shutdown {
-            return self.shut();
+        if from == self.me && death.is_own() {
+            return self.shut(death.clone());
         }
         let why = (death.cause != Cause::SenderClosed).then_some(death);
         let end = self.holders().remove(from, why.cloned());
@@ -183,7 +183,7 @@ impl<T: Decode> Receiver<T> {
         match router.node().listen_for_data(core.clone()) {
             Ok(handle) => drop(core.handle.set(handle)),
             // It ends at once, and says why.
-            Err(_) => core.shut(),
+            Err(_) => core.shut(router.broker().death(Cause::Shutdown)),
         }
         let discard = discard::<T>;
         Receiver { router: router.clone(), core, discard, value: PhantomData }
@@ -396,8 +396,11 @@ impl SenderCore {
 
     /// Why nobody listens here.
     fn without_receiver(&self) -> Error {
-        let down = self.router.node().is_closed();
-        Error::closed(if down { Cause::Shutdown } else { Cause::ReceiverClosed })
+        let node = self.router.node();
+        match node.is_closed() {
+            true => node.broker().death(Cause::Shutdown).into(),
+            false => Error::closed(Cause::ReceiverClosed),
+        }
     }
 
     fn outgoing(&self, kind: Kind) -> Outgoing {

@@ -1,6 +1,5 @@
 //! Runs the functions that others call, one at a time, in the order that the calls arrived.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +15,7 @@ use crate::io::turn::Turn;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::policy;
-use crate::trace::{self, Level};
+use crate::trace::{self, Level, panic_text};
 use crate::wire::codec::{Encode, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
@@ -155,11 +154,4 @@ fn text_of(failure: &CallFailure) -> String {
         CallFailure::Panic(text) | CallFailure::Arguments(text) => text.clone(),
         CallFailure::Unknown | CallFailure::Signature { .. } => String::new(),
     }
-}
-
-/// What a panic says.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
 }

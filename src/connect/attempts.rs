@@ -11,7 +11,7 @@ use crate::connect::places::Server;
 use crate::connect::recipe::Recipe;
 use crate::connect::request::{self, Answerer, Refusal, Ticket, ask_to_end};
 use crate::connect::slot::Reached;
-use crate::error::{Cause, ConnectFailure, Error, ErrorKind, Result};
+use crate::error::{ConnectFailure, Error, ErrorKind, Result};
 use crate::ids::ContextId;
 use crate::io::timers::TimerId;
 use crate::io::turn::Turn;
@@ -87,7 +87,7 @@ impl Attempt {
     /// that goes meanwhile is.
     fn unasked(&self, error: Error) -> Error {
         match error.into_kind() {
-            ErrorKind::Closed(death) if death.cause != Cause::Shutdown => {
+            ErrorKind::Closed(death) if !death.is_own() => {
                 failed(self.recipe.name.clone(), ConnectFailure::ViaGone(death))
             }
             kind => Error::new(kind),

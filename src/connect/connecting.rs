@@ -11,7 +11,7 @@ use crate::connect::connects::{Connects, Leg, Work, failed, fresh};
 use crate::connect::options::{Connect, Method, path_name, recipe};
 use crate::connect::request::{Answerer, Question};
 use crate::connect::slot::{Reached, Slot};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, ConnectFailure, Error, ErrorKind, Result};
 use crate::trace::{self, Level};
 use crate::wire::secret::Secret;
 
@@ -88,7 +88,7 @@ impl Connecting {
     pub fn wait_and_tell(self) -> Result<(Context, Cost)> {
         let Connecting(ticket) = self;
         ticket.router.broker().forbid_own_thread()?;
-        let reached = ticket.slot.wait()?;
+        let reached = ticket.slot.wait().map_err(|error| ticket.explained(error))?;
         Ok((ticket.take(&reached), reached.cost()))
     }
 
@@ -144,6 +144,19 @@ impl Ticket {
         }
         reached.context(&self.router)
     }
+
+    /// What was cut short by a broker's failure failed for that reason.
+    fn explained(&self, error: Error) -> Error {
+        let is_cut_short = match error.kind() {
+            ErrorKind::Closed(death) => death.is_own(),
+            ErrorKind::Connect(error) => error.failure == ConnectFailure::Cancelled,
+            _ => false,
+        };
+        match self.router.broker().failure() {
+            Some(death) if is_cut_short => death.into(),
+            _ => error,
+        }
+    }
 }
 
 impl Drop for Ticket {
@@ -163,7 +176,10 @@ struct Told {
 impl Told {
     fn tell(&mut self, outcome: Result<Reached>) {
         let (Some(ticket), Some(then)) = (self.ticket.take(), self.then.take()) else { return };
-        let outcome = outcome.map(|reached| ticket.take(&reached));
+        let outcome = match outcome {
+            Ok(reached) => Ok(ticket.take(&reached)),
+            Err(error) => Err(ticket.explained(error)),
+        };
         if catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err() {
             trace::event(Level::Error, "what was to be done with a new context panicked", &[]);
         }

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use crate::error::{Cause, Error, Result};
+use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::io::callbacks::{Callback, Callbacks};
-use crate::io::latch::{Latch, promise};
+use crate::io::latch::{Latch, Promised, promise};
 use crate::io::turn::{Key, Tenant, Turn};
 use crate::limits::{BROKER_STACK_BYTES, END_WAIT};
-use crate::lock::{Held, Lock};
+use crate::lock::Lock;
 use crate::sys::errno::Errno;
 use crate::sys::fork;
 use crate::sys::poll::{Notifier, Poller};
+use crate::sys::text::{Decimal, lossy};
 use crate::sys::thread;
-use crate::trace::{self, Level};
+use crate::trace::{self, Level, panic_text};
 
 /// Multiplexes the I/O of one or more routers on a thread of its own. Clones are the same broker.
 ///
@@ -49,11 +50,12 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     tasks: Vec<Task>,
-    closed: bool,
+    /// Why nothing is taken any more.
+    closed: Option<Death>,
 }
 
 /// What the loop does on behalf of another thread.
-type Task = Box<dyn FnOnce(&mut Turn) + Send>;
+pub(crate) type Task = Box<dyn FnOnce(&mut Turn) + Send>;
 
 thread_local! {
     /// The broker that this thread is, by address.
@@ -143,19 +145,19 @@ impl Broker {
         let (promise, gone) = promise();
         // An ended broker has closed everything.
         if self.defer(move |turn| turn.leave(tenant, promise)).is_ok() {
-            self.wait_for(|deadline| gone.wait(deadline).is_ok());
+            self.wait_long(|deadline| gone.wait(deadline).is_ok());
         }
     }
 
     /// Waits for the end if nobody uses the broker any more; not on a broker's thread.
     pub(crate) fn join_unused(&self) {
         if self.shared.users.get().is_some_and(|users| users.strong_count() == 0) {
-            self.wait_for(|deadline| self.shared.ended.wait_closed(deadline).is_ok());
+            self.wait_long(|deadline| self.shared.ended.wait_closed(deadline).is_ok());
         }
     }
 
     /// Waits for the loop, whatever signals come, but not for one that is stuck.
-    fn wait_for(&self, done: impl Fn(Option<Instant>) -> bool) {
+    fn wait_long(&self, done: impl Fn(Option<Instant>) -> bool) {
         let deadline = Instant::now() + END_WAIT;
         if SELF.get() == 0 && !self.is_copy() {
             while !done(Some(deadline)) && Instant::now() < deadline {}
@@ -165,16 +167,16 @@ impl Broker {
     /// Runs `task` on the broker's thread, after what was deferred before.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] once the broker is shut down; `task` is dropped.
+    /// [`ErrorKind::Closed`] once the broker is shut down, or has failed; `task` is dropped.
     pub(crate) fn defer(&self, task: impl FnOnce(&mut Turn) + Send + 'static) -> Result<()> {
         self.enqueue(Box::new(task))
     }
 
     fn enqueue(&self, task: Task) -> Result<()> {
         self.forbid_copy()?;
-        let mut queue = lock(&self.shared.queue);
-        if queue.closed {
-            return Err(Error::closed(Cause::Shutdown));
+        let mut queue = self.shared.queue.lock();
+        if let Some(why) = &queue.closed {
+            return Err(why.clone().into());
         }
         queue.tasks.push(task);
         let first = queue.tasks.len() == 1;
@@ -196,7 +198,36 @@ impl Broker {
         self.forbid_own_thread()?;
         let (promise, answer) = promise();
         self.defer(move |turn| promise.keep(task(turn)))?;
-        answer.get()
+        self.wait_for(&answer)
+    }
+
+    /// Waits for what the loop has promised.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if the loop ends first; [`ErrorKind::System`] as [`Latch::get`].
+    pub(crate) fn wait_for<T>(&self, answer: &Promised<T>) -> Result<T> {
+        answer.get().map_err(|error| match error.kind() {
+            ErrorKind::Closed(_) => {
+                // It ends in this moment: then it is known why.
+                self.join();
+                self.death(Cause::Shutdown).into()
+            }
+            _ => error,
+        })
+    }
+
+    /// What ends with this cause; or, if the broker has failed, with that.
+    pub(crate) fn death(&self, cause: Cause) -> Death {
+        self.failure().unwrap_or(Death::of(cause))
+    }
+
+    /// What the broker has failed with, if it has.
+    pub(crate) fn failure(&self) -> Option<Death> {
+        if self.is_copy() {
+            return None;
+        }
+        let closed = self.shared.queue.lock().closed.clone();
+        closed.filter(|why| why.cause == Cause::BrokerFailed)
     }
 
     /// Runs a user's `callback` on the thread for these, behind those before it, with no lock held;
@@ -276,23 +307,39 @@ impl Broker {
         Ok(())
     }
 
-    pub(crate) fn run_deferred(&self, turn: &mut Turn) {
-        let tasks = std::mem::take(&mut lock(&self.shared.queue).tasks);
-        for task in tasks {
-            task(turn);
-        }
+    /// What was deferred, in order.
+    pub(crate) fn take_deferred(&self) -> Vec<Task> {
+        std::mem::take(&mut self.shared.queue.lock().tasks)
     }
 
     fn main(self, poller: Poller) {
         SELF.set(Arc::as_ptr(&self.shared) as usize);
         let shared = self.shared.clone();
-        let _ending = Ending { _ended: Ended(shared.ended.clone()), shared };
-        // All that wait are told by the turn's and the ending's drops; nothing else is left to do.
-        let ran = catch_unwind(AssertUnwindSafe(|| Turn::new(self, poller).run()));
-        if ran.is_err() {
-            trace::event(Level::Error, "a broker panicked", &[]);
-        }
+        let mut turn = Turn::new(self, poller);
+        let ran = catch_unwind(AssertUnwindSafe(|| turn.run()));
+        let why = match ran {
+            Ok(Ok(())) => Death::of(Cause::Shutdown),
+            Ok(Err(Errno(errno))) => {
+                let number = Decimal::new(errno as u64);
+                failed("poll failed with error number ", &lossy(number.bytes()))
+            }
+            Err(panic) => failed("the broker panicked: ", &panic_text(&*panic)),
+        };
+        shared.queue.lock().closed = Some(why.clone());
+        // What panics is told no more, but all others are: each is taken before it is called.
+        while catch_unwind(AssertUnwindSafe(|| turn.end(&why))).is_err() {}
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(turn)));
+        while catch_unwind(AssertUnwindSafe(|| shared.drop_tasks())).is_err() {}
+        shared.callbacks.finish();
+        shared.ended.close();
     }
+}
+
+/// What a broker cannot go on with.
+fn failed(what: &str, why: &str) -> Death {
+    let tail = [what, why].concat();
+    trace::text(Level::Error, "a broker failed", &[], &tail);
+    Death { tail, ..Death::of(Cause::BrokerFailed) }
 }
 
 /// The users of a broker, together; its end is the broker's.
@@ -305,35 +352,16 @@ impl Drop for User {
     }
 }
 
-/// However the loop ends, by a panic too, nobody waits for it any longer.
-struct Ending {
-    shared: Arc<Shared>,
-    /// Dropped last.
-    _ended: Ended,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let tasks = {
-            let mut queue = lock(&self.shared.queue);
-            queue.closed = true;
-            std::mem::take(&mut queue.tasks)
-        };
-        drop(tasks);
-        self.shared.callbacks.finish();
+impl Shared {
+    fn drop_tasks(&self) {
+        while let Some(task) = self.take_task() {
+            drop(task);
+        }
     }
-}
 
-struct Ended(Arc<Latch<()>>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.close();
+    fn take_task(&self) -> Option<Task> {
+        self.queue.lock().tasks.pop()
     }
-}
-
-fn lock<T>(mutex: &Lock<T>) -> Held<'_, T> {
-    mutex.lock()
 }
 
 #[cfg(test)]
@@ -398,6 +426,51 @@ mod tests {
             broker.join();
             waiter.join().unwrap();
         }
+    }
+
+    #[track_caller]
+    fn assert_failed<T>(result: Result<T>, tail: &str) {
+        let error = result.map(drop).unwrap_err();
+        let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+        assert_eq!((death.cause, &*death.tail), (Cause::BrokerFailed, tail));
+    }
+
+    #[test]
+    fn a_panic_is_the_reason_for_all_that_waits_and_all_that_comes_later() {
+        let broker = Broker::start().unwrap();
+        let (own, why) = (broker.clone(), "the broker panicked: on purpose");
+        let (tell, told) = mpsc::channel();
+        broker.defer(|turn| turn.at_end(Box::new(|_, _| panic!("by an end")))).unwrap();
+        let note = move |turn: &mut Turn| {
+            turn.at_end(Box::new(move |_, death| tell.send(death.clone()).unwrap()));
+        };
+        broker.defer(note).unwrap();
+        broker.defer(|turn| turn.at_end(Box::new(|_, _| panic!("by another")))).unwrap();
+        // The waiter's task is behind the one that panics: both are in the queue before either
+        // runs.
+        let (begin, begun) = mpsc::channel();
+        let hold = move |_: &mut Turn| {
+            own.defer(|_| panic!("on purpose")).unwrap();
+            begin.send(()).unwrap();
+            while own.shared.queue.lock().tasks.len() < 2 {
+                std::thread::yield_now();
+            }
+        };
+        broker.defer(hold).unwrap();
+        begun.recv().unwrap();
+        assert_failed(broker.defer_sync(|_| ()), why);
+        assert_failed(broker.defer_sync(|_| ()), why);
+        assert_failed(broker.defer(|_| ()), why);
+        assert_eq!(told.recv().unwrap().tail, why);
+        assert_eq!(broker.death(Cause::Shutdown).cause, Cause::BrokerFailed);
+        broker.join();
+    }
+
+    #[test]
+    fn a_task_that_panics_fails_who_waits_for_it_with_what_it_says() {
+        let broker = Broker::start().unwrap();
+        let result = broker.defer_sync(|_| panic!("number {}", 7));
+        assert_failed::<()>(result, "the broker panicked: number 7");
     }
 
     #[test]

@@ -4,11 +4,12 @@
 mod leaving;
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
-use crate::io::broker::Broker;
+use crate::io::broker::{Broker, Task};
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
@@ -53,6 +54,9 @@ pub struct Turn {
     streams: Vec<Stream>,
     keys: usize,
     timers: Timers,
+    /// Deferred by others, the last first. Kept here, so that what a panic leaves of them is not
+    /// dropped before it is known why.
+    deferred: Vec<Task>,
     buffer: Vec<u8>,
     /// When a shutdown that was asked for has waited long enough.
     stopping: Option<Instant>,
@@ -94,6 +98,7 @@ impl Turn {
             streams: Vec::new(),
             keys: 0,
             timers: Timers::default(),
+            deferred: Vec::new(),
             buffer: Vec::new(),
             stopping: None,
             ends: Vec::new(),
@@ -249,6 +254,14 @@ impl Turn {
         self.timers.cancel(timer);
     }
 
+    /// Tells all that is left that the loop has ended.
+    pub(crate) fn end(&mut self, why: &Death) {
+        self.tell_ends(None, why);
+        while let Some(stream) = self.streams.pop() {
+            self.let_go(stream, why);
+        }
+    }
+
     /// Whether the loop is to end: what is attached now would be refused.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_some()
@@ -263,26 +276,31 @@ impl Turn {
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// The whole loop: the one place that blocks in poll.
-    pub(crate) fn run(&mut self) {
+    /// The whole loop: the one place that blocks in poll. Fails if that does.
+    pub(crate) fn run(&mut self) -> std::result::Result<(), Errno> {
         let mut events: Vec<Event> = Vec::new();
         loop {
-            self.broker.clone().run_deferred(self);
+            self.run_deferred();
             while let Some(action) = self.timers.due(Instant::now()) {
                 action(self);
             }
             self.let_leave();
             if self.is_over() {
-                return self.close_all();
+                return Ok(());
             }
             events.clear();
-            if let Err(Errno(errno)) = self.poller.wait(&mut events, self.next_timeout()) {
-                trace::event(Level::Error, "poll failed", &[errno as u64]);
-                return self.close_all();
-            }
+            self.poller.wait(&mut events, self.next_timeout())?;
             for event in &events {
                 self.serve(*event);
             }
+        }
+    }
+
+    fn run_deferred(&mut self) {
+        self.deferred = self.broker.take_deferred();
+        self.deferred.reverse();
+        while let Some(task) = self.deferred.pop() {
+            task(self);
         }
     }
 
@@ -341,7 +359,17 @@ impl Turn {
         let replaced = stream.replaced;
         let Some(mut protocol) = stream.protocol.take() else { return };
         lock::assert_none_held("calling a protocol");
-        let result = f(&mut *protocol, self);
+        let called = catch_unwind(AssertUnwindSafe(|| f(&mut *protocol, self)));
+        let result = match called {
+            Ok(result) => result,
+            Err(panic) => {
+                // It is told of the end, as all are.
+                if let Some(stream) = self.stream(key) {
+                    stream.protocol = Some(protocol);
+                }
+                resume_unwind(panic)
+            }
+        };
         let Some(stream) = self.stream(key) else { return };
         if stream.replaced == replaced {
             stream.protocol = Some(protocol);
@@ -369,20 +397,6 @@ impl Turn {
         if let Some(Errno(errno)) = failed {
             trace::event(Level::Error, "watching a descriptor failed", &[errno as u64]);
         }
-    }
-
-    fn close_all(&mut self) {
-        while let Some(stream) = self.streams.pop() {
-            self.let_go(stream, &Death::of(Cause::Shutdown));
-        }
-    }
-}
-
-/// A loop that ends by a panic still tells every protocol, but for the one that was being called.
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.tell_ends(None, &Death::of(Cause::Shutdown));
-        self.close_all();
     }
 }
 

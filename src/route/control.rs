@@ -119,7 +119,7 @@ impl Node {
         };
         let waiting = Arc::new(Waiting(Lock::new(Some(answered))));
         let Ok(reply_to) = self.listen_for_answer(parent, waiting.clone()) else {
-            return waiting.go_on(turn, Err(Death::of(Cause::Shutdown)));
+            return waiting.go_on(turn, Err(self.broker().death(Cause::Shutdown)));
         };
         let asked = self.to_parent(handle, Some(reply_to));
         if !asked.is_some_and(|out| self.tell(&out, Lane::Quick, question)) {

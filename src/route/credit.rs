@@ -24,7 +24,7 @@ pub struct Credit {
 struct State {
     /// Sorted by target; only those with something outstanding, or somebody who sends.
     accounts: Vec<(Target, Account)>,
-    closed: bool,
+    closed: Option<Death>,
 }
 
 #[derive(Default)]
@@ -142,10 +142,10 @@ impl Credit {
         });
     }
 
-    /// This context is shut down.
-    pub fn close(&self) {
+    /// This context is shut down, or has failed.
+    pub fn close(&self, death: &Death) {
         let mut state = self.lock();
-        state.closed = true;
+        state.closed = Some(death.clone());
         for (_, account) in &mut state.accounts {
             account.wake();
         }
@@ -170,8 +170,8 @@ impl Credit {
         loop {
             let wake = {
                 let mut state = self.lock();
-                if state.closed {
-                    return Err(Error::closed(Cause::Shutdown));
+                if let Some(death) = &state.closed {
+                    return Err(death.clone().into());
                 }
                 let account = state.account(target);
                 if let Some(death) = account.lost.clone() {
@@ -257,6 +257,7 @@ pub fn was_interrupted(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Cause;
 
     const THERE: Target = (ContextId(5), Handle::FIRST_RANDOM);
 
@@ -352,7 +353,7 @@ mod tests {
             }
             let cause = if shutdown { Cause::Shutdown } else { Cause::ReceiverClosed };
             match shutdown {
-                true => credit.close(),
+                true => credit.close(&Death::of(cause)),
                 false => credit.refuse(THERE, Death::of(cause)),
             }
             assert_eq!(waiter.join().unwrap(), Death::of(cause));

@@ -145,14 +145,14 @@ impl Node {
     ) -> Result<()> {
         self.broker.forbid_copy()?;
         let entry = Entry { accepts, from: None, policy, once: false, to };
-        self.handles().add(handle, entry).map_err(Error::closed)
+        self.handles().add(handle, entry).map_err(|cause| self.closed(cause))
     }
 
     /// Listens for data from anyone who was given the handle, which nobody can guess.
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
         let entry = Entry { accepts: Kind::Data, from: None, policy: anyone, once: false, to };
-        self.handles().add_unguessable(entry).map_err(Error::closed)
+        self.handles().add_unguessable(entry).map_err(|cause| self.closed(cause))
     }
 
     /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends
@@ -168,7 +168,12 @@ impl Node {
         }
         let entry =
             Entry { accepts: Kind::Reply, from: Some(from), policy: anyone, once: true, to };
-        handles.add_answer(entry).map_err(Error::closed)
+        handles.add_answer(entry).map_err(|cause| self.closed(cause))
+    }
+
+    /// Why nothing can be added, if not for this cause.
+    fn closed(&self, cause: Cause) -> Error {
+        self.broker.death(cause).into()
     }
 
     /// Listens no longer.
@@ -327,7 +332,7 @@ impl Node {
     /// let go.
     pub fn close(&self, turn: &mut Turn, death: &Death) {
         let all = self.handles().close();
-        self.credit.close();
+        self.credit.close(death);
         for (_, entry) in &all {
             entry.to.dead(turn, self.id(), death);
         }
