@@ -14,3 +14,6 @@ pub mod channel;
 pub mod holders;
 pub mod dispatch;
 pub mod grant;
+
+#[cfg(test)]
+mod failure_tests;
