@@ -20,6 +20,7 @@ mod fork;
 mod after_fork;
 mod guest;
 mod startup_deaths;
+mod storm;
 mod ssh;
 mod ssh_lifetimes;
 mod ssh_logins;
