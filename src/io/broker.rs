@@ -438,14 +438,19 @@ mod tests {
     #[test]
     fn a_panic_is_the_reason_for_all_that_waits_and_all_that_comes_later() {
         let broker = Broker::start().unwrap();
-        let (own, why) = (broker.clone(), "the broker panicked: on purpose");
+        let (own, tenant) = (broker.clone(), broker.tenant());
+        let why = "the broker panicked: on purpose";
         let (tell, told) = mpsc::channel();
-        broker.defer(|turn| turn.at_end(Box::new(|_, _| panic!("by an end")))).unwrap();
+        broker
+            .defer(move |turn| turn.at_end(tenant, Box::new(|_, _| panic!("by an end"))))
+            .unwrap();
         let note = move |turn: &mut Turn| {
-            turn.at_end(Box::new(move |_, death| tell.send(death.clone()).unwrap()));
+            turn.at_end(tenant, Box::new(move |_, death| tell.send(death.clone()).unwrap()));
         };
         broker.defer(note).unwrap();
-        broker.defer(|turn| turn.at_end(Box::new(|_, _| panic!("by another")))).unwrap();
+        broker
+            .defer(move |turn| turn.at_end(tenant, Box::new(|_, _| panic!("by another"))))
+            .unwrap();
         // The waiter's task is behind the one that panics: both are in the queue before either
         // runs.
         let (begin, begun) = mpsc::channel();

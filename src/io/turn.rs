@@ -296,7 +296,8 @@ impl Turn {
         }
     }
 
-    fn run_deferred(&mut self) {
+    /// Does what others have deferred.
+    pub(crate) fn run_deferred(&mut self) {
         self.deferred = self.broker.take_deferred();
         self.deferred.reverse();
         while let Some(task) = self.deferred.pop() {

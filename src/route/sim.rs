@@ -227,7 +227,7 @@ impl World {
 
     /// Does what a context has deferred, and lists the directions that have something to do now.
     pub fn stir(&mut self, place: Place) {
-        self.broker.clone().run_deferred(&mut self.turn);
+        self.turn.run_deferred();
         for wire in &self.contexts[place].out {
             let line = &mut self.lines[*wire];
             if !line.listed && 0 < line.outbox.queued() {
