@@ -152,8 +152,8 @@ impl<W: Clone> Table<W> {
         self.link(to).map(|link| link.way.clone())
     }
 
-    /// Has the end of `src` told to the link that leads to `dst`, where a part of a message waits for
-    /// the others.
+    /// Has the end of `src` told to the link that leads to `dst`, where a part of a message waits
+    /// for the others.
     pub fn awaits(&mut self, dst: ContextId, src: ContextId) {
         let to = self.route(dst).map(|route| route.link);
         if let Some(to) = to.and_then(|to| self.link_mut(to)) {

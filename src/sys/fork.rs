@@ -78,8 +78,8 @@ pub fn watch() {
         // SAFETY: no other thread is in this process yet.
         unsafe { *GENERATION.0.get() += 1 };
     }
-    // Threads that come at once may each ask for it, and copies count further: nobody goes on before
-    // it was asked for.
+    // Threads that come at once may each ask for it, and copies count further: nobody goes on
+    // before it was asked for.
     if !WATCHED.load(Ordering::Acquire) {
         // SAFETY: the handler may run in any copy: all that it does is to add to a number. Where
         // there is no room for it, copies are not known as such.

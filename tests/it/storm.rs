@@ -1,5 +1,6 @@
-//! A storm: a random tree of a hundred processes, in which calls fly and streams flow while contexts
-//! are killed and stopped. Every call ends, with a value or a reason that names the right cause.
+//! A storm: a random tree of a hundred processes, in which calls fly and streams flow while
+//! contexts are killed and stopped. Every call ends, with a value or a reason that names the right
+//! cause.
 
 mod fate;
 mod functions;
