@@ -20,6 +20,12 @@ mod hostile_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
+mod table_tests;
+#[cfg(test)]
+mod pending_tests;
+#[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod sim_traffic;
