@@ -77,6 +77,9 @@ pub const LOGGED_REFUSALS_MAX: u32 = 100;
 /// Connects of one router that are under way at a time, unless the program says otherwise: each
 /// takes a process and its descriptors here, and an image's bytes in memory while they are written.
 pub const CONNECTS_MAX: usize = 128;
+/// Connects of one context that it was asked for, by itself or by others, and that are under way:
+/// nobody has more that are unanswered.
+pub const ATTEMPTS_MAX: usize = PENDING_CALLS_MAX;
 /// Connects of one context to one server that are under way at a time: from 10 on that have not
 /// logged in, an sshd turns away new ones (`MaxStartups`, by default 10:30:100).
 pub const LOGINS_MAX: usize = 10;

@@ -32,6 +32,7 @@ pub struct Program {
     own: Own,
     connects_at_once: Option<usize>,
     broker: Option<Broker>,
+    unidirectional: bool,
     /// How its processes are copied for others; who does not allow it does not link it.
     forks: Option<Allowed>,
 }
@@ -49,8 +50,8 @@ impl Program {
     /// A program of the [stock functions](crate::stock) alone.
     pub fn new() -> Program {
         let (registry, images, own) = (stock::registry(), Vec::new(), Own::Unknown);
-        let (connects_at_once, broker, forks) = (None, None, None);
-        Program { registry, images, own, connects_at_once, broker, forks }
+        let (connects_at_once, unidirectional, broker, forks) = (None, false, None, None);
+        Program { registry, images, own, connects_at_once, broker, unidirectional, forks }
     }
 
     /// Adds a function. [`function`](crate::function) says which can be.
@@ -103,6 +104,16 @@ impl Program {
     /// ```
     pub fn broker(mut self, broker: &Broker) -> Program {
         self.broker = Some(broker.clone());
+        self
+    }
+
+    /// Whether the contexts below the first process may talk to their ancestors and to those below
+    /// them only, and never to each other: so networks that are apart stay apart. What one of them
+    /// sends to another fails with [`Cause::Unidirectional`](crate::error::Cause). It holds in the
+    /// whole tree, but for contexts that the first process makes
+    /// [less strict](crate::Connect::unidirectional). Default: no.
+    pub fn unidirectional(mut self, only: bool) -> Program {
+        self.unidirectional = only;
         self
     }
 
@@ -173,7 +184,8 @@ impl Program {
         let registry = Arc::new(self.registry);
         let given = Given::new(self.images, self.own).with_forks(forks(&registry, self.forks));
         let images = Arc::new(Images::new(Some(Box::new(given))));
-        let router = Router::master(self.broker.as_ref(), registry, images.clone())?;
+        let broker = self.broker.as_ref();
+        let router = Router::master(broker, registry, images.clone(), self.unidirectional)?;
         service::listen(router.node(), images)?;
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);

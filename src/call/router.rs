@@ -63,13 +63,14 @@ impl Router {
         broker: Option<&Broker>,
         registry: Arc<Registry>,
         images: Arc<Images>,
+        unidirectional: bool,
     ) -> Result<Router> {
         let identity = Identity {
             id: ContextId::MASTER,
             parents: Vec::new(),
             name: "master".to_owned(),
             message_bytes_max: MESSAGE_BYTES_MAX,
-            unidirectional: false,
+            unidirectional,
             heartbeat: Heartbeat::default(),
         };
         let broker = broker.map_or_else(Broker::new, Broker::keep)?;

@@ -262,9 +262,14 @@ impl Deliver for Asks {
 
 /// A failure that whoever hears of it names the hop of.
 fn failed(failure: ConnectFailure) -> Refusal {
+    Refusal::Failed(unattempted(failure))
+}
+
+/// A failure before anything was started, of a hop that is not known here.
+pub(super) fn unattempted(failure: ConnectFailure) -> Box<ConnectError> {
     let (phase, hop) = (Phase::Prepare, String::new());
     let (exit, typed, tail) = (None, false, String::new());
-    Refusal::Failed(Box::new(ConnectError { failure, phase, hop, exit, typed, tail }))
+    Box::new(ConnectError { failure, phase, hop, exit, typed, tail })
 }
 
 /// Asks a context to end.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::connect::child::{self, Child, Connected, Listener};
 use crate::connect::recipe::Recipe;
-use crate::connect::request::Word;
-use crate::error::{ConnectError, Death, Result};
+use crate::connect::request::{Word, unattempted};
+use crate::error::{ConnectError, ConnectFailure, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
+use crate::limits::{ATTEMPTS_MAX, NAME_BYTES_MAX};
 use crate::lock::{Held, Lock};
 use crate::module::images::Images;
 use crate::route::node::{Node, Outgoing, Payload};
@@ -68,13 +69,14 @@ impl Deliver for Service {
         let mut r = Reader::new(&message.data, None);
         let read = match (r.take_u8(), message.reply_to) {
             (Ok(word), Some(handle)) if word == Word::Begin as u8 => {
-                self.begin(turn, (message.src, handle), &mut r)
+                self.begin(turn, (message.src, handle), message.auth, &mut r)
             }
             (Ok(word), None) => self.change(turn, word, message.src, &mut r),
             _ => Err(Malformed("no word of a connect")),
         };
-        if let (Err(_), Some(handle)) = (read, message.reply_to) {
-            tell(&self.node, (message.src, handle), &|w| w.put_u8(2));
+        if let (Err(Malformed(why)), Some(handle)) = (read, message.reply_to) {
+            let refused = Err(unattempted(ConnectFailure::Protocol(why.into())));
+            tell(&self.node, (message.src, handle), &|w| put_outcome(&refused, w));
         }
     }
 
@@ -83,10 +85,24 @@ impl Deliver for Service {
 
 impl Service {
     #[inline(never)] // a frame of its own: smaller code
-    fn begin(&self, turn: &mut Turn, asker: Asker, r: &mut Reader<'_>) -> Result<(), Malformed> {
+    fn begin(
+        &self,
+        turn: &mut Turn,
+        asker: Asker,
+        auth: ContextId,
+        r: &mut Reader<'_>,
+    ) -> Result<(), Malformed> {
         let questions = Handle(u32::decode(r)?);
-        let recipe = Arc::new(Recipe::decode(r)?);
+        let mut recipe = Recipe::decode(r)?;
+        recipe.terms = recipe.terms.asked_under(auth);
+        let recipe = Arc::new(recipe);
         let attempts = self.attempts.clone();
+        if NAME_BYTES_MAX < recipe.name.len() {
+            return Err(Malformed("a name that is too long"));
+        }
+        if ATTEMPTS_MAX <= attempts.lock().len() {
+            return Err(Malformed("too many connects are under way there"));
+        }
         attempts.lock().push(Attempt { asker, questions, child: None, given_up: false });
         let node = &self.node;
         let line = Arc::new(Line { node: node.clone(), attempts, asker });

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use super::node::Outgoing;
+use super::node::{Identity, Outgoing, Terms};
 use super::policy;
-use super::testing::{BAD, GOOD, Inbox, LEASE, ROOT, Tree, death_in, encoded, header, tree};
+use super::testing::{
+    BAD, GOOD, Inbox, LEASE, ROOT, Tree, death_in, encoded, header, tree, tree_with,
+};
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::limits::BAD_HANDLES_MAX;
@@ -245,4 +247,135 @@ fn ids_are_leased_on_request_and_never_twice() {
         tree.say(&Header { src: BAD, auth: BAD, ..call }, b"");
         assert_eq!(tree.hear().0.handle, Handle(8));
     }
+}
+
+#[test]
+fn nothing_passes_between_the_children_of_a_unidirectional_context() {
+    let mut tree = tree_with(true);
+    let inbox = Arc::new(Inbox::default());
+    let handle = tree.good.listen_for_data(inbox.clone()).unwrap();
+    let reply_to = Some(Handle(300));
+    tree.say(&Header { dst: GOOD, reply_to, ..header(Kind::Call, Handle::CALL) }, b"");
+    tree.say(&Header { dst: GOOD, ..header(Kind::Data, handle) }, b"");
+    tree.say(&Header { dst: GOOD, reply_to, ..header(Kind::Control, Handle::CONNECT) }, b"");
+    let why = Death::of(Cause::Unidirectional).at(GOOD).seen_by(ROOT);
+    for (kind, handle) in
+        [(Kind::Dead, Handle(300)), (Kind::Grant, handle), (Kind::Dead, Handle(300))]
+    {
+        let (answer, payload) = tree.hear();
+        let id = (answer.kind, answer.src, answer.auth, answer.handle);
+        assert_eq!(id, (kind, GOOD, GOOD, handle));
+        let grant = usize::from(kind == Kind::Grant);
+        assert_eq!(death_in(&payload[grant..]), why);
+    }
+    // What wants no answer gets none; and who talks to the root is none the wiser.
+    let death = encoded(&|w| Death::of(Cause::Exited).encode(w));
+    tree.say(&Header { dst: GOOD, ..header(Kind::Dead, Handle(300)) }, &death);
+    tree.say(&Header { dst: GOOD, ..header(Kind::Reply, Handle(300)) }, b"");
+    tree.settle();
+    assert!(tree.arrived.is_empty() && inbox.is_empty());
+    let (handle, inbox) = tree.receiver();
+    tree.say(&header(Kind::Data, handle), b"to the root");
+    assert_eq!(inbox.data(), b"to the root");
+    tree.others_are_well();
+}
+
+#[test]
+fn a_unidirectional_context_lets_those_below_talk_to_those_above_alone() {
+    let master = Identity {
+        id: ROOT,
+        parents: Vec::new(),
+        name: String::new(),
+        message_bytes_max: 1,
+        unidirectional: true,
+        heartbeat: Default::default(),
+    };
+    let id = ContextId;
+    let middle = master.of_child(id(3), String::new(), Terms::default());
+    let below = middle.of_child(id(7), String::new(), Terms::default());
+    assert!(below.unidirectional);
+    let (child, uncle) = (id(8), id(2));
+    for (from_child, src, dst, passes) in [
+        (true, child, ROOT, true),
+        (true, child, id(3), true),
+        (true, child, uncle, false),
+        (true, child, id(9), false),
+        (false, ROOT, child, true),
+        (false, id(3), child, true),
+        (false, uncle, child, false),
+        (false, child, uncle, false),
+    ] {
+        assert_eq!(below.lets_pass(from_child, src, dst), passes, "{from_child} {src} {dst}");
+        let free = Identity { unidirectional: false, ..below.clone() };
+        assert!(free.lets_pass(from_child, src, dst));
+    }
+}
+
+#[test]
+fn only_the_master_loosens_what_a_child_inherits() {
+    let strict = |unidirectional| Terms { unidirectional, ..Terms::default() };
+    for (own, asked, auth, expected) in [
+        (true, None, ROOT, true),
+        (true, Some(false), ROOT, false),
+        (true, Some(false), GOOD, true),
+        (true, Some(true), GOOD, true),
+        (false, None, GOOD, false),
+        (false, Some(false), GOOD, false),
+        (false, Some(true), GOOD, true),
+    ] {
+        let identity = Identity {
+            id: ROOT,
+            parents: Vec::new(),
+            name: String::new(),
+            message_bytes_max: 1,
+            unidirectional: own,
+            heartbeat: Default::default(),
+        };
+        let child = identity.of_child(GOOD, String::new(), strict(asked).asked_under(auth));
+        assert_eq!(child.unidirectional, expected, "{own} {asked:?} {auth}");
+    }
+}
+
+#[test]
+fn a_granted_authority_is_noticed_when_its_context_ends() {
+    let mut tree = tree();
+    tree.root.change_grant(BAD, true);
+    let (probe, payload) = tree.hear();
+    assert_eq!((probe.kind, probe.handle, payload.len()), (Kind::Control, Handle::HOLD, 0));
+    let calls = Arc::new(Inbox::default());
+    tree.root
+        .listen(Handle::CALL, Kind::Call, policy::has_parent_authority, calls.clone())
+        .unwrap();
+    tree.say(&header(Kind::Call, Handle::CALL), b"granted");
+    assert_eq!(calls.data(), b"granted");
+    // It has that for itself, and not for those behind it.
+    let behind = ContextId(LEASE.first);
+    tree.say(&Header { auth: behind, ..header(Kind::Call, Handle::CALL) }, b"");
+    tree.settle();
+    assert!(calls.is_empty());
+    tree.root.change_grant(BAD, false);
+    tree.say(&header(Kind::Call, Handle::CALL), b"");
+    tree.settle();
+    assert!(calls.is_empty());
+    tree.root.change_grant(BAD, true);
+    assert!(tree.root.table().is_granted(BAD));
+    tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
+    tree.bad_ended.get().unwrap();
+    assert!(!tree.root.table().is_granted(BAD));
+}
+
+#[test]
+fn a_late_answer_to_what_was_given_up_is_none_of_a_thousand() {
+    let mut tree = tree();
+    for _ in 0..100 {
+        let handles: Vec<_> = (0..1000).map(|_| tree.pending(BAD).0).collect();
+        for handle in &handles {
+            tree.root.unlisten(*handle);
+        }
+        for handle in handles {
+            tree.say(&header(Kind::Reply, handle), b"late");
+        }
+        tree.settle();
+    }
+    assert!(tree.bad_ended.is_empty());
 }

@@ -49,6 +49,15 @@ pub struct Terms {
     pub heartbeat: Heartbeat,
 }
 
+impl Terms {
+    /// These, if they were asked for under this authority: none but the master's can loosen what a
+    /// child would keep to otherwise.
+    pub fn asked_under(self, auth: ContextId) -> Terms {
+        let loosens = self.unidirectional == Some(false) && auth != ContextId::MASTER;
+        Terms { unidirectional: if loosens { None } else { self.unidirectional }, ..self }
+    }
+}
+
 /// The way out to a neighbour.
 pub struct Way {
     /// What is to be written to it.
@@ -92,9 +101,17 @@ impl Identity {
     pub fn of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
         let mut parents = vec![self.id];
         parents.extend(&self.parents);
-        let unidirectional = terms.unidirectional.unwrap_or(false) || self.unidirectional;
+        let unidirectional = terms.unidirectional.unwrap_or(self.unidirectional);
         let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
         Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat }
+    }
+}
+
+impl Identity {
+    /// Whether a message may pass through this context: a unidirectional one lets those below talk
+    /// to those above and back, and nobody else.
+    pub fn lets_pass(&self, from_child: bool, src: ContextId, dst: ContextId) -> bool {
+        !self.unidirectional || self.parents.contains(if from_child { &dst } else { &src })
     }
 }
 

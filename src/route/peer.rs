@@ -9,7 +9,7 @@ use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
 use crate::limits::{BAD_HANDLES_MAX, LOGGED_REFUSALS_MAX};
 use crate::route::lease::Lease;
-use crate::route::node::{Identity, Node, Way};
+use crate::route::node::{Node, Way};
 use crate::route::pending::Rule;
 use crate::route::table::LinkId;
 use crate::trace::{self, Level};
@@ -155,10 +155,8 @@ impl Peer {
     }
 
     fn try_forward(&self, header: &Header, whole: &[u8]) -> Result<(), Cause> {
-        let Identity { unidirectional, parents, .. } = self.node.identity();
-        // Through us those above and those below may talk to each other, and nobody else.
-        let above = if self.child.is_some() { header.dst } else { header.src };
-        if *unidirectional && !parents.contains(&above) {
+        let from_child = self.child.is_some();
+        if !self.node.identity().lets_pass(from_child, header.src, header.dst) {
             return Err(Cause::Unidirectional);
         }
         let way = {

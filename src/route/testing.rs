@@ -84,8 +84,8 @@ impl Guardian for Watch {
     }
 }
 
-fn node(id: ContextId, parents: &[ContextId]) -> Arc<Node> {
-    let (unidirectional, heartbeat) = Default::default();
+fn node(id: ContextId, parents: &[ContextId], unidirectional: bool) -> Arc<Node> {
+    let heartbeat = Default::default();
     let (parents, name) = (parents.to_vec(), String::new());
     let message_bytes_max = 1 << 20;
     let identity = Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat };
@@ -126,7 +126,12 @@ impl Drop for Tree {
 
 /// Connects them.
 pub fn tree() -> Tree {
-    let (root, good) = (node(ROOT, &[]), node(GOOD, &[ROOT]));
+    tree_with(false)
+}
+
+/// Connects them; the root may be unidirectional.
+pub fn tree_with(unidirectional: bool) -> Tree {
+    let (root, good) = (node(ROOT, &[], unidirectional), node(GOOD, &[ROOT], unidirectional));
     let (a, b) = pipe::socketpair().unwrap();
     let good_lease = Lease { first: 50, count: 10 };
     let good_ended = attach(&root, End::Child(GOOD, good_lease), Side::new(a));
