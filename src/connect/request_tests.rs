@@ -11,7 +11,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::route::testing::{BAD, GOOD, ROOT, Tree, encoded, header, tree};
 use crate::wire::codec::{Decode, Encode, Reader};
-use crate::wire::header::Kind;
+use crate::wire::header::{Header, Kind};
 
 type Outcome = Arc<Latch<Result<Connected, Refusal>>>;
 
@@ -25,10 +25,21 @@ struct Asked {
 }
 
 fn asked(answerer: Answerer) -> Asked {
+    asked_of(BAD, &[], answerer)
+}
+
+/// One that this context was asked for, the bad child or behind it. Those that live there and who
+/// started them were announced before.
+fn asked_of(via: ContextId, announced: &[(ContextId, ContextId)], answerer: Answerer) -> Asked {
     let (mut tree, outcome) = (tree(), Outcome::default());
+    for known in announced {
+        let add = header(Kind::Control, Handle::ADD_ROUTE);
+        tree.say(&add, &encoded(&|w| known.encode(w)));
+    }
+    tree.settle();
     let told = outcome.clone();
     let taker: Taker = Box::new(move |_, outcome| told.put(outcome).ok().unwrap());
-    let ticket = ask(&tree.root, BAD, &Recipe::default(), Some(answerer), taker).ok().unwrap();
+    let ticket = ask(&tree.root, via, &Recipe::default(), Some(answerer), taker).ok().unwrap();
     let (header, payload) = tree.hear();
     let mut r = Reader::new(&payload, None);
     assert_eq!(r.take_u8(), Ok(0));
@@ -67,23 +78,45 @@ fn who_has_given_up_is_asked_nothing_more() {
     }
 }
 
+/// Whether the root believes this context that it has started that one.
+#[track_caller]
+fn is_believed(by: ContextId, id: ContextId, announced: &[(ContextId, ContextId)]) -> bool {
+    let mut asked = asked_of(by, announced, Arc::new(|_| None));
+    let connected = Connected { id, pushed_bytes: 1, elapsed_us: 1 };
+    let outcome = encoded(&|w| {
+        w.put_u8(0);
+        connected.encode(w);
+    });
+    let answer = Header { src: by, auth: by, ..header(Kind::Reply, asked.answers) };
+    asked.tree.say(&answer, &outcome);
+    let told = asked.outcome.get().unwrap();
+    asked.tree.others_are_well();
+    match told {
+        Ok(told) => told == connected,
+        Err(Refusal::Failed(error)) => {
+            assert!(matches!(error.failure, ConnectFailure::Protocol(_)), "{error}");
+            false
+        }
+        Err(Refusal::Gone(death)) => panic!("{death:?}"),
+    }
+}
+
 #[test]
 fn a_hop_cannot_pass_others_off_as_what_it_has_started() {
-    for (id, is_its_own) in [(ROOT, false), (BAD, false), (GOOD, false), (ContextId(100), true)] {
-        let mut asked = asked(Arc::new(|_| None));
-        let connected = Connected { id, pushed_bytes: 1, elapsed_us: 1 };
-        let outcome = encoded(&|w| {
-            w.put_u8(0);
-            connected.encode(w);
-        });
-        asked.tree.say(&header(Kind::Reply, asked.answers), &outcome);
-        match asked.outcome.get().unwrap() {
-            Ok(told) => assert!(is_its_own && told == connected),
-            Err(Refusal::Failed(error)) => {
-                assert!(matches!(error.failure, ConnectFailure::Protocol(_)) && !is_its_own);
-            }
-            Err(Refusal::Gone(death)) => panic!("{death:?}"),
-        }
-        asked.tree.others_are_well();
+    let new = ContextId(100);
+    for (id, is_its_own) in [(ROOT, false), (BAD, false), (GOOD, false), (new, true)] {
+        assert_eq!(is_believed(BAD, id, &[(new, BAD)]), is_its_own, "{id}");
+    }
+    assert!(!is_believed(BAD, new, &[]), "its announcement comes first");
+}
+
+#[test]
+fn a_hop_further_down_cannot_name_those_beside_it() {
+    let [hop, beside, new, below_new] = [100, 101, 102, 103].map(ContextId);
+    let announced = [(hop, BAD), (beside, BAD), (new, hop), (below_new, new)];
+    for (id, is_its_own) in
+        [(beside, false), (BAD, false), (hop, false), (below_new, false), (new, true)]
+    {
+        assert_eq!(is_believed(hop, id, &announced), is_its_own, "{id}");
     }
 }

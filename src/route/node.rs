@@ -372,10 +372,15 @@ impl Node {
         self.table().below()
     }
 
-    /// Whether `id` may be what another context says that it has started.
+    /// Whether `id` may be what another context says that it has started. If that lives below, its
+    /// announcement came before; what lives elsewhere nobody can know.
     pub fn may_have_started(&self, by: ContextId, id: ContextId) -> bool {
+        if self.table().parent_of(by).is_some() {
+            return self.parent_of(id) == Some(by);
+        }
         let Identity { id: own, parents, .. } = &self.identity;
-        id != *own && id != by && !parents.contains(&id) && self.table().may_live_with(by, id)
+        let is_kin = id == *own || id == by || parents.contains(&id);
+        !is_kin && self.table().parent_of(id).is_none()
     }
 
     /// The context that started one which lives below.

@@ -196,12 +196,6 @@ impl<W: Clone> Table<W> {
         self.granted.binary_search(&id).is_ok()
     }
 
-    /// Whether `id` may live where `other` does: no link but the one to that leads to it.
-    pub fn may_live_with(&self, other: ContextId, id: ContextId) -> bool {
-        let link = |id| Some(self.route(id)?.link);
-        link(id).is_none_or(|of_id| link(other) == Some(of_id))
-    }
-
     /// Every context known to live below.
     pub fn below(&self) -> Vec<ContextId> {
         self.routes.iter().map(|route| route.id).collect()
