@@ -37,6 +37,8 @@ struct Link<W> {
     /// Sorted: the contexts that what came by this link was for, and those from which a message in
     /// parts went there.
     talked: Vec<ContextId>,
+    /// Whether those became too many to note: it is told of every end.
+    talks_much: bool,
     way: W,
 }
 
@@ -68,13 +70,12 @@ impl<W: Clone> Default for Table<W> {
 impl<W: Clone> Table<W> {
     /// Adds the link to the parent.
     pub fn add_parent(&mut self, way: W) -> LinkId {
-        self.add(Link { child: None, leases: Vec::new(), talked: Vec::new(), way })
+        self.add(Link::new(None, Vec::new(), way))
     }
 
     /// Adds the link to a child, which may give out the ids of `lease`.
     pub fn add_child(&mut self, child: ContextId, lease: Lease, way: W) -> LinkId {
-        let link =
-            self.add(Link { child: Some(child), leases: vec![lease], talked: Vec::new(), way });
+        let link = self.add(Link::new(Some(child), vec![lease], way));
         self.insert_route(Route { id: child, link, parent: None });
         link
     }
@@ -237,7 +238,8 @@ impl<W: Clone> Table<W> {
             self.revoke(*id);
             for (link, l) in &mut self.links {
                 let talked = l.talked.binary_search(id).map(|at| l.talked.remove(at)).is_ok();
-                if Some(*link) != told_by && (talked || l.child.is_none()) {
+                let concerned = talked || l.talks_much || l.child.is_none();
+                if Some(*link) != told_by && concerned {
                     tell.push(Tell { gone: *id, child: l.child, way: l.way.clone() });
                 }
             }
@@ -282,11 +284,17 @@ impl<W: Clone> Table<W> {
 }
 
 impl<W> Link<W> {
+    fn new(child: Option<ContextId>, leases: Vec<Lease>, way: W) -> Link<W> {
+        Link { child, leases, talked: Vec::new(), talks_much: false, way }
+    }
+
     /// The other end is to be told when `id` is gone.
     fn note(&mut self, id: ContextId) {
         match self.talked.binary_search(&id) {
+            Err(_) if self.talks_much => (),
             Err(at) if self.talked.len() < ROUTES_PER_CHILD_MAX => self.talked.insert(at, id),
-            _ => (),
+            Err(_) => (self.talked, self.talks_much) = (Vec::new(), true),
+            Ok(_) => (),
         }
     }
 }
@@ -383,11 +391,14 @@ mod tests {
 
     #[test]
     fn who_talks_to_ever_more_contexts_takes_no_more_memory() {
-        let (mut table, _, a, _) = table();
+        let (mut table, parent, a, _) = table();
         for id in 0..2 * ROUTES_PER_CHILD_MAX as u32 {
             table.way_to(ContextId(1000 + id), Some(a));
         }
-        assert_eq!(table.link(a).unwrap().talked.len(), ROUTES_PER_CHILD_MAX);
+        assert_eq!(table.link(a).unwrap().talked.capacity(), 0);
+        // Yet it is told of every end: none of its waits is to last for ever.
+        let lost = table.remove_route(parent, ContextId(1 << 30)).unwrap();
+        assert_eq!(lost.tell.iter().map(|tell| tell.way).collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]
