@@ -220,10 +220,10 @@ impl Drop for Inner {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
-    use crate::Program;
     use crate::error::ErrorKind;
+    use crate::{Broker, Program, stock};
 
     #[test]
     fn a_broker_that_was_shut_down_by_itself_leaves_no_wait_and_no_memory() {
@@ -237,5 +237,24 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
         drop((receiver, sender, router));
         assert_eq!(node.strong_count(), 0);
+    }
+
+    #[test]
+    fn a_broker_that_goes_on_keeps_no_memory_of_a_router() {
+        let broker = Broker::new().unwrap();
+        let router = Program::new().broker(&broker).router().unwrap();
+        let node = Arc::downgrade(router.node());
+        let receiver = router.receiver::<u64>();
+        let starting = router.command(["sleep", "1000"]).connect_timeout(Duration::MAX).start();
+        let context = router.in_process().unwrap();
+        context.call(stock::ping, ()).unwrap();
+        router.shutdown();
+        drop((router, receiver, starting, context));
+        let begun = Instant::now();
+        while 0 < node.strong_count() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::yield_now();
+        }
+        assert_eq!(node.strong_count(), 0);
+        broker.defer_sync(|_| ()).unwrap();
     }
 }

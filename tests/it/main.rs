@@ -36,6 +36,7 @@ mod tools;
 mod command_method;
 mod inside;
 mod streams;
+mod sharing;
 mod images;
 mod cross_cpu;
 mod login_shells;
