@@ -141,6 +141,7 @@ fn settle() {
     }
     // Who leads a group already, as a login's shell does, needs no other.
     let _ = signal::start_session();
+    signal::die_with_group();
     if !host::cwd_is_readable() {
         // Then it stays unreadable.
         let _ = host::chdir(c"/");
@@ -169,27 +170,19 @@ struct Parent;
 
 impl Guardian for Parent {
     fn ended(&mut self, _: &mut Turn, _: Key) {
-        die();
+        signal::die();
     }
 
     fn closed(&mut self, _: &mut Turn, _: &Death) {
-        die();
+        signal::die();
     }
-}
-
-/// Ends this process and all that it started, at once.
-fn die() -> ! {
-    if signal::leads_group() {
-        signal::kill_own_group(signal::KILL);
-    }
-    signal::exit_now(1)
 }
 
 /// Ends this process, which may have too few of what it needs; says so to whoever started it.
 fn no_room() -> ! {
     // Without a standard error there is nobody to tell.
     let _ = fd::write_all(fd::stderr(), b"mitogen: no room for a thread\n");
-    die()
+    signal::die()
 }
 
 /// Ends this process; what it started ends with it.
@@ -198,7 +191,7 @@ fn end_process(status: i32) -> ! {
         match Guard::start() {
             // Our end sets it off.
             Ok(guard) => std::mem::forget(guard),
-            Err(_) => die(),
+            Err(_) => signal::die(),
         }
     }
     signal::exit_now(status)

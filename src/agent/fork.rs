@@ -161,6 +161,7 @@ impl Begun {
         held.leave_behind();
         // It leads none yet.
         let _ = signal::start_session();
+        signal::die_with_group();
         or_end(self.take_descriptors(stdio));
         title::set_title(&self.title);
         or_end(thread::spawn(c"mitogen-copy", COPY_STACK_BYTES, Box::new(move || self.serve())));

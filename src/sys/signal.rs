@@ -2,11 +2,12 @@
 
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use libc::c_int;
 
 use super::errno::{Errno, Result, check};
+use super::host;
 
 /// Asks a process to end.
 pub const TERM: i32 = libc::SIGTERM;
@@ -26,18 +27,24 @@ pub fn ignore_pipe() {
     unsafe { libc::signal(PIPE, libc::SIG_IGN) };
 }
 
+/// The process that ours must not outlive; 0 is none, or one outside our namespace.
+static PARENT: AtomicI32 = AtomicI32::new(0);
+
 /// Has a signal do nothing here. Unlike an ignored one it has its default effect in whatever is
 /// started, by whomever.
 pub fn absorb(signal: i32) {
-    extern "C" fn count(_: c_int) {
+    extern "C" fn count(signal: c_int) {
         ABSORBED.fetch_add(1, Ordering::Relaxed);
+        #[cfg(target_os = "linux")]
+        end_if_orphaned(signal);
     }
     let handler: extern "C" fn(c_int) = count;
     // SAFETY: a structure of numbers and sets, for which zero is a value: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler may run at any moment: all that it does is an atomic addition.
+    // SAFETY: the handler may run at any moment: it does no more than atomic operations and system
+    // calls.
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
 }
 
@@ -107,6 +114,43 @@ pub fn die_with_parent(parent: i32) -> Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
     // SAFETY: takes nothing.
     if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(Errno::SRCH) }
+}
+
+/// Where the kernel would kill this process alone as its parent ends, has it end with its whole
+/// group instead, which it must lead; also if it is stopped then. Only on the thread that the
+/// process began with: what the kernel does is tied to that.
+#[cfg(target_os = "linux")]
+pub fn die_with_group() {
+    let mut now: c_int = 0;
+    // SAFETY: room for the answer.
+    unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut now) };
+    if now != KILL {
+        return;
+    }
+    PARENT.store(host::parent(), Ordering::Relaxed);
+    absorb(libc::SIGCONT);
+    // SAFETY: takes numbers. A parent that has ended by now has killed us.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT, 0, 0, 0) };
+}
+
+/// Nothing that the kernel does with it.
+#[cfg(not(target_os = "linux"))]
+pub fn die_with_group() {}
+
+/// What a signal means that comes as the parent ends, and at other times: async-signal-safe.
+#[cfg(target_os = "linux")]
+fn end_if_orphaned(signal: c_int) {
+    if signal == libc::SIGCONT && host::parent() != PARENT.load(Ordering::Relaxed) {
+        die();
+    }
+}
+
+/// Ends this process and its group, if it leads one, at once.
+pub fn die() -> ! {
+    if leads_group() {
+        kill_own_group(KILL);
+    }
+    exit_now(1)
 }
 
 /// Signals every process of our process group, us included.
