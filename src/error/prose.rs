@@ -8,6 +8,9 @@ use super::{
 };
 use crate::trace::Printable;
 
+/// That number everywhere.
+const SIGKILL: i32 = 9;
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -42,7 +45,10 @@ impl fmt::Display for Death {
         }
         f.write_str(self.cause.text())?;
         if let Some(exit) = self.exit {
-            write!(f, " ({exit})")?;
+            // What this library kills it says to be shut down.
+            let unexplained = self.cause == Cause::Exited && exit == Exit::Signal(SIGKILL);
+            let hint = if unexplained { "; was there too little memory?" } else { "" };
+            write!(f, " ({exit}{hint})")?;
         }
         if let Some(id) = self.seen_by {
             write!(f, ", seen by context {id}")?;
