@@ -304,9 +304,10 @@ impl Node {
     /// Ends every wait for the contexts that are gone, and tells those who knew them.
     pub fn lose(&self, turn: &mut Turn, lost: Lost<Arc<Way>>, death: &Death) {
         lock::assert_none_held("telling of an end");
+        // What happened to the first took the others along.
+        let context = death.context.or(lost.contexts.first().copied());
+        let death = Death { context, ..death.clone() }.seen_by(self.id());
         for &id in &lost.contexts {
-            let death = Death { context: death.context.or(Some(id)), ..death.clone() };
-            let death = death.seen_by(self.id());
             let concerned = self.handles().lost(id);
             self.credit.lost(id, &death);
             for (ends, to) in &concerned {
