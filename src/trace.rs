@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::lock::{self, Lock, rank};
@@ -46,7 +47,8 @@ static SINK: Lock<Option<Sink>, { rank::LOG }> = Lock::new(None);
 /// Without one, which is the default, the library is silent.
 ///
 /// The sink is one for the process, and gets one record at a time, on whatever thread logs, the
-/// broker's above all: it must be quick, and must not call this library.
+/// broker's above all: it must be quick, and must not call this library. A panic in it loses that
+/// record.
 ///
 /// ```
 /// mitogen::log_to(mitogen::Level::Warn, Box::new(|record| eprintln!("{record}")));
@@ -90,7 +92,9 @@ pub(crate) fn text(level: Level, what: &'static str, about: &[u64], text: &str) 
         return;
     }
     if let Some(sink) = &*SINK.lock() {
-        sink(&Record { level, what, about, text });
+        let record = Record { level, what, about, text };
+        // It has said so itself, by way of the panic hook; there is nowhere else to log it.
+        let _ = catch_unwind(AssertUnwindSafe(|| sink(&record)));
     }
 }
 
@@ -140,6 +144,22 @@ pub(crate) fn is_harmful(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sink_that_panics_loses_its_record_and_takes_the_next() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let sink = move |record: &Record<'_>| {
+            // Other tests log, too.
+            if record.text == "by a test" {
+                tell.send(record.about[0]).unwrap();
+                assert_ne!(record.about, [1], "on purpose");
+            }
+        };
+        log_to(Level::Error, Box::new(sink));
+        (0..3).for_each(|i| text(Level::Error, "something", &[i], "by a test"));
+        log_to(Level::Error, Box::new(|_| ()));
+        assert!(told.iter().eq(0..3));
+    }
 
     #[test]
     fn escapes_become_visible() {

@@ -92,14 +92,14 @@ impl Connecting {
         Ok((ticket.take(&reached), reached.cost()))
     }
 
-    /// Has `then` called with what [`Connecting::wait`] would return, on the broker's thread: there
-    /// it may start and send, and must not wait. So the outcomes of many can be gathered, as into
-    /// one channel. It is called once, after a shutdown at once and maybe on this thread. A panic
-    /// in it is logged.
+    /// Has `then` called with what [`Connecting::wait`] would return, on the thread for callbacks,
+    /// where it may connect, call and wait. So the outcomes of many can be gathered, as into one
+    /// channel. It is called once, after a shutdown at once and maybe on this thread. A panic in it
+    /// is logged.
     pub fn then(self, then: impl FnOnce(Result<Context>) + Send + 'static) {
         let Connecting(ticket) = self;
         let (slot, router) = (ticket.slot.clone(), ticket.router.clone());
-        let mut told = Told { ticket: Some(ticket), then: Some(Box::new(then)) };
+        let told = Told { ticket: Some(ticket), then: Some(Box::new(then)), outcome: None };
         // If the broker has ended, it is told so by being dropped.
         let _ = router.broker().defer(move |_| {
             slot.call(Box::new(move |outcome| told.tell(outcome)));
@@ -171,24 +171,32 @@ impl Drop for Ticket {
 struct Told {
     ticket: Option<Ticket>,
     then: Option<Box<dyn FnOnce(Result<Context>) + Send>>,
+    outcome: Option<Result<Reached>>,
 }
 
 impl Told {
-    fn tell(&mut self, outcome: Result<Reached>) {
+    fn tell(mut self, outcome: Result<Reached>) {
+        self.outcome = Some(outcome);
+        let broker = self.ticket.as_ref().map(|ticket| ticket.router.broker().clone());
+        // Where no callback runs any more it is called here.
+        let _ = broker.map(|broker| broker.callback(THEN, Box::new(move || drop(self))));
+    }
+}
+
+/// What the log calls it.
+const THEN: &str = "Connecting::then";
+
+impl Drop for Told {
+    fn drop(&mut self) {
         let (Some(ticket), Some(then)) = (self.ticket.take(), self.then.take()) else { return };
+        let outcome = self.outcome.take().unwrap_or(Err(Error::closed(Cause::Shutdown)));
         let outcome = match outcome {
             Ok(reached) => Ok(ticket.take(&reached)),
             Err(error) => Err(ticket.explained(error)),
         };
         if catch_unwind(AssertUnwindSafe(|| then(outcome))).is_err() {
-            trace::event(Level::Error, "what was to be done with a new context panicked", &[]);
+            trace::text(Level::Error, "a callback panicked", &[], THEN);
         }
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.tell(Err(Error::closed(Cause::Shutdown)));
     }
 }
 
