@@ -173,7 +173,8 @@ impl Pair {
         let (lane, dst, data) = (Lane::Quick, ContextId(7), Vec::new());
         let message =
             Message { kind, lane, dst, src: src_id, auth: auth_id, handle, reply_to, data };
-        let arrival = Arrival { me: dst, parents: &[] };
+        let (is_child, is_neighbour, is_granted) = (false, false, false);
+        let arrival = Arrival { me: dst, parents: &[], is_child, is_neighbour, is_granted };
         let to = self.handles.receiver(&message, &arrival).map(|to| address(&to));
         let expected = match self.oracle.get(&handle) {
             None => Err(Cause::NoHandle),
