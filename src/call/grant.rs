@@ -27,7 +27,7 @@ impl Context {
     /// after a signal.
     ///
     /// # Security
-    /// `caller` can then do anything there.
+    /// `caller` can then do anything there. See [`security`](crate::manual::security).
     pub fn grant(&self, caller: &Context) -> Result<()> {
         self.change(caller, true)
     }

@@ -7,6 +7,7 @@
 //! | [`threads`] | who runs where, what may sleep, and what locks are held in which order |
 //! | [`methods`] | every way to reach a context: its options, what it runs, what it needs |
 //! | [`images`] | which executable a context is started from, and how it gets there |
+//! | [`security`] | who can do what to whom, by which rules, and what is not protected |
 //! | [`wire`] | the bytes between two contexts |
 //! | [`from_mitogen`] | where a user of Python's Mitogen finds what, and what differs |
 //! | [`changelog`] | what changed |
@@ -28,6 +29,9 @@ pub mod methods {}
 
 #[doc = include_str!("images.md")]
 pub mod images {}
+
+#[doc = include_str!("security.md")]
+pub mod security {}
 
 #[doc = include_str!("wire.md")]
 pub mod wire {}
