@@ -165,7 +165,7 @@
 //! | | |
 //! |---|---|
 //! | [`Program`] | the functions and images of a program; its entry |
-//! | [`Router`], [`Broker`] | a context's place in its tree; the thread that serves one or more of them |
+//! | [`Router`], [`Broker`] | a context's place in its tree; the thread that serves it |
 //! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
 //! | [`Call`] | an answer that is on its way |
 //! | [`Receiver`], [`Sender`] | a stream of values |

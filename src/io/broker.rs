@@ -1,19 +1,21 @@
 //! The thread that turns a loop, and the queue by which other threads reach it.
 
+mod sharing;
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
+use crate::io::broker::sharing::User;
 use crate::io::callbacks::{Callback, Callbacks};
 use crate::io::latch::{Latch, Promised, promise};
-use crate::io::turn::{Key, Tenant, Turn};
-use crate::limits::{BROKER_STACK_BYTES, END_WAIT};
+use crate::io::turn::{Key, Turn};
+use crate::limits::BROKER_STACK_BYTES;
 use crate::lock::Lock;
 use crate::sys::errno::Errno;
 use crate::sys::fork;
@@ -66,21 +68,6 @@ thread_local! {
 }
 
 impl Broker {
-    /// A broker that routers are to share: each program names it with
-    /// [`Program::broker`](crate::Program::broker). It ends when the last of them and the last
-    /// clone of this is dropped, or by [`Broker::shutdown`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::System`](crate::error::ErrorKind) if there is no room for a thread or
-    /// descriptors.
-    pub fn new() -> Result<Broker> {
-        let broker = Broker::start()?;
-        let user = Arc::new(User(broker.clone()));
-        // Nobody else has it yet.
-        let _ = broker.shared.users.set(Arc::downgrade(&user));
-        Ok(Broker { _user: Some(user), ..broker })
-    }
-
     /// Starts a broker that lasts until it is shut down.
     ///
     /// # Errors
@@ -116,55 +103,6 @@ impl Broker {
         let poller = Poller::new().unwrap();
         let broker = Broker::of(&poller);
         (broker.clone(), Turn::new(broker, poller))
-    }
-
-    /// The same broker, which lasts as long as what this returns; [`Broker::weak`] does not.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`](crate::error::ErrorKind) if it has ended, `Usage` for a child's.
-    pub(crate) fn keep(&self) -> Result<Broker> {
-        self.forbid_copy()?;
-        let Some(users) = self.shared.users.get() else {
-            return Err(Error::usage("the broker of a child serves nobody else"));
-        };
-        let user = users.upgrade().ok_or_else(|| Error::closed(Cause::Shutdown))?;
-        // It may be shut down already.
-        self.defer(|_| ())?;
-        Ok(Broker { _user: Some(user), ..self.clone() })
-    }
-
-    /// The same broker; nobody's end is put off by it.
-    pub(crate) fn weak(&self) -> Broker {
-        Broker { shared: self.shared.clone(), _user: None }
-    }
-
-    /// Another one of those that the broker serves.
-    pub(crate) fn tenant(&self) -> Tenant {
-        Tenant(self.shared.tenants.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Ends what is a tenant's, and waits until nothing is left of that; not on a broker's thread.
-    pub(crate) fn end(&self, tenant: Tenant) {
-        let (promise, gone) = promise();
-        // An ended broker has closed everything.
-        if self.defer(move |turn| turn.leave(tenant, promise)).is_ok() {
-            self.wait_long(|deadline| gone.wait(deadline).is_ok());
-        }
-    }
-
-    /// Waits for the end if nobody uses the broker any more; not on a broker's thread.
-    pub(crate) fn join_unused(&self) {
-        if self.shared.users.get().is_some_and(|users| users.strong_count() == 0) {
-            self.wait_long(|deadline| self.shared.ended.wait_closed(deadline).is_ok());
-        }
-    }
-
-    /// Waits for the loop, whatever signals come, but not for one that is stuck.
-    fn wait_long(&self, done: impl Fn(Option<Instant>) -> bool) {
-        let deadline = Instant::now() + END_WAIT;
-        if SELF.get() == 0 && !self.is_copy() {
-            while !done(Some(deadline)) && Instant::now() < deadline {}
-        }
     }
 
     /// Runs `task` on the broker's thread, after what was deferred before.
@@ -343,16 +281,6 @@ fn failed(what: &str, why: &str) -> Death {
     let tail = [what, why].concat();
     trace::text(Level::Error, "a broker failed", &[], &tail);
     Death { tail, ..Death::of(Cause::BrokerFailed) }
-}
-
-/// The users of a broker, together; its end is the broker's.
-struct User(Broker);
-
-impl Drop for User {
-    fn drop(&mut self) {
-        self.0.shutdown();
-        self.0.join_unused();
-    }
 }
 
 impl Shared {

@@ -109,23 +109,6 @@ fn a_task_that_panics_fails_who_waits_for_it_with_what_it_says() {
 }
 
 #[test]
-fn a_broker_lasts_as_long_as_one_of_its_users() {
-    let broker = Broker::new().unwrap();
-    let (weak, kept) = (broker.weak(), broker.weak().keep().unwrap());
-    drop((broker.clone(), broker));
-    weak.defer_sync(|_| ()).unwrap();
-    drop(kept);
-    assert!(weak.join_timeout(Duration::ZERO));
-    assert!(is_shut_down(weak.keep()));
-    let (broker, other) = (Broker::new().unwrap(), Broker::start().unwrap());
-    broker.shutdown();
-    broker.join();
-    assert!(is_shut_down(broker.keep()));
-    assert!(matches!(other.keep().err().unwrap().kind(), ErrorKind::Usage(_)));
-    other.shutdown();
-}
-
-#[test]
 fn any_number_of_threads_wait_for_the_end() {
     let broker = Broker::start().unwrap();
     assert!(!broker.join_timeout(Duration::from_millis(1)));
