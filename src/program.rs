@@ -1,6 +1,8 @@
 //! A program: its functions, and the two roles that it can wake up in.
 
 #[cfg(test)]
+mod sizes;
+#[cfg(test)]
 mod tests;
 
 use std::ffi::{CString, OsStr, OsString};
@@ -15,9 +17,11 @@ use crate::connect::connects::Connects;
 use crate::connect::{service, stage};
 use crate::error::{Error, Result};
 use crate::io::broker::Broker;
+use crate::limits::MESSAGE_BYTES_MIN;
 use crate::module::image::Image;
 use crate::module::images::{Forks, Images, Source};
 use crate::module::source::{Given, Own, TEST_VARIABLE};
+use crate::route::node::Identity;
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::fork::{self, ForkPromise};
@@ -32,7 +36,8 @@ pub struct Program {
     own: Own,
     connects_at_once: Option<usize>,
     broker: Option<Broker>,
-    unidirectional: bool,
+    /// Who the master is: what holds for the whole tree.
+    master: Identity,
     /// How its processes are copied for others; who does not allow it does not link it.
     forks: Option<Allowed>,
 }
@@ -50,8 +55,9 @@ impl Program {
     /// A program of the [stock functions](crate::stock) alone.
     pub fn new() -> Program {
         let (registry, images, own) = (stock::registry(), Vec::new(), Own::Unknown);
-        let (connects_at_once, unidirectional, broker, forks) = (None, false, None, None);
-        Program { registry, images, own, connects_at_once, broker, unidirectional, forks }
+        let (connects_at_once, broker, forks) = (None, None, None);
+        let master = Identity::of_master();
+        Program { registry, images, own, connects_at_once, broker, master, forks }
     }
 
     /// Adds a function. [`function`](crate::function) says which can be.
@@ -88,6 +94,17 @@ impl Program {
         self
     }
 
+    /// Bytes of the largest message in the whole tree: the arguments of a call, its value, or what a
+    /// [`Sender`](crate::Sender) sends, as they are encoded. Who would send more fails with
+    /// [`ErrorKind::TooLarge`](crate::error::ErrorKind) before anything is sent; of a function's
+    /// value the caller is told [`Cause::TooLarge`](crate::error::Cause), and so is whoever waits
+    /// for an error of more. A context has room for four of these from each neighbour. At least 64
+    /// KiB, else [`Program::router`] and [`Program::run`] fail. Default: 128 MiB.
+    pub fn message_bytes_max(mut self, bytes: u64) -> Program {
+        self.master.message_bytes_max = bytes;
+        self
+    }
+
     /// Has this broker serve the router: many routers may share one, and so one thread. Their trees
     /// have nothing else in common: one that is shut down or dropped ends alone, and none can reach
     /// another's contexts. Default: a broker for each router.
@@ -113,7 +130,7 @@ impl Program {
     /// whole tree, but for contexts that the first process makes
     /// [less strict](crate::Connect::unidirectional). Default: no.
     pub fn unidirectional(mut self, only: bool) -> Program {
-        self.unidirectional = only;
+        self.master.unidirectional = only;
         self
     }
 
@@ -177,6 +194,9 @@ impl Program {
     }
 
     fn build(self) -> Result<Router> {
+        if self.master.message_bytes_max < MESSAGE_BYTES_MIN {
+            return Err(Error::usage("message_bytes_max must be 64 KiB at least"));
+        }
         // Rust's own runtime has seen to it, unless `main` is another language's.
         let failed = |Errno(errno)| Error::system("opening /dev/null", errno);
         fd::fill_missing_stdio().map_err(failed)?;
@@ -184,8 +204,7 @@ impl Program {
         let registry = Arc::new(self.registry);
         let given = Given::new(self.images, self.own).with_forks(forks(&registry, self.forks));
         let images = Arc::new(Images::new(Some(Box::new(given))));
-        let broker = self.broker.as_ref();
-        let router = Router::master(broker, registry, images.clone(), self.unidirectional)?;
+        let router = Router::master(self.broker.as_ref(), self.master, registry, images.clone())?;
         service::listen(router.node(), images)?;
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);

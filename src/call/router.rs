@@ -12,11 +12,9 @@ use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::turn::Turn;
-use crate::limits::MESSAGE_BYTES_MAX;
 use crate::lock::Lock;
 use crate::module::images::Images;
 use crate::module::respond;
-use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::Pool;
 use crate::route::node::{Identity, Node};
 use crate::route::policy;
@@ -61,18 +59,10 @@ impl Router {
     /// The router of a new tree, served by this broker or by one of its own.
     pub(crate) fn master(
         broker: Option<&Broker>,
+        identity: Identity,
         registry: Arc<Registry>,
         images: Arc<Images>,
-        unidirectional: bool,
     ) -> Result<Router> {
-        let identity = Identity {
-            id: ContextId::MASTER,
-            parents: Vec::new(),
-            name: "master".to_owned(),
-            message_bytes_max: MESSAGE_BYTES_MAX,
-            unidirectional,
-            heartbeat: Heartbeat::default(),
-        };
         let broker = broker.map_or_else(Broker::new, Broker::keep)?;
         let node = Node::new(identity, Pool::of_master(), broker.weak());
         // Whoever ends the broker alone ends all that waits for it.

@@ -176,7 +176,9 @@ mod tests {
                         if place == round % 16 {
                             callbacks.finish();
                         }
-                        let count = move || drop(ran.fetch_add(1, Ordering::SeqCst));
+                        let count = move || {
+                            let _ = ran.fetch_add(1, Ordering::SeqCst);
+                        };
                         callbacks.run("a test", Box::new(count)).is_ok()
                     }
                 };

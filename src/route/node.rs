@@ -8,7 +8,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::turn::{Key, Tenant, Turn};
-use crate::limits::PENDING_CALLS_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, PENDING_CALLS_MAX};
 use crate::lock::{self, Held, Lock, rank};
 use crate::route::credit::Credit;
 use crate::route::heartbeat::Heartbeat;
@@ -97,6 +97,18 @@ pub struct Outgoing {
 }
 
 impl Identity {
+    /// The master of a tree, unless its program says otherwise.
+    pub fn of_master() -> Identity {
+        Identity {
+            id: ContextId::MASTER,
+            parents: Vec::new(),
+            name: "master".to_owned(),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            unidirectional: false,
+            heartbeat: Heartbeat::default(),
+        }
+    }
+
     /// Who a new child of this context is.
     pub fn of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
         let mut parents = vec![self.id];
