@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const FRAGMENT_BYTES: usize = 16 * 1024;
 /// Bytes of an encoded header: tag, flags, five 32-bit varints, a 64-bit varint, a length.
 pub const HEADER_BYTES_MAX: usize = 2 + 5 * 5 + 10 + 5;
-/// Bytes of one message after reassembly, unless the program says otherwise; the original's default.
-/// Checked before allocation.
+/// Bytes of one message after reassembly, unless the program says otherwise; the original's
+/// default. Checked before allocation.
 pub const MESSAGE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Bytes of the largest message that a program may allow at least: a recipe of a connect, or an
 /// error with its causes, has some 10,000.

@@ -94,12 +94,14 @@ impl Program {
         self
     }
 
-    /// Bytes of the largest message in the whole tree: the arguments of a call, its value, or what a
-    /// [`Sender`](crate::Sender) sends, as they are encoded. Who would send more fails with
-    /// [`ErrorKind::TooLarge`](crate::error::ErrorKind) before anything is sent; of a function's
-    /// value the caller is told [`Cause::TooLarge`](crate::error::Cause), and so is whoever waits
-    /// for an error of more. A context has room for four of these from each neighbour. At least 64
-    /// KiB, else [`Program::router`] and [`Program::run`] fail. Default: 128 MiB.
+    /// Bytes of the largest message in the whole tree: the arguments of a call, its value, or what
+    /// a [`Sender`](crate::Sender) sends, as they are encoded. Who would send more fails with
+    /// [`ErrorKind::TooLarge`](crate::error::ErrorKind) before anything is sent; where a function's
+    /// value or error is larger, its caller is told [`Cause::TooLarge`](crate::error::Cause). At
+    /// least 64 KiB, else [`Program::router`] and [`Program::run`] fail. Default: 128 MiB.
+    ///
+    /// # Resources
+    /// A context has room for four of these from each neighbour.
     pub fn message_bytes_max(mut self, bytes: u64) -> Program {
         self.master.message_bytes_max = bytes;
         self
