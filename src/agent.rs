@@ -309,7 +309,9 @@ impl Guardian for InProcessEnd {
     }
 
     fn closed(&mut self, turn: &mut Turn, why: &Death) {
-        self.0.close(turn, why);
+        let Identity { id, parents, .. } = self.0.identity();
+        let context = why.context.or(parents.first().copied());
+        self.0.close(turn, &Death { context, ..why.clone() }.seen_by(*id));
         turn.stop();
     }
 }

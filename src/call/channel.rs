@@ -122,7 +122,8 @@ impl Deliver for Core {
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
-        if from == self.me && death.is_own() {
+        // What a Sender of this context says of itself is one of these two.
+        if from == self.me && !matches!(death.cause, Cause::SenderClosed | Cause::Failed) {
             return self.shut(death.clone());
         }
         let why = (death.cause != Cause::SenderClosed).then_some(death);
