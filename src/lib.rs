@@ -230,6 +230,7 @@ pub mod stock;
 
 pub use call::channel::{Receiver, Sender};
 pub use call::context::{CallContext, Context};
+pub use call::ending::Ending;
 pub use call::function;
 pub use call::pending::Call;
 pub use call::router::Router;

@@ -107,6 +107,12 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Time that the end of a router waits for its loop, which has `SHUTDOWN_GRACE` for it: one that is
 /// stuck in a sink of the log, say, does not hold a program up for ever.
 pub const END_WAIT: Duration = Duration::from_secs(6);
+/// Time beyond that for the news of its end to arrive, before it is cut off: some ways there and
+/// back.
+pub const SHUTDOWN_TOLD: Duration = Duration::from_millis(500);
+/// Time after which nobody waits any more for a context that was asked to end: it was cut off, and
+/// that was told.
+pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(SHUTDOWN_GRACE.as_secs() + 1);
 /// Time that a process whose stream has ended has before it is killed.
 pub const REAP_GRACE: Duration = Duration::from_millis(500);
 /// Time for the kernel to end a process that was killed, when nobody can look again later.

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use crate::call::arguments::Arguments;
 use crate::call::function::{Function, Signature};
-use crate::call::pending::{Call, Discard, Ended, Pending, Unawaited, discard};
+use crate::call::pending::{Call, Discard, Pending, Unawaited, discard};
 use crate::call::reply::Reply;
 use crate::call::router::Router;
 use crate::call::scope::{Given, Scope};
 use crate::error::{CallFailure, Error, Result};
 use crate::ids::{ContextId, Handle};
-use crate::limits::{NAME_BYTES_MAX, SHUTDOWN_GRACE};
+use crate::limits::NAME_BYTES_MAX;
 use crate::route::node::Outgoing;
-use crate::trace::{self, Level};
+use crate::trace;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
@@ -46,6 +46,11 @@ impl Context {
     /// known here.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Under whose authority what is sent through it acts.
+    pub(crate) fn auth(&self) -> ContextId {
+        self.auth
     }
 
     /// The router through which it is reached.
@@ -159,27 +164,6 @@ impl Context {
     fn outgoing(&self, reply_to: Handle) -> Outgoing {
         let (dst, auth, handle) = (self.id, self.auth, Handle::CALL);
         Outgoing { kind: Kind::Call, dst, auth, handle, reply_to: Some(reply_to) }
-    }
-
-    /// Asks the context to end, and waits until it has: it gives its function, its children and
-    /// what it started 3 seconds, then kills them. A context that is gone already is fine.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it has not ended in 6 seconds; `System`
-    /// with `EINTR` after a signal.
-    pub fn shutdown(&self) -> Result<()> {
-        let node = self.router.node();
-        node.broker().forbid_own_thread()?;
-        let ended = Ended::watch(node, self.id)?;
-        // No answer comes but one: that no way leads there any more.
-        let (dst, auth, reply_to) = (self.id, self.auth, Some(ended.handle()));
-        let out = Outgoing { kind: Kind::Control, dst, auth, handle: Handle::SHUTDOWN, reply_to };
-        if let Err(error) = node.send(&out, FrameBuf::new()) {
-            trace::event(Level::Debug, "nothing to shut down", &[u64::from(self.id.0)]);
-            drop(error);
-            return Ok(());
-        }
-        ended.wait(SHUTDOWN_GRACE * 2)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod router;
 pub mod scope;
 pub mod context;
 pub mod pending;
+pub mod ending;
 pub mod channel;
 pub mod holders;
 pub mod dispatch;

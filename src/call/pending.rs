@@ -1,4 +1,4 @@
-//! What a caller waits for: the answer of a call, the end of a context.
+//! What a caller waits for: the answer of a call.
 
 use std::any::TypeId;
 use std::marker::PhantomData;
@@ -12,7 +12,6 @@ use crate::error::{CallError, CallFailure, Cause, Death, Error, ErrorKind, Resul
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
-use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::trace::{self, Level};
 use crate::wire::codec::{Decode, Malformed, Reader};
@@ -209,48 +208,4 @@ impl Given {
 fn failure_in(message: &Message) -> Option<CallFailure> {
     let (&ANSWER_FAILURE, rest) = message.data.split_first()? else { return None };
     CallFailure::decode(&mut Reader::new(rest, None)).ok()
-}
-
-/// Where the end of a context is told.
-type End = Latch<Death>;
-
-impl Deliver for End {
-    fn message(&self, _: &mut Turn, _: Message) {}
-
-    fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
-        // A closed one is one that nobody waits at any more.
-        let _ = self.put(death.clone());
-    }
-}
-
-/// Waits for the end of a context.
-pub(crate) struct Ended {
-    node: Arc<Node>,
-    handle: Handle,
-    slot: Arc<End>,
-}
-
-impl Ended {
-    pub(crate) fn watch(node: &Arc<Node>, id: ContextId) -> Result<Ended> {
-        let slot = Arc::new(End::new());
-        let handle = node.listen_for_answer(id, slot.clone())?;
-        Ok(Ended { node: node.clone(), handle, slot })
-    }
-
-    pub(crate) fn handle(&self) -> Handle {
-        self.handle
-    }
-
-    pub(crate) fn wait(&self, timeout: Duration) -> Result<()> {
-        match self.slot.get_timeout(timeout)? {
-            death if death.cause == Cause::Refused => Err(death.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.node.unlisten(self.handle);
-    }
 }

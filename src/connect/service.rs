@@ -1,4 +1,4 @@
-//! Makes the connections that this context is asked for, by itself or by an ancestor.
+//! Makes the connections that this context is asked for, by itself or by an ancestor; and cuts them.
 
 use std::sync::Arc;
 
@@ -20,12 +20,16 @@ use crate::wire::header::Kind;
 use crate::wire::message::Message;
 use crate::wire::secret::Secret;
 
-/// Serves [`Handle::CONNECT`] for those who have authority over this context.
+/// Serves [`Handle::CONNECT`] and [`Handle::DISCONNECT`] for those who have authority over this
+/// context.
 pub fn listen(node: &Arc<Node>, images: Arc<Images>) -> Result<()> {
     let attempts = Arc::new(Attempts::default());
-    let service = Service { node: node.clone(), images, attempts };
-    let policy = policy::has_parent_authority;
-    node.listen(Handle::CONNECT, Kind::Control, policy, Arc::new(service))
+    let service = Arc::new(Service { node: node.clone(), images, attempts });
+    for handle in [Handle::CONNECT, Handle::DISCONNECT] {
+        let policy = policy::has_parent_authority;
+        node.listen(handle, Kind::Control, policy, service.clone())?;
+    }
+    Ok(())
 }
 
 struct Service {
@@ -67,6 +71,12 @@ impl Attempts {
 impl Deliver for Service {
     fn message(&self, turn: &mut Turn, message: Message) {
         let mut r = Reader::new(&message.data, None);
+        if message.handle == Handle::DISCONNECT {
+            if let Ok(child) = ContextId::decode(&mut r) {
+                self.node.cut_off(turn, child);
+            }
+            return;
+        }
         let read = match (r.take_u8(), message.reply_to) {
             (Ok(word), Some(handle)) if word == Word::Begin as u8 => {
                 self.begin(turn, (message.src, handle), message.auth, &mut r)

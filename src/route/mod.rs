@@ -12,6 +12,7 @@ pub mod send;
 pub mod refusal;
 pub mod peer;
 pub mod control;
+pub mod cut;
 
 #[cfg(test)]
 pub mod testing;

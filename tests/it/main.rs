@@ -16,6 +16,7 @@ mod many;
 mod questions;
 mod giving_up;
 mod deaths;
+mod shutdown;
 mod fork;
 mod after_fork;
 mod guest;
