@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use crate::call::arguments::Sends;
 use crate::call::holders::{self, End, Gift, Holders};
 use crate::call::reply::Reply;
+use crate::call::room::Rooms;
 use crate::call::router::Router;
 use crate::call::scope::Scope;
 use crate::error::{CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
-use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
 use crate::lock::{Held, Lock};
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
@@ -48,21 +48,8 @@ struct Core {
     queue: Latch<Item>,
     holders: Lock<Holders>,
     node: Weak<Node>,
-    /// Sorted by sender.
-    rooms: Lock<Vec<(ContextId, Room)>>,
+    rooms: Rooms,
 }
-
-/// The room of one sending context, in the unit of `room_of`.
-#[derive(Default)]
-struct Room {
-    /// In the queue. Invariant: at most ROOM_MAX, for its sender waits for grants.
-    queued: usize,
-    /// Taken out of the queue, and not yet granted back.
-    ungranted: usize,
-}
-
-/// What a sender that keeps to its window has in a queue at most.
-const ROOM_MAX: usize = WINDOW_BYTES + FRAGMENT_BYTES + MESSAGE_COST_BYTES;
 
 enum Item {
     Data(Message),
@@ -81,26 +68,6 @@ impl Core {
         }
     }
 
-    /// Notes what `src` has put into the queue. Returns whether it had the room.
-    fn enters(&self, src: ContextId, bytes: usize) -> bool {
-        let mut rooms = self.rooms.lock();
-        let room = room_for(&mut rooms, src);
-        room.queued += bytes;
-        src == self.me || room.queued <= ROOM_MAX
-    }
-
-    /// Notes what was taken out of the queue. Returns what is to be granted, several at a time.
-    fn leaves(&self, src: ContextId, bytes: usize) -> Option<usize> {
-        let mut rooms = self.rooms.lock();
-        let room = room_for(&mut rooms, src);
-        room.queued = room.queued.saturating_sub(bytes);
-        room.ungranted += bytes;
-        if src == self.me || room.ungranted < FRAGMENT_BYTES {
-            return None;
-        }
-        Some(std::mem::take(&mut room.ungranted))
-    }
-
     fn shut(&self, why: Death) {
         let end = self.holders().shut(why);
         self.end(Some(end));
@@ -114,7 +81,7 @@ impl Deliver for Core {
             // Who has only guessed the handle learns nothing, not even that it was right.
             return self.end_room(src, handle, &Death::of(Cause::ReceiverClosed));
         }
-        if !self.enters(src, room_of(&message.data)) {
+        if !self.rooms.enters(src, room_of(&message.data)) {
             return self.cut_off(src, handle);
         }
         // What comes to a closed receiver is dropped; its sender was told.
@@ -141,7 +108,7 @@ impl Deliver for Core {
     }
 
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
-        self.rooms.lock().retain(|(src, _)| *src != id);
+        self.rooms.forget(id);
         let end = self.holders().lost(id, death);
         self.end(end);
     }
@@ -163,14 +130,6 @@ impl Core {
     }
 }
 
-fn room_for(rooms: &mut Vec<(ContextId, Room)>, src: ContextId) -> &mut Room {
-    let at = rooms.partition_point(|(other, _)| *other < src);
-    if rooms.get(at).is_none_or(|(other, _)| *other != src) {
-        rooms.insert(at, (src, Room::default()));
-    }
-    &mut rooms[at].1
-}
-
 impl<T: Decode> Receiver<T> {
     pub(crate) fn new(router: &Router) -> Receiver<T> {
         let core = Arc::new(Core {
@@ -179,7 +138,7 @@ impl<T: Decode> Receiver<T> {
             queue: Latch::new(),
             holders: Lock::default(),
             node: Arc::downgrade(router.node()),
-            rooms: Lock::default(),
+            rooms: Rooms::new(router.context_id()),
         });
         match router.node().listen_for_data(core.clone()) {
             Ok(handle) => drop(core.handle.set(handle)),
@@ -258,7 +217,7 @@ impl<T: Decode> Receiver<T> {
 
     /// Gives its sender room again.
     fn grant(&self, message: &Message) {
-        if let Some(bytes) = self.core.leaves(message.src, room_of(&message.data)) {
+        if let Some(bytes) = self.core.rooms.leaves(message.src, room_of(&message.data), false) {
             self.router.node().grant(message.src, message.handle, bytes);
         }
     }

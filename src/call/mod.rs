@@ -13,6 +13,7 @@ pub mod pending;
 pub mod ending;
 pub mod channel;
 pub mod holders;
+pub mod room;
 pub mod dispatch;
 pub mod grant;
 

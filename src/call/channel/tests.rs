@@ -1,6 +1,7 @@
 //! What a Receiver does with those who do not keep to the rules.
 
 use super::*;
+use crate::call::room::ROOM_MAX;
 use crate::wire::header::Lane;
 use crate::{CallContext, Program, stock};
 
