@@ -1,0 +1,291 @@
+//! What the library's source stands on here: locks, threads and wake-ups of the model checker, and
+//! stand-ins, as small as they can be, for what it names beside.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static ORDER: AtomicU32 = AtomicU32::new(0);
+
+/// Begins another order: nothing is left of the one before.
+pub fn begin() {
+    ORDER.fetch_add(1, Ordering::Relaxed);
+    sys::pipe::forget_all();
+}
+
+/// In place of what a thread notes for itself alone: nothing.
+pub struct Nowhere;
+
+impl Nowhere {
+    pub fn get(&self) -> usize {
+        0
+    }
+
+    pub fn set(&self, _: usize) {}
+}
+
+pub mod error {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Cause {
+        Shutdown,
+        ReceiverClosed,
+        Disconnected,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum ErrorKind {
+        Timeout,
+        Closed(Cause),
+        System { doing: &'static str, errno: i32 },
+    }
+
+    #[derive(Clone, Debug)]
+    pub struct Error(ErrorKind);
+
+    pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+    impl Error {
+        pub fn new(kind: ErrorKind) -> Error {
+            Error(kind)
+        }
+
+        pub fn closed(cause: Cause) -> Error {
+            Error(ErrorKind::Closed(cause))
+        }
+
+        pub fn system(doing: &'static str, errno: i32) -> Error {
+            Error(ErrorKind::System { doing, errno })
+        }
+
+        pub fn kind(&self) -> &ErrorKind {
+            &self.0
+        }
+    }
+}
+
+pub mod limits {
+    use std::time::Duration;
+
+    pub const CALLBACK_TIME: Duration = Duration::MAX;
+    pub const COPY_STACK_BYTES: usize = 0;
+    pub const IDLE_WAKES_MAX: usize = 1;
+    pub const OUTBOX_BYTES_MAX: usize = 100;
+    pub const OUTBOX_HIGH_WATER_BYTES: usize = 2;
+}
+
+pub mod lock {
+    use std::cell::UnsafeCell;
+    use std::ops::{Deref, DerefMut};
+    use std::sync::{self, OnceLock};
+
+    pub mod rank {
+        pub const CALLBACKS: u8 = 0;
+        pub const OUTBOX: u8 = 4;
+        pub const LEAF: u8 = 5;
+        pub const INNERMOST: u8 = 7;
+    }
+
+    /// As the library's; the model's lock is made when it is first taken. The innermost one is a
+    /// static, which outlives an order: nobody waits inside of it, so no thread ever finds it taken.
+    pub struct Lock<T, const RANK: u8 = { rank::LEAF }> {
+        model: OnceLock<loom::sync::Mutex<()>>,
+        innermost: sync::Mutex<()>,
+        value: UnsafeCell<T>,
+    }
+
+    // SAFETY: the value is reached only while one of the two locks is held.
+    unsafe impl<T: Send, const RANK: u8> Sync for Lock<T, RANK> {}
+
+    pub struct Held<'a, T> {
+        value: &'a UnsafeCell<T>,
+        _guards: (Option<loom::sync::MutexGuard<'a, ()>>, Option<sync::MutexGuard<'a, ()>>),
+    }
+
+    impl<T, const RANK: u8> Lock<T, RANK> {
+        pub const fn new(value: T) -> Lock<T, RANK> {
+            Lock {
+                model: OnceLock::new(),
+                innermost: sync::Mutex::new(()),
+                value: UnsafeCell::new(value),
+            }
+        }
+
+        pub fn lock(&self) -> Held<'_, T> {
+            let guards = if RANK == rank::INNERMOST {
+                (None, Some(self.innermost.try_lock().unwrap()))
+            } else {
+                let model = self.model.get_or_init(|| loom::sync::Mutex::new(()));
+                (Some(model.lock().unwrap()), None)
+            };
+            Held { value: &self.value, _guards: guards }
+        }
+    }
+
+    impl<T: Default, const RANK: u8> Default for Lock<T, RANK> {
+        fn default() -> Lock<T, RANK> {
+            Lock::new(T::default())
+        }
+    }
+
+    impl<T> Deref for Held<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            // SAFETY: we hold a lock.
+            unsafe { &*self.value.get() }
+        }
+    }
+
+    impl<T> DerefMut for Held<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            // SAFETY: as above, and nobody else borrows from us.
+            unsafe { &mut *self.value.get() }
+        }
+    }
+
+    pub fn assert_none_held(_: &str) {}
+}
+
+pub mod sys {
+    pub mod errno {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Errno(pub i32);
+    }
+
+    pub mod fork {
+        /// Each order is another process, as far as anybody can tell.
+        pub fn generation() -> u32 {
+            crate::floor::ORDER.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    pub mod thread {
+        pub type Body = Box<dyn FnOnce() + Send>;
+
+        pub fn spawn(_: &std::ffi::CStr, _: usize, body: Body) -> Result<(), super::errno::Errno> {
+            drop(loom::thread::spawn(body));
+            Ok(())
+        }
+    }
+
+    pub mod pipe {
+        use std::os::fd::BorrowedFd;
+        use std::sync::{Arc, Mutex};
+
+        use super::errno::Errno;
+
+        /// The wake-ups of this order, by number.
+        static ALL: Mutex<Vec<Arc<Readable>>> = Mutex::new(Vec::new());
+        /// No descriptor has such a number.
+        const FIRST: i32 = 1 << 20;
+
+        pub fn forget_all() {
+            ALL.lock().unwrap().clear();
+        }
+
+        /// Whether a descriptor is readable, and who waits for that.
+        pub struct Readable(pub loom::sync::Mutex<bool>, pub loom::sync::Condvar);
+
+        pub struct Wake {
+            readable: Arc<Readable>,
+            number: i32,
+        }
+
+        impl Wake {
+            pub fn new() -> Result<Wake, Errno> {
+                let (no, waiters) = (loom::sync::Mutex::new(false), loom::sync::Condvar::new());
+                let readable = Arc::new(Readable(no, waiters));
+                let mut all = ALL.lock().unwrap();
+                all.push(readable.clone());
+                Ok(Wake { readable, number: FIRST + all.len() as i32 - 1 })
+            }
+
+            pub fn wake(&self) {
+                *self.readable.0.lock().unwrap() = true;
+                self.readable.1.notify_all();
+            }
+
+            pub fn drain(&self) -> bool {
+                std::mem::take(&mut *self.readable.0.lock().unwrap())
+            }
+
+            pub fn fd(&self) -> BorrowedFd<'_> {
+                // SAFETY: it is never given to the system.
+                unsafe { BorrowedFd::borrow_raw(self.number) }
+            }
+        }
+
+        pub fn of_fd(number: i32) -> Arc<Readable> {
+            ALL.lock().unwrap()[(number - FIRST) as usize].clone()
+        }
+    }
+
+    pub mod poll {
+        use std::os::fd::{AsRawFd, BorrowedFd};
+        use std::time::Instant;
+
+        use super::errno::Errno;
+        use super::pipe;
+
+        pub const SLEEP_FDS_MAX: usize = 1;
+
+        /// Sleeps on the first; whatever the deadline is, it may be over before that is readable.
+        pub fn sleep(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<u32, Errno> {
+            let readable = pipe::of_fd(fds[0].as_raw_fd());
+            let mut is = readable.0.lock().unwrap();
+            loop {
+                if *is {
+                    return Ok(1);
+                }
+                if deadline.is_some() {
+                    return Ok(0);
+                }
+                is = readable.1.wait(is).unwrap();
+            }
+        }
+    }
+}
+
+pub mod trace {
+    #[derive(Clone, Copy)]
+    pub enum Level {
+        Error,
+        Warn,
+    }
+
+    pub fn text(_: Level, _: &'static str, _: &[u64], _: &str) {}
+}
+
+pub mod wire {
+    pub mod header {
+        #[derive(Clone, Copy)]
+        pub enum Lane {
+            Quick,
+            Bulk,
+        }
+    }
+}
+
+pub mod side {
+    use std::sync::{Arc, Mutex};
+
+    /// A descriptor that takes so many bytes and no more.
+    #[derive(Clone)]
+    pub struct Side(Arc<Mutex<usize>>);
+
+    impl Side {
+        pub fn with_room(bytes: usize) -> Side {
+            Side(Arc::new(Mutex::new(bytes)))
+        }
+
+        /// The other end reads.
+        pub fn make_room(&self, bytes: usize) {
+            *self.0.lock().unwrap() += bytes;
+        }
+
+        pub fn write(&self, bytes: &[u8]) -> Option<usize> {
+            let mut room = self.0.lock().unwrap();
+            let count = bytes.len().min(*room);
+            *room -= count;
+            Some(count)
+        }
+    }
+}
