@@ -22,6 +22,7 @@ mod after_fork;
 mod guest;
 mod startup_deaths;
 mod storm;
+mod trust;
 mod ssh;
 mod ssh_lifetimes;
 mod ssh_logins;
