@@ -19,6 +19,8 @@ pub mod testing;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod logged_tests;
+#[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
 mod lease_tests;
