@@ -262,14 +262,9 @@ impl Deliver for Asks {
 
 /// A failure that whoever hears of it names the hop of.
 fn failed(failure: ConnectFailure) -> Refusal {
-    Refusal::Failed(unattempted(failure))
-}
-
-/// A failure before anything was started, of a hop that is not known here.
-pub(super) fn unattempted(failure: ConnectFailure) -> Box<ConnectError> {
     let (phase, hop) = (Phase::Prepare, String::new());
     let (exit, typed, tail) = (None, false, String::new());
-    Box::new(ConnectError { failure, phase, hop, exit, typed, tail })
+    Refusal::Failed(Box::new(ConnectError { failure, phase, hop, exit, typed, tail }))
 }
 
 /// Asks a context to end.
@@ -283,6 +278,7 @@ fn take_outcome(r: &mut Reader<'_>) -> Result<Connected, Refusal> {
     let outcome = match r.take_u8() {
         Ok(0) => Connected::decode(r).map(Ok),
         Ok(1) => ConnectError::decode(r).map(|error| Err(Refusal::Failed(Box::new(error)))),
+        Ok(2) => Err(Malformed("what that context cannot read; or it has too many under way")),
         _ => Err(Malformed("an outcome of no kind")),
     };
     outcome.unwrap_or_else(|Malformed(why)| Err(failed(ConnectFailure::Protocol(why.into()))))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::connect::child::{self, Child, Connected, Listener};
 use crate::connect::recipe::Recipe;
-use crate::connect::request::{Word, unattempted};
-use crate::error::{ConnectError, ConnectFailure, Death, Result};
+use crate::connect::request::Word;
+use crate::error::{ConnectError, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::limits::{ATTEMPTS_MAX, NAME_BYTES_MAX};
@@ -84,9 +84,8 @@ impl Deliver for Service {
             (Ok(word), None) => self.change(turn, word, message.src, &mut r),
             _ => Err(Malformed("no word of a connect")),
         };
-        if let (Err(Malformed(why)), Some(handle)) = (read, message.reply_to) {
-            let refused = Err(unattempted(ConnectFailure::Protocol(why.into())));
-            tell(&self.node, (message.src, handle), &|w| put_outcome(&refused, w));
+        if let (Err(_), Some(handle)) = (read, message.reply_to) {
+            tell(&self.node, (message.src, handle), &|w| w.put_u8(2));
         }
     }
 
@@ -107,11 +106,8 @@ impl Service {
         recipe.terms = recipe.terms.asked_under(auth);
         let recipe = Arc::new(recipe);
         let attempts = self.attempts.clone();
-        if NAME_BYTES_MAX < recipe.name.len() {
-            return Err(Malformed("a name that is too long"));
-        }
-        if ATTEMPTS_MAX <= attempts.lock().len() {
-            return Err(Malformed("too many connects are under way there"));
+        if NAME_BYTES_MAX < recipe.name.len() || ATTEMPTS_MAX <= attempts.lock().len() {
+            return Err(Malformed("a name that is too long, or too many attempts"));
         }
         attempts.lock().push(Attempt { asker, questions, child: None, given_up: false });
         let node = &self.node;
