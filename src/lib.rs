@@ -232,6 +232,7 @@ pub use call::channel::{Receiver, Sender};
 pub use call::context::{CallContext, Context};
 pub use call::ending::Ending;
 pub use call::function;
+pub use call::handler::Handler;
 pub use call::pending::Call;
 pub use call::router::Router;
 pub use connect::address::Address;

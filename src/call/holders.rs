@@ -214,7 +214,7 @@ impl Deliver for Holds {
 /// Says something to a new holder that it ignores: who was talked to, we are told the end of; and
 /// if it has ended already, that comes back to the Receiver's handle. Returns whether a way leads
 /// there.
-fn probe(node: &Node, taker: ContextId, handle: Handle) -> bool {
+pub(crate) fn probe(node: &Node, taker: ContextId, handle: Handle) -> bool {
     let (auth, reply_to) = (node.id(), Some(handle));
     let out = Outgoing { kind: Kind::Control, dst: taker, auth, handle: Handle::HOLD, reply_to };
     node.tell(&out, Lane::Quick, &|_| ())

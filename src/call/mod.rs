@@ -14,6 +14,8 @@ pub mod ending;
 pub mod channel;
 pub mod holders;
 pub mod room;
+pub mod handler;
+pub mod routing;
 pub mod dispatch;
 pub mod grant;
 

@@ -43,8 +43,8 @@ pub(crate) struct Inner {
     node: Arc<Node>,
     registry: Arc<Registry>,
     images: Arc<Images>,
-    /// What the floor above keeps of contexts that are being connected.
-    connects: Lock<Option<Kept>>,
+    /// What other files and floors keep here, one of a type.
+    kept: Arc<Lock<Vec<Kept>>>,
     /// A master's share in its broker, until its end.
     share: Lock<Option<Broker>>,
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
@@ -99,8 +99,8 @@ impl Router {
         let grants = Arc::new(Grants(node.clone()));
         node.listen(Handle::GRANT, Kind::Control, policy::is_ancestor, grants)?;
         respond::listen(&node, &images)?;
-        let (connects, share) = (Lock::default(), Lock::new(share));
-        Ok(Router { inner: Arc::new(Inner { node, registry, images, connects, share, end }) })
+        let (kept, share) = (Arc::default(), Lock::new(share));
+        Ok(Router { inner: Arc::new(Inner { node, registry, images, kept, share, end }) })
     }
 
     /// This context's id.
@@ -172,13 +172,26 @@ impl Router {
         &self.inner.images
     }
 
-    /// What was kept here, which `make` makes if nothing was.
-    pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Kept {
+    /// What of this type is kept here, which `make` makes if there is none.
+    pub(crate) fn kept<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         if self.broker().is_copy() {
-            return make();
+            return Arc::new(make());
         }
-        let mut kept = self.inner.connects.lock();
-        kept.get_or_insert_with(make).clone()
+        let mut all = self.inner.kept.lock();
+        let known = all.iter().find_map(|kept| kept.clone().downcast().ok());
+        known.unwrap_or_else(|| {
+            let made = Arc::new(make());
+            all.push(made.clone());
+            made
+        })
+    }
+
+    /// The same router; but dropping this one ends nothing, and keeping it puts off no end.
+    pub(crate) fn unowned(&self) -> Router {
+        let Inner { node, registry, images, kept, .. } = &*self.inner;
+        let (node, registry, images) = (node.clone(), registry.clone(), images.clone());
+        let (kept, share, end) = (kept.clone(), Lock::new(None), |_: &Inner| ());
+        Router { inner: Arc::new(Inner { node, registry, images, kept, share, end }) }
     }
 
     /// Refuses what belongs to another tree.

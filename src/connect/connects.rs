@@ -104,9 +104,7 @@ enum Step {
 impl Connects {
     /// Those of a router.
     pub fn of(router: &Router) -> Arc<Connects> {
-        let make = || Arc::new(Connects { node: router.node().clone(), state: Lock::default() });
-        // Nothing else is kept there.
-        router.kept(|| make()).downcast().unwrap_or_else(|_| make())
+        router.kept(|| Connects { node: router.node().clone(), state: Lock::default() })
     }
 
     /// Who answers questions where nobody else does.

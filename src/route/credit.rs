@@ -78,7 +78,8 @@ impl Credit {
         let mut state = self.lock();
         if let Some(account) = state.find(target) {
             account.sending = false;
-            if account.lost.is_some() && target.1 < Handle::FIRST_RANDOM {
+            let is_one_of_many = target.1 < Handle::FIRST_RANDOM || account.senders == 0;
+            if account.lost.is_some() && is_one_of_many {
                 // What was charged for the lost message is never granted.
                 (account.lost, account.outstanding, account.bulk) = (None, 0, false);
             }
@@ -107,13 +108,15 @@ impl Credit {
     pub fn refuse(&self, target: Target, death: Death) {
         let mut state = self.lock();
         let Some(account) = state.find(target) else { return };
-        // Of a standard handle one message was refused, and not what follows.
-        if account.sending || Handle::FIRST_RANDOM <= target.1 {
+        // Where no Sender sends one message was refused, and not what follows.
+        let is_receiver = Handle::FIRST_RANDOM <= target.1;
+        if account.sending || is_receiver && 0 < account.senders {
             account.lost = Some(death);
             account.wake_lost();
-        } else if matches!(death.cause, Cause::NoRoute | Cause::Disconnected) {
+        } else if is_receiver || matches!(death.cause, Cause::NoRoute | Cause::Disconnected) {
             // Nobody there will grant what was charged for it.
             (account.outstanding, account.bulk) = (0, false);
+            account.wake();
         }
         state.tidy(target);
     }
@@ -345,6 +348,7 @@ mod tests {
     fn a_closed_receiver_or_a_shutdown_ends_the_wait_for_room() {
         for shutdown in [false, true] {
             let credit = Arc::new(Credit::default());
+            credit.open(THERE);
             credit.charge(THERE, WINDOW_BYTES).unwrap();
             let other = credit.clone();
             let waiter = std::thread::spawn(move || other.charge(THERE, 1).unwrap_err());

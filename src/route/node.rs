@@ -184,6 +184,29 @@ impl Node {
         self.handles().add_unguessable(entry).map_err(|cause| self.closed(cause))
     }
 
+    /// Listens for data at a handle of a program's own, or at one that nobody can guess; `from` this
+    /// context alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if somebody listens there, `Closed` after the shutdown.
+    pub fn listen_at(
+        &self,
+        at: Option<Handle>,
+        from: Option<ContextId>,
+        to: Arc<dyn Deliver>,
+    ) -> Result<Handle> {
+        self.broker.forbid_copy()?;
+        let entry = Entry { accepts: Kind::Data, from, policy: anyone, once: false, to };
+        let added = match at {
+            Some(handle) => self.handles().add(handle, entry).map(|()| handle),
+            None => self.handles().add_unguessable(entry),
+        };
+        added.map_err(|cause| match cause {
+            Cause::Refused => Error::usage("something listens at this handle already"),
+            cause => self.closed(cause),
+        })
+    }
+
     /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends
     /// the wait.
     ///

@@ -1,11 +1,14 @@
 //! What a context says of a message that gets nowhere: no wait for an answer, or for room, is left
 //! without an end.
 
+use std::sync::Arc;
+
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Rule;
+use crate::route::send::room_of;
 use crate::trace::{self, Level};
 use crate::wire::codec::{Encode, Writer};
 use crate::wire::header::{Header, Kind, Lane, Part};
@@ -58,15 +61,30 @@ impl Node {
         self.tell(&out, Lane::Quick, &|w| put_end_of_room(death, w));
     }
 
+    /// Says that a message of a program's own was not taken, if its sender waits for an answer.
+    pub fn decline(self: &Arc<Self>, message: &Message, cause: Cause) {
+        let (node, refused) = (self.clone(), Message { data: Vec::new(), ..message.clone() });
+        // An ended broker has ended every wait.
+        let _ = self.broker().defer(move |turn| node.answer_refused(turn, &refused, cause));
+    }
+
     /// Answers a message that nobody takes, if its sender waits for an answer.
     pub(super) fn refuse(&self, turn: &mut Turn, message: &Message, cause: Cause) {
-        let death = Death::of(cause).at(self.id());
         if message.kind == Kind::Data && message.src != self.id() {
-            // Data goes to Receivers alone: one that is not there is one that was closed.
-            let closed = cause == Cause::NoHandle;
-            let why = if closed { Death::of(Cause::ReceiverClosed) } else { death.clone() };
-            self.end_room(message.src, message.handle, &why);
+            if cause == Cause::NoHandle && !message.handle.is_well_known() {
+                // A Receiver that is not there is one that was closed.
+                let why = Death::of(Cause::ReceiverClosed);
+                self.end_room(message.src, message.handle, &why);
+            } else {
+                // This one is refused, and not what follows.
+                self.grant(message.src, message.handle, room_of(&message.data));
+            }
         }
+        self.answer_refused(turn, message, cause);
+    }
+
+    fn answer_refused(&self, turn: &mut Turn, message: &Message, cause: Cause) {
+        let death = Death::of(cause).at(self.id());
         let Some(handle) = message.reply_to else { return };
         if message.src == self.id() {
             let to = self.handles().remove(handle);

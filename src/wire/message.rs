@@ -27,6 +27,24 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message without payload to a handle of a program's own in another context, for
+    /// [`Router::route`](crate::Router::route), which stamps its source and authority.
+    pub fn to(dst: ContextId, handle: Handle) -> Message {
+        let kind = if handle < Handle::FIRST_RANDOM { Kind::Reply } else { Kind::Data };
+        let (lane, reply_to, data) = (Lane::Quick, None, Vec::new());
+        Message { kind, lane, dst, src: dst, auth: dst, handle, reply_to, data }
+    }
+
+    /// The same, with this payload.
+    pub fn with_data(self, data: impl Into<Vec<u8>>) -> Message {
+        Message { data: data.into(), ..self }
+    }
+
+    /// The same; an answer is to come to this handle of ours.
+    pub fn reply_to(self, handle: Handle) -> Message {
+        Message { reply_to: Some(handle), ..self }
+    }
+
     /// The message that begins with this header, and its whole payload.
     pub fn new(header: &Header, data: Vec<u8>) -> Message {
         let Header { kind, lane, part: _, dst, src, auth, handle, reply_to } = *header;

@@ -1,0 +1,357 @@
+//! Handlers: functions of a program's own that take messages which are no calls. They run on the
+//! broker's thread for callbacks, one at a time, with no lock held.
+
+#[cfg(test)]
+mod tests;
+
+use std::any::type_name;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Weak};
+
+use crate::call::context::Context;
+use crate::call::holders;
+use crate::call::room::Rooms;
+use crate::call::router::Router;
+use crate::error::{Cause, Death, Error, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::turn::Turn;
+use crate::limits::LOGGED_REFUSALS_MAX;
+use crate::lock::Lock;
+use crate::route::pending::Deliver;
+use crate::route::policy::Arrival;
+use crate::route::send::room_of;
+use crate::trace::{self, Level};
+use crate::wire::header::Kind;
+use crate::wire::message::Message;
+
+/// A function that takes messages at a handle, for [`Router::add_handler`].
+///
+/// It is called for each message, and once with the [`Death`] that ended it: the end of the only
+/// context that may send, if there is such a one, or of this router. That is the last call.
+///
+/// All of it happens on one thread of the broker's: a handler that waits holds up the others, but
+/// not the loop. It may call, connect and wait. While it runs, its senders have no more room than
+/// 64 KiB each, and sleep for more. A panic in it is logged, and the next message is taken.
+///
+/// The router that it is given does not keep the tree up. One that it has captured does: as long as
+/// the handler is there, the last clone of its router is not dropped.
+#[must_use = "add it to a router with `add_handler`"]
+pub struct Handler {
+    call: Call,
+    at: Option<Handle>,
+    once: bool,
+    from: Option<Context>,
+    policy: Option<Policy>,
+}
+
+type Call = Box<dyn FnMut(&Router, Result<Message, Death>) + Send>;
+
+/// Who may send, and what that rule is called.
+struct Policy {
+    lets: Box<dyn Fn(&Message, &Arrival<'_>) -> bool + Send + Sync>,
+    name: &'static str,
+}
+
+impl Handler {
+    /// Calls this for each message: of anybody, at a handle that nobody can guess, until
+    /// [`Router::del_handler`].
+    pub fn new(call: impl FnMut(&Router, Result<Message, Death>) + Send + 'static) -> Handler {
+        Handler { call: Box::new(call), at: None, once: false, from: None, policy: None }
+    }
+
+    /// At this handle, which is a [well-known](Handle::well_known) one.
+    pub fn at(self, handle: Handle) -> Handler {
+        Handler { at: Some(handle), ..self }
+    }
+
+    /// For one message only.
+    pub fn once(self) -> Handler {
+        Handler { once: true, ..self }
+    }
+
+    /// From this context only, whose end ends the handler, too. With [`Handler::once`], and without
+    /// [`Handler::at`], it takes the answer to one message that is sent there with
+    /// [`Message::reply_to`], or why there is none.
+    pub fn from(self, context: &Context) -> Handler {
+        Handler { from: Some(context.clone()), ..self }
+    }
+
+    /// Only what this lets in: one of [`policy`](crate::policy), or one of your own, which is called
+    /// where the handler is. The log names it when it refuses something.
+    pub fn policy<P>(self, policy: P) -> Handler
+    where
+        P: Fn(&Message, &Arrival<'_>) -> bool + Send + Sync + 'static,
+    {
+        let policy = Policy { lets: Box::new(policy), name: type_name::<P>() };
+        Handler { policy: Some(policy), ..self }
+    }
+}
+
+/// What a router remembers of its handlers.
+#[derive(Default)]
+struct Handlers(Lock<Vec<(Handle, Weak<Core>)>>);
+
+impl Router {
+    /// Has messages to a handle of this context call a function. Returns the handle. Who is
+    /// refused is told so if it asked for an answer.
+    ///
+    /// ```
+    /// use mitogen::{Handle, Handler, Message, Program, Result, policy};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let router = Program::new().router()?;
+    /// // Answers whoever has authority over this context.
+    /// let echo = Handler::new(|router, message| {
+    ///     if let Ok(message) = message {
+    ///         let answered = router.reply(&message, message.data.clone());
+    ///         assert_eq!(answered.ok(), Some(true));
+    ///     }
+    /// });
+    /// let echo = router.add_handler(echo.policy(policy::has_parent_authority))?;
+    ///
+    /// // Asks it.
+    /// let me = router.myself();
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let answer = Handler::new(move |_, answer| tell.send(answer).unwrap()).once().from(&me);
+    /// let answer = router.add_handler(answer)?;
+    /// router.route(Message::to(me.context_id(), echo).with_data("hello").reply_to(answer))?;
+    /// assert_eq!(told.recv().unwrap().unwrap().data, b"hello");
+    ///
+    /// router.del_handler(echo)?;
+    /// assert!(router.del_handler(echo).is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if the handle is not a well-known one, or has a
+    /// handler already, or if the context of [`Handler::from`] is of another tree, or if 65,536
+    /// answers are awaited; `Closed` after the shutdown.
+    pub fn add_handler(&self, handler: Handler) -> Result<Handle> {
+        let Handler { call, at, once, from, policy } = handler;
+        if at.is_some_and(|handle| !handle.is_well_known()) {
+            return Err(Error::usage("a handler's handle is one of Handle::well_known"));
+        }
+        if from.as_ref().is_some_and(|from| !self.same_tree(from.router())) {
+            return Err(Error::usage("a context of another tree cannot send to this one"));
+        }
+        let from = from.map(|from| from.context_id());
+        let core = Arc::new_cyclic(|own| Core {
+            own: own.clone(),
+            router: self.unowned(),
+            from,
+            once,
+            policy,
+            rooms: Rooms::new(self.context_id()),
+            state: Lock::new(State { call: Some(call), handle: None, is_over: false, refused: 0 }),
+        });
+        let handle = match (at, once, from) {
+            (None, true, Some(from)) => self.node().listen_for_answer(from, core.clone())?,
+            _ => self.node().listen_at(at, from, core.clone())?,
+        };
+        self.handlers().add(handle, &core);
+        core.listens_at(handle);
+        if let (true, Some(from)) = (Handle::FIRST_RANDOM <= handle, from) {
+            core.watch(handle, from);
+        }
+        Ok(handle)
+    }
+
+    /// Has messages to this handle call its function no more; what has come and waits for it is
+    /// refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind) with [`Cause::NoHandle`] if there is no
+    /// handler, also since it has had its last call; with another after the shutdown.
+    pub fn del_handler(&self, handle: Handle) -> Result<()> {
+        self.broker().forbid_copy()?;
+        self.node().forbid_closed()?;
+        let core = self.handlers().remove(handle);
+        let call = core.ok_or_else(|| Error::closed(Cause::NoHandle))?.end();
+        call.map(drop).ok_or_else(|| Error::closed(Cause::NoHandle))
+    }
+
+    fn handlers(&self) -> Arc<Handlers> {
+        self.kept(Handlers::default)
+    }
+}
+
+impl Handlers {
+    fn add(&self, handle: Handle, core: &Arc<Core>) {
+        let mut list = self.0.lock();
+        list.retain(|(_, core)| 0 < core.strong_count());
+        list.push((handle, Arc::downgrade(core)));
+    }
+
+    fn remove(&self, handle: Handle) -> Option<Arc<Core>> {
+        let mut list = self.0.lock();
+        let at = list.iter().position(|(other, _)| *other == handle)?;
+        list.swap_remove(at).1.upgrade()
+    }
+}
+
+/// A handler that listens.
+struct Core {
+    own: Weak<Core>,
+    /// One that does not keep the tree up.
+    router: Router,
+    from: Option<ContextId>,
+    once: bool,
+    policy: Option<Policy>,
+    rooms: Rooms,
+    state: Lock<State>,
+}
+
+struct State {
+    /// Away while it is called.
+    call: Option<Call>,
+    /// None for the moment before it is known.
+    handle: Option<Handle>,
+    /// Whether it is called no more.
+    is_over: bool,
+    refused: u32,
+}
+
+/// How a message had arrived.
+#[derive(Clone, Copy)]
+struct Origin {
+    is_child: bool,
+    is_neighbour: bool,
+    is_granted: bool,
+}
+
+const WHAT: &str = "a handler";
+
+impl Deliver for Core {
+    fn message(&self, _: &mut Turn, message: Message) {
+        let (src, handle, node) = (message.src, message.handle, self.router.node());
+        if message.kind == Kind::Data && !self.rooms.enters(src, room_of(&message.data)) {
+            trace::event(Level::Warn, "sends beyond its window:", &[src.0.into()]);
+            return node.end_room(src, handle, &Death::of(Cause::Protocol).at(src));
+        }
+        let arrival = node.arrival(&message);
+        let Arrival { is_child, is_neighbour, is_granted, .. } = arrival;
+        let origin = Origin { is_child, is_neighbour, is_granted };
+        self.later(move |core| core.take(message, origin));
+    }
+
+    fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
+        let is_end = self.from == Some(from);
+        if is_end || from == self.router.context_id() && death.is_own() {
+            let death = death.clone();
+            self.later(move |core| core.last(Err(death)));
+        }
+    }
+
+    fn lost(&self, _: &mut Turn, id: ContextId, _: &Death) {
+        self.rooms.forget(id);
+    }
+}
+
+impl Core {
+    fn listens_at(&self, handle: Handle) {
+        let is_over = {
+            let mut state = self.state.lock();
+            state.handle = Some(handle);
+            state.is_over
+        };
+        if is_over {
+            self.router.node().unlisten(handle);
+        }
+    }
+
+    /// Has something done on the thread for callbacks.
+    fn later(&self, what: impl FnOnce(&Core) + Send + 'static) {
+        let Some(core) = self.own.upgrade() else { return };
+        let run = self.router.broker().callback(WHAT, Box::new(move || what(&core)));
+        if run.is_err() {
+            trace::event(Level::Error, "nothing calls a handler any more", &[]);
+        }
+    }
+
+    /// Sees to it that the end of the only sender is told; it may be gone already.
+    fn watch(&self, handle: Handle, from: ContextId) {
+        let node = self.router.node();
+        if from != node.id() && !holders::probe(node, from, handle) {
+            let death = node.broker().death(Cause::NoRoute).at(from);
+            self.later(move |core| core.last(Err(death)));
+        }
+    }
+
+    /// Takes the function away for good, and lets go of the handle.
+    fn end(&self) -> Option<Call> {
+        let (call, handle) = {
+            let mut state = self.state.lock();
+            let was_over = std::mem::replace(&mut state.is_over, true);
+            if was_over {
+                return None;
+            }
+            (state.call.take(), state.handle)
+        };
+        if let Some(handle) = handle {
+            self.router.node().unlisten(handle);
+        }
+        // Away: what calls it drops it.
+        Some(call.unwrap_or_else(|| Box::new(|_, _| ())))
+    }
+
+    fn last(&self, what: Result<Message, Death>) {
+        if let Some(mut call) = self.end() {
+            call(&self.router, what);
+        }
+    }
+
+    fn take(&self, message: Message, origin: Origin) {
+        let (src, handle, kind) = (message.src, message.handle, message.kind);
+        let bytes = room_of(&message.data);
+        let called = catch_unwind(AssertUnwindSafe(|| self.offer(message, origin)));
+        if kind == Kind::Data {
+            if let Some(bytes) = self.rooms.leaves(src, bytes, true) {
+                self.router.node().grant(src, handle, bytes);
+            }
+        }
+        called.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+
+    fn offer(&self, message: Message, origin: Origin) {
+        if self.state.lock().is_over {
+            return self.router.node().decline(&message, Cause::NoHandle);
+        }
+        if let Some(policy) = self.policy.as_ref().filter(|it| !self.lets(it, &message, origin)) {
+            return self.refuse(policy, &message);
+        }
+        if self.once {
+            return self.last(Ok(message));
+        }
+        let Some(mut call) = self.state.lock().call.take() else { return };
+        let called = catch_unwind(AssertUnwindSafe(|| call(&self.router, Ok(message))));
+        let mut state = self.state.lock();
+        if !state.is_over {
+            state.call = Some(call);
+        }
+        drop(state);
+        called.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+
+    fn lets(&self, policy: &Policy, message: &Message, origin: Origin) -> bool {
+        let Origin { is_child, is_neighbour, is_granted } = origin;
+        let (me, parents) = (self.router.context_id(), self.router.parent_ids());
+        (policy.lets)(message, &Arrival { me, parents, is_child, is_neighbour, is_granted })
+    }
+
+    fn refuse(&self, policy: &Policy, message: &Message) {
+        let count = {
+            let mut state = self.state.lock();
+            state.refused = state.refused.saturating_add(1);
+            state.refused
+        };
+        if count <= LOGGED_REFUSALS_MAX {
+            let about = [message.src.0, message.auth.0, message.handle.0].map(u64::from);
+            let what = "refused by a handler's policy (source, authority, handle):";
+            trace::text(Level::Warn, what, &about, policy.name);
+        }
+        match message.kind {
+            Kind::Data => self.router.node().decline(message, Cause::Refused),
+            _ => self.last(Err(Death::of(Cause::Refused).at(message.src))),
+        }
+    }
+}
