@@ -102,6 +102,13 @@ pub const KEEPALIVE_COUNT: u32 = 3;
 /// Intervals of silence after which a connection with a heartbeat is at its end, unless the caller
 /// says otherwise: as for ssh, one lost word does not do it.
 pub const HEARTBEAT_COUNT: u32 = 3;
+/// The shortest of these intervals: a loop may be held up for a moment, and a line carries more
+/// than signs of life.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+/// The longest: a day, after which nobody still waits to be told.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The most such intervals.
+pub const HEARTBEAT_COUNT_MAX: u32 = 1000;
 /// Time that a child which was asked to end has before it is killed; the original's.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Time that the end of a router waits for its loop, which has `SHUTDOWN_GRACE` for it: one that is

@@ -354,6 +354,7 @@ impl Child {
         let guardian = Box::new(LinkGuard(self.clone()));
         let end = End::Child(id, lease);
         let mut peer = Peer::adopt(&attempt.node, key, end, attempt.outbox, guardian);
+        peer.keep_alive(turn, key, terms.heartbeat);
         attempt.node.announce(id);
         let fed = peer.input(turn, key, &attempt.handshake.rest());
         turn.replace(key, Box::new(peer));

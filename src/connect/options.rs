@@ -11,8 +11,8 @@ use crate::connect::recipe::{Pattern, Prompt, Recipe, Reply, Start};
 use crate::connect::request::{Answerer, Question};
 use crate::error::ConnectFailure;
 use crate::limits::{
-    CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, HEARTBEAT_COUNT, NAME_BYTES_MAX, OPTION_BYTES_MAX,
-    WRAPPER_BYTES_MAX,
+    CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, HEARTBEAT_COUNT, HEARTBEAT_COUNT_MAX, HEARTBEAT_MAX,
+    HEARTBEAT_MIN, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
 };
 use crate::route::heartbeat::Heartbeat;
 use crate::route::node::Terms;
@@ -174,15 +174,18 @@ impl<M: Method> Connect<M> {
         self
     }
 
-    /// The time after which each end of the connection says that it is there, so that one which
-    /// vanished without a word is noticed. Default: never. `ssh` has a
+    /// The time after which each end of the connection says that it is there, again and again; an
+    /// end that has heard nothing at all for [some](Connect::heartbeat_count) of these times closes
+    /// the connection, with [`Cause::Silent`](crate::error::Cause). So one that vanished without a
+    /// word is noticed, and a context that was stopped taken for gone. From 0.1 seconds to a day.
+    /// Default: never. It holds for this connection alone; `ssh` has a
     /// [keepalive](crate::Ssh::keepalive_interval) of its own, which is on.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.common.heartbeat = Some(interval);
         self
     }
 
-    /// How many such times without a word end the connection. Default: 3.
+    /// How many such times without a word end the connection: 1 to 1,000. Default: 3.
     pub fn heartbeat_count(mut self, count: u32) -> Self {
         self.common.heartbeat_count = Some(count);
         self
@@ -255,12 +258,17 @@ impl Common {
     }
 
     fn beat(&self) -> Result<Heartbeat, String> {
-        let interval_ms = self.heartbeat.map_or(Ok(0), |time| u32::try_from(time.as_millis()));
-        let interval_ms = interval_ms.map_err(|_| "heartbeat is more than a month")?;
         let count = self.heartbeat_count.unwrap_or(HEARTBEAT_COUNT);
-        if count == 0 {
-            return Err("heartbeat_count is 0: at least 1".to_owned());
+        if count == 0 || HEARTBEAT_COUNT_MAX < count {
+            return Err(format!("heartbeat_count is {count}: 1 to {HEARTBEAT_COUNT_MAX}"));
         }
+        let Some(interval) = self.heartbeat else { return Ok(Heartbeat::default()) };
+        if interval < HEARTBEAT_MIN || HEARTBEAT_MAX < interval {
+            return Err(format!(
+                "heartbeat is {interval:?}: {HEARTBEAT_MIN:?} to {HEARTBEAT_MAX:?}"
+            ));
+        }
+        let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
         Ok(Heartbeat { interval_ms, count })
     }
 

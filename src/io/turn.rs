@@ -42,6 +42,9 @@ pub trait Protocol: Send {
         turn.close(key, &Death::of(Cause::Disconnected));
     }
 
+    /// The pause of a [`Turn::remind`] is over.
+    fn reminded(&mut self, _turn: &mut Turn, _key: Key) {}
+
     /// The stream is closed; this is the last call.
     fn closed(&mut self, turn: &mut Turn, why: &Death);
 }
@@ -247,6 +250,20 @@ impl Turn {
     /// Runs `action` at `at`, or as soon after as the loop turns.
     pub fn timer(&mut self, at: Instant, action: Action) -> TimerId {
         self.timers.set(at, action)
+    }
+
+    /// Tells a stream's protocol when this pause is over, behind what has arrived in it.
+    pub fn remind(&mut self, key: Key, pause: Duration) {
+        let now = Instant::now();
+        let tell = move |turn: &mut Turn| {
+            // If this very loop was held up, what it has not read yet came in time.
+            turn.read(key);
+            turn.call(key, &mut |protocol, turn| {
+                protocol.reminded(turn, key);
+                Ok(())
+            });
+        };
+        self.timer(now.checked_add(pause).unwrap_or(now), Box::new(tell));
     }
 
     /// Forgets a timer.

@@ -8,6 +8,7 @@ use crate::io::outbox::Outbox;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
 use crate::limits::{BAD_HANDLES_MAX, LOGGED_REFUSALS_MAX};
+use crate::route::heartbeat::{Heartbeat, Pulse};
 use crate::route::lease::Lease;
 use crate::route::node::{Node, Way};
 use crate::route::pending::Rule;
@@ -35,6 +36,7 @@ pub struct Peer {
     framer: Framer,
     assembler: Assembler,
     guardian: Box<dyn Guardian>,
+    pulse: Pulse,
     /// Who is at the other end; none is the parent.
     child: Option<ContextId>,
     /// Messages that nobody sends who keeps to the rules.
@@ -66,7 +68,12 @@ impl Peer {
         let outbox = Arc::new(Outbox::new(transmit));
         node.forbid_closed()?;
         let key = turn.attach_silent(node.tenant(), receive, Some(outbox.clone()))?;
-        let peer = Peer::adopt(node, key, end, outbox, guardian);
+        let heartbeat = match end {
+            End::Parent => node.identity().heartbeat,
+            End::Child(..) => Heartbeat::default(),
+        };
+        let mut peer = Peer::adopt(node, key, end, outbox, guardian);
+        peer.keep_alive(turn, key, heartbeat);
         turn.replace(key, Box::new(peer));
         Ok(key)
     }
@@ -90,10 +97,16 @@ impl Peer {
             framer: Framer::new(),
             assembler: Assembler::new(),
             guardian,
+            pulse: Pulse::default(),
             child,
             faults: 0,
             logged: 0,
         }
+    }
+
+    /// Has this end say that it is there, and notice when the other does no more.
+    pub fn keep_alive(&mut self, turn: &mut Turn, key: Key, heartbeat: Heartbeat) {
+        self.pulse.start(turn, key, heartbeat);
     }
 
     /// Whether nothing is half arrived.
@@ -181,6 +194,8 @@ impl Peer {
                 self.assembler.drop_from(gone);
                 Ok(())
             }
+            // That it came was heard.
+            (Kind::Control, Handle::BEAT) => Ok(()),
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),
             _ => {
                 let src = message.src;
@@ -226,6 +241,7 @@ impl Peer {
 
 impl Protocol for Peer {
     fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Malformed> {
+        self.pulse.hear();
         // Lent out for the loop, since receiving needs the rest of us.
         let mut framer = std::mem::take(&mut self.framer);
         let mut frames = framer.feed(bytes);
@@ -241,7 +257,14 @@ impl Protocol for Peer {
     }
 
     fn ended(&mut self, turn: &mut Turn, key: Key) {
+        self.pulse.stop();
         self.guardian.ended(turn, key);
+    }
+
+    fn reminded(&mut self, turn: &mut Turn, key: Key) {
+        if let Some(neighbour) = self.child.or(self.node.identity().parents.first().copied()) {
+            self.pulse.beat(&self.node, turn, key, neighbour);
+        }
     }
 
     fn closed(&mut self, turn: &mut Turn, why: &Death) {

@@ -21,6 +21,7 @@ mod fork;
 mod after_fork;
 mod guest;
 mod startup_deaths;
+mod heartbeat;
 mod storm;
 mod trust;
 mod ssh;
