@@ -8,7 +8,7 @@ use super::{Broker, SELF};
 use crate::error::{Cause, Error, Result};
 use crate::io::latch::promise;
 use crate::io::turn::Tenant;
-use crate::limits::END_WAIT;
+use crate::limits::{END_WAIT, SHUTDOWN_GRACE};
 
 impl Broker {
     /// A broker that routers are to share: each program names it with
@@ -60,10 +60,14 @@ impl Broker {
         }
     }
 
-    /// Waits for the end if nobody uses the broker any more; not on a broker's thread.
+    /// Waits for the end if nobody uses the broker any more, and until the last callback has run;
+    /// not on a broker's thread, nor in a callback for itself.
     pub(crate) fn join_unused(&self) {
         if self.shared.users.get().is_some_and(|users| users.strong_count() == 0) {
             self.wait_long(|deadline| self.shared.ended.wait_closed(deadline).is_ok());
+            if SELF.get() == 0 {
+                self.wait_for_callbacks(SHUTDOWN_GRACE);
+            }
         }
     }
 
