@@ -2,7 +2,7 @@
 //! again: all get what they want, and what shall be there once is.
 
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -201,6 +201,24 @@ fn the_first_receivers_calls_and_sends_of_a_router() {
             all.sort();
             assert_eq!(all, (0..2 * THREADS as u32).map(|i| i / 2).collect::<Vec<_>>());
             at_once(|_| router.shutdown());
+        }
+    });
+}
+
+#[test]
+fn the_first_callbacks_of_a_router() {
+    leaves_nothing(&[], || {
+        for _ in 0..ROUNDS {
+            let router = router();
+            let (tell, told) = mpsc::channel();
+            at_once(|_| {
+                let tell = tell.clone();
+                let wrong = router.ssh("web").ssh_path("/no/such/ssh").start();
+                wrong.then(move |outcome| tell.send(outcome.is_err()).unwrap());
+            });
+            for _ in 0..THREADS {
+                assert_eq!(told.recv_timeout(LIMIT), Ok(true));
+            }
         }
     });
 }
