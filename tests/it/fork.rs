@@ -211,7 +211,8 @@ fn a_panic_in_on_fork_fails_the_connect() {
         assert_eq!((&error.failure, error.phase), (&ConnectFailure::Ended, Phase::Start));
         assert_eq!(error.exit, Some(Exit::Code(101)));
         assert!(error.tail.contains("no lock could be broken"), "{error}");
-        assert!(begun.elapsed() < SECOND);
+        // The time for a connect is 30 seconds.
+        assert!(begun.elapsed() < 5 * SECOND, "{:?}", begun.elapsed());
     });
 }
 

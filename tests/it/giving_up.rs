@@ -86,7 +86,8 @@ fn one_that_has_started_a_process_ends_it() {
                     let given_up = Instant::now();
                     give_up(starting);
                     soon(|| !is_stuck());
-                    assert!(given_up.elapsed() < SECOND, "{place}: {:?}", given_up.elapsed());
+                    // Its time would be over 30 seconds later.
+                    assert!(given_up.elapsed() < 3 * SECOND, "{place}: {:?}", given_up.elapsed());
                     assert_eq!(files_of_ours(), [""; 0].map(std::path::PathBuf::from));
                 }
                 near.call(stock::ping, ()).unwrap();

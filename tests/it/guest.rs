@@ -368,7 +368,8 @@ fn what_a_function_left_behind_goes_to_the_system_and_ends_with_the_agent() {
         let begun = Instant::now();
         child.shutdown().unwrap();
         let gone = until(SECOND, || group_members(agent).is_empty().then_some(()));
-        assert!(gone.is_some() && begun.elapsed() < SECOND, "{:?}", group_members(agent));
+        // Who waited for it would wait for three seconds.
+        assert!(gone.is_some() && begun.elapsed() < 2 * SECOND, "{:?}", group_members(agent));
     });
 }
 

@@ -88,7 +88,8 @@ fn a_shared_connection_that_persists_delays_neither_connect_nor_end() {
                 let begun = Instant::now();
                 context.shutdown().unwrap();
                 drop(router);
-                assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+                // Who waited for the master would wait for three seconds.
+                assert!(begun.elapsed() < 5 * SECOND / 2, "{:?}", begun.elapsed());
                 assert_nothing_is_left();
                 assert!(0 < count("shared [mux]"), "there is no master");
             }
@@ -131,7 +132,8 @@ fn who_holds_standard_error_and_output_does_not_delay_a_failure() {
             let ssh = if password { ssh.password("x") } else { ssh };
             let begun = Instant::now();
             let error = failed(ssh.connect());
-            assert!(begun.elapsed() < SECOND, "{:?}: {error}", begun.elapsed());
+            // The time for a connect is 30 seconds.
+            assert!(begun.elapsed() < 5 * SECOND, "{:?}: {error}", begun.elapsed());
             assert_eq!(error.failure, ConnectFailure::HostKey, "{error}");
         }
         // What the stub left is the stub's; ours are the descriptors, which are counted.
