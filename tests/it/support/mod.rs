@@ -76,10 +76,23 @@ pub fn told(output: &Output) -> String {
     format!("{}\n{}{}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
-/// Sends a signal by its name (`TERM`). A process that is gone is no failure.
+/// Sends a signal by its name (`TERM`). A process that is gone is no failure; one that is stopped
+/// does nothing more when this returns.
 pub fn signal(pid: u32, name: &str) {
     let line = format!("kill -{name} {pid} 2>/dev/null");
     let _ = Command::new("sh").args(["-c", &line]).status();
+    if name == "STOP" {
+        until(Duration::from_secs(1), || has_stopped(pid).then_some(()));
+    }
+}
+
+/// Whether every thread of a process is stopped, or gone.
+fn has_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
 
 /// Writes a script that everybody may execute, and returns its path.
