@@ -76,8 +76,8 @@ impl Handler {
         Handler { from: Some(context.clone()), ..self }
     }
 
-    /// Only what this lets in: one of [`policy`](crate::policy), or one of your own, which is called
-    /// where the handler is. The log names it when it refuses something.
+    /// Only what this lets in: one of [`policy`](crate::policy), or one of your own, which is
+    /// called where the handler is. The log names it when it refuses something.
     pub fn policy<P>(self, policy: P) -> Handler
     where
         P: Fn(&Message, &Arrival<'_>) -> bool + Send + Sync + 'static,
@@ -123,8 +123,8 @@ impl Router {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if the handle is not a well-known one, or has a
-    /// handler already, or if the context of [`Handler::from`] is of another tree, or if 65,536
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if the handle is not a well-known one, or has
+    /// a handler already, or if the context of [`Handler::from`] is of another tree, or if 65,536
     /// answers are awaited; `Closed` after the shutdown.
     pub fn add_handler(&self, handler: Handler) -> Result<Handle> {
         let Handler { call, at, once, from, policy } = handler;

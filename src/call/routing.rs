@@ -13,8 +13,8 @@ use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
 impl Router {
-    /// Sends a message to a handle of a program's own: one of [`Router::add_handler`], there. Sleeps
-    /// while 64 KiB have not been taken there. Its source and authority are this context's.
+    /// Sends a message to a handle of a program's own: one of [`Router::add_handler`], there.
+    /// Sleeps while 64 KiB have not been taken there. Its source and authority are this context's.
     ///
     /// That it was sent does not say that it is taken: who wants to know, asks for an answer
     /// ([`Message::reply_to`]), and learns there that it was refused, or got nowhere.

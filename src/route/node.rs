@@ -184,8 +184,8 @@ impl Node {
         self.handles().add_unguessable(entry).map_err(|cause| self.closed(cause))
     }
 
-    /// Listens for data at a handle of a program's own, or at one that nobody can guess; `from` this
-    /// context alone.
+    /// Listens for data at a handle of a program's own, or at one that nobody can guess; `from`
+    /// this context alone.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if somebody listens there, `Closed` after the shutdown.

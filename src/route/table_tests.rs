@@ -34,7 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::AddChild),
         1 => (1..6usize).prop_map(Step::AddLease),
-        6 => (0..6usize, id(), id()).prop_map(|(link, id, parent)| Step::AddRoute(link, id, parent)),
+        6 => (0..6usize, id(), id()).prop_map(|(link, id, by)| Step::AddRoute(link, id, by)),
         3 => (0..6usize, id()).prop_map(|(link, id)| Step::RemoveRoute(link, id)),
         1 => (0..6usize).prop_map(Step::RemoveLink),
         8 => (proptest::option::of(0..6usize), id()).prop_map(|(from, id)| Step::Way(from, id)),
