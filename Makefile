@@ -45,9 +45,14 @@ target/two_cpus/linux-%: $(SOURCE) tests/two_cpus/program.rs
 	@echo "building $@"
 	@.ci/make/static two_cpus $* $@
 
+# The program of tests/it/detach.rs.
+target/leaver: $(SOURCE) tests/leaver/program.rs
+	@echo "building $@"
+	@.ci/make/static leaver $(CPU) $@
+
 TWO_CPUS := target/two_cpus/linux-x86_64 target/two_cpus/linux-aarch64
 
-test: $(LIST) $(DIST) $(TWO_CPUS)   # every test, on an sshd and users of its own
+test: $(LIST) $(DIST) $(TWO_CPUS) target/leaver   # every test, on an sshd and users of its own
 	@.ci/make/setup hosts
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone $(CARGO) test --locked
 

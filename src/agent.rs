@@ -1,6 +1,7 @@
 //! What runs in a child: takes over its standard descriptors, says that it is there, learns who it
 //! is, and serves until its parent is gone.
 
+mod detach;
 mod enter;
 mod fork;
 
@@ -271,7 +272,7 @@ fn serve_in_process(
     name: &str,
     side: Side,
 ) -> Result<()> {
-    let identity = router.node().identity().of_child(id, name.to_owned(), Terms::default());
+    let identity = router.node().identity_of_child(id, name.to_owned(), Terms::default());
     let mut pool = Pool::default();
     pool.add(lease);
     let node = Node::new(identity, pool, Broker::start()?);

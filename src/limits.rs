@@ -120,6 +120,9 @@ pub const SHUTDOWN_TOLD: Duration = Duration::from_millis(500);
 /// Time after which nobody waits any more for a context that was asked to end: it was cut off, and
 /// that was told.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(SHUTDOWN_GRACE.as_secs() + 1);
+/// Time that a context which leaves the tree waits for its parent to let it go, and for what it has
+/// queued to be sent; the original's.
+pub const DETACH_WAIT: Duration = Duration::from_secs(2);
 /// Time that a process whose stream has ended has before it is killed.
 pub const REAP_GRACE: Duration = Duration::from_millis(500);
 /// Time for the kernel to end a process that was killed, when nobody can look again later.

@@ -107,6 +107,10 @@ impl Deliver for Core {
         self.end(end);
     }
 
+    fn senders(&self) -> Vec<ContextId> {
+        self.holders().all()
+    }
+
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
         self.rooms.forget(id);
         let end = self.holders().lost(id, death);

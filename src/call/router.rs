@@ -115,7 +115,7 @@ impl Router {
 
     /// The ids of all ancestors, the nearest first; none in the master.
     pub fn parent_ids(&self) -> &[ContextId] {
-        &self.node().identity().parents
+        self.node().parents()
     }
 
     /// Whether this is the first process of its tree.

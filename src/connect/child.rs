@@ -109,6 +109,8 @@ struct State {
     id: ContextId,
     /// The context that has started it.
     starter: ContextId,
+    /// Whether it has left the tree: it lives on by itself.
+    detached: bool,
 }
 
 /// What there is only while it is being brought up.
@@ -167,6 +169,7 @@ impl Attempt {
             look_pause: LOOK_AGAIN_FIRST,
             id,
             starter,
+            detached: false,
         })));
         child.attach(turn, main, outbox, terminal, typewriter);
         child.set_timer(turn, timeout, |child, turn| child.fail(turn, ConnectFailure::Timeout));
@@ -345,7 +348,7 @@ impl Child {
         let lease = attempt.node.lease_for_child();
         let name = attempt.handshake.recipe().name.clone();
         let terms = attempt.handshake.recipe().terms;
-        let configure = configure(&attempt.node.identity().of_child(id, name, terms), lease);
+        let configure = configure(&attempt.node.identity_of_child(id, name, terms), lease);
         let bytes = configure.as_bytes();
         attempt.pushed_bytes += bytes.len() as u64;
         if attempt.outbox.push(bytes, Lane::Quick) == Pushed::Arm {
@@ -419,8 +422,11 @@ impl Child {
         self.close_streams(turn, cause);
     }
 
-    /// Its output has ended. Its process should end at once, and tell why.
+    /// Its output has ended. Its process should end at once, and tell why; unless it has left.
     fn output_ended(&self, turn: &mut Turn) {
+        if self.has_left(turn) {
+            return;
+        }
         if let Some(attempt) = &mut self.lock().attempt {
             if attempt.outbox.queued() == 0 {
                 attempt.handshake.pushed();

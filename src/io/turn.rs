@@ -79,8 +79,10 @@ struct Stream {
     outbox: Option<Arc<Outbox>>,
     /// Whether the outbox writes to another descriptor than `receive`.
     split: bool,
-    /// Whether it only tells that it is ready. Such a one, a process, outlives a shutdown's begin.
+    /// Whether it only tells that it is ready.
     watched: bool,
+    /// Whether it outlives a shutdown's begin, as a watched one, a process, does.
+    outlives: bool,
     reading: bool,
     writing: bool,
     /// Away while it is called.
@@ -173,6 +175,7 @@ impl Turn {
             outbox,
             split,
             watched,
+            outlives: watched,
             reading: true,
             writing: false,
             protocol: None,
@@ -181,6 +184,13 @@ impl Turn {
         });
         self.arm(key);
         Ok(key)
+    }
+
+    /// Has a shutdown not wait for what is watched.
+    pub fn wait_no_longer(&mut self, key: Key) {
+        if let Some(stream) = self.stream(key) {
+            stream.outlives = false;
+        }
     }
 
     /// Puts another protocol in a stream's place, also from inside the present one.

@@ -114,7 +114,7 @@ impl Node {
         question: Payload<'_>,
         answered: Answered,
     ) {
-        let Some(&parent) = self.identity().parents.first() else {
+        let Some(&parent) = self.parents().first() else {
             return answered(turn, Err(Death::of(Cause::Refused)));
         };
         let waiting = Arc::new(Waiting(Lock::new(Some(answered))));
@@ -173,12 +173,12 @@ impl Node {
     }
 
     fn to_parent(&self, handle: Handle, reply_to: Option<Handle>) -> Option<Outgoing> {
-        let dst = *self.identity().parents.first()?;
+        let dst = *self.parents().first()?;
         Some(Outgoing { kind: Kind::Control, dst, auth: self.id(), handle, reply_to })
     }
 
     /// Cuts off who sends, in its neighbour's name, what only neighbours may say.
-    fn only_neighbours(
+    pub(super) fn only_neighbours(
         &self,
         link: LinkId,
         message: &Message,

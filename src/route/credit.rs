@@ -131,6 +131,11 @@ impl Credit {
         }
     }
 
+    /// The contexts that somebody sends to.
+    pub fn targets(&self) -> Vec<ContextId> {
+        self.lock().accounts.iter().map(|((dst, _), _)| *dst).collect()
+    }
+
     /// A context is gone: nobody waits for it any longer.
     pub fn lost(&self, id: ContextId, death: &Death) {
         let mut state = self.lock();

@@ -1,9 +1,20 @@
-//! Links that are cut on purpose.
+//! Links that are cut on purpose: to a child, and to a parent that lets us go.
 
-use crate::error::{Cause, Death};
-use crate::ids::ContextId;
-use crate::io::turn::Turn;
-use crate::route::node::Node;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Cause, Death, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::turn::{Key, Protocol, Turn};
+use crate::route::lease::Lease;
+use crate::route::node::{Node, Outgoing};
+use crate::route::pending::Deliver;
+use crate::wire::codec::{Encode, Malformed};
+use crate::wire::header::{Kind, Lane};
+use crate::wire::message::Message;
+
+/// The ids that no master comes to: those for children of a context without a parent.
+const OWN_IDS: Lease = Lease { first: 1 << 31, count: u32::MAX >> 1 };
 
 impl Node {
     /// Ends the link to a child, if it is one; whoever watches over it ends its process.
@@ -17,4 +28,72 @@ impl Node {
             turn.close(way.key, &Death::of(Cause::Shutdown).at(child));
         }
     }
+
+    /// Tells a child whether it may leave.
+    pub(super) fn answer_leaver(&self, message: &Message, may: bool) {
+        let Some(handle) = message.reply_to else { return };
+        let kind = if may { Kind::Reply } else { Kind::Dead };
+        let out = Outgoing { kind, dst: message.src, auth: self.id(), handle, reply_to: None };
+        // Of no meaning where it may.
+        let death = Death::of(Cause::Refused).at(self.id());
+        self.tell(&out, Lane::Quick, &|w| death.encode(w));
+    }
+
+    /// Tells the parent, behind all that was sent before, that this context leaves the tree; `to`
+    /// gets the answer. Returns where.
+    ///
+    /// # Errors
+    /// As [`Node::listen_for_answer`]; [`ErrorKind::Closed`](crate::error::ErrorKind) without a
+    /// parent.
+    pub fn ask_to_leave(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
+        let nowhere = || Death::of(Cause::NoRoute);
+        let dst = *self.parents().first().ok_or_else(nowhere)?;
+        let reply_to = self.listen_for_answer(dst, to)?;
+        let (kind, auth, handle) = (Kind::Control, self.id(), Handle::DETACH);
+        let out = Outgoing { kind, dst, auth, handle, reply_to: Some(reply_to) };
+        if !self.tell(&out, Lane::Bulk, &|_| ()) {
+            self.unlisten(reply_to);
+            return Err(nowhere().into());
+        }
+        Ok(reply_to)
+    }
+
+    /// Whether the parent has all that was sent to it.
+    pub fn has_told_parent(&self) -> bool {
+        let way = self.parents().first().and_then(|parent| self.table().way_to(*parent, None));
+        way.is_none_or(|way| way.outbox.queued() == 0)
+    }
+
+    /// Ends the link to the parent, without a word to who watches over it: from now on this context
+    /// is the first of a tree of its own. What waits for a context that is not below fails, calls
+    /// are taken no more, and there are ids for children of its own.
+    pub fn leave(&self, turn: &mut Turn) {
+        let awaited = [self.handles().awaited(), self.credit.targets()].concat();
+        let beyond = awaited.into_iter().filter(|id| *id != self.id()).collect();
+        let left = self.table().leave(beyond);
+        let Some((way, lost)) = left else { return };
+        self.detached.store(true, Ordering::Relaxed);
+        if !OWN_IDS.has(self.id()) {
+            self.pool().add(OWN_IDS);
+        }
+        let death = Death::of(Cause::Detached).at(self.id());
+        turn.replace(way.key, Box::new(Deaf));
+        turn.close(way.key, &death);
+        self.lose(turn, lost, &death);
+        let calls = self.handles().remove(Handle::CALL);
+        if let Some(calls) = calls {
+            calls.to.dead(turn, self.id(), &death);
+        }
+    }
+}
+
+/// What a stream becomes that is to be closed.
+struct Deaf;
+
+impl Protocol for Deaf {
+    fn input(&mut self, _: &mut Turn, _: Key, _: &[u8]) -> Result<(), Malformed> {
+        Ok(())
+    }
+
+    fn closed(&mut self, _: &mut Turn, _: &Death) {}
 }

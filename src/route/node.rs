@@ -2,6 +2,7 @@
 //! arrives is handled by the holder of the turn.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -69,6 +70,8 @@ pub struct Way {
 /// The routing state of one context.
 pub struct Node {
     identity: Identity,
+    /// Whether it has no parent any more.
+    pub(super) detached: AtomicBool,
     broker: Broker,
     tenant: Tenant,
     table: Lock<Table<Arc<Way>>, { rank::ROUTES }>,
@@ -132,6 +135,7 @@ impl Node {
     pub fn new(identity: Identity, pool: Pool, broker: Broker) -> Arc<Node> {
         Arc::new(Node {
             identity,
+            detached: AtomicBool::new(false),
             tenant: broker.tenant(),
             broker,
             table: Lock::default(),
@@ -144,6 +148,21 @@ impl Node {
     /// Who this context is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Its ancestors' ids, the nearest first: as its parent told it, until it left that.
+    pub fn parents(&self) -> &[ContextId] {
+        match self.detached.load(Ordering::Relaxed) {
+            true => &[],
+            false => &self.identity.parents,
+        }
+    }
+
+    /// Who a new child of this context is.
+    pub fn identity_of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
+        let mut child = self.identity.of_child(id, name, terms);
+        child.parents.truncate(1 + self.parents().len());
+        child
     }
 
     /// This context's id.

@@ -27,6 +27,12 @@ pub trait Guardian: Send {
 
     /// The link is gone.
     fn closed(&mut self, turn: &mut Turn, why: &Death);
+
+    /// The peer, a child, leaves the tree. Returns whether it may; then its process is left alone,
+    /// and it ends the link.
+    fn detaches(&mut self, _: &mut Turn) -> bool {
+        false
+    }
 }
 
 /// One link's protocol.
@@ -196,6 +202,12 @@ impl Peer {
             }
             // That it came was heard.
             (Kind::Control, Handle::BEAT) => Ok(()),
+            (Kind::Control, Handle::DETACH) => {
+                self.node.only_neighbours(self.link, &message, false)?;
+                let may = self.guardian.detaches(turn);
+                self.node.answer_leaver(&message, may);
+                Ok(())
+            }
             (Kind::Control, Handle::ALLOCATE_ID) => self.node.ids_wanted(turn, self.link, &message),
             _ => {
                 let src = message.src;

@@ -24,6 +24,11 @@ pub trait Deliver: Send + Sync {
     /// What `giver` gave to `taker` did not get there, and why, if it is not `giver` who was told.
     fn taken_back(&self, _giver: ContextId, _taker: ContextId, _why: Option<Death>) {}
 
+    /// Who may send data, as far as that is known here.
+    fn senders(&self) -> Vec<ContextId> {
+        Vec::new()
+    }
+
     /// A context is gone; told to handles that data arrives at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }
@@ -188,6 +193,16 @@ impl Handles {
             !(ends && entry.once)
         });
         concerned
+    }
+
+    /// The contexts that somebody waits for.
+    pub fn awaited(&self) -> Vec<ContextId> {
+        let mut all = Vec::new();
+        for (_, entry) in &self.entries {
+            all.extend(entry.from);
+            all.extend(entry.to.senders());
+        }
+        all
     }
 
     /// Takes everything; nothing is added any more.

@@ -216,6 +216,19 @@ impl<W: Clone> Table<W> {
         Some(self.lost(contexts, None))
     }
 
+    /// Removes the link to the parent; and all that does not live below is gone: those of
+    /// `awaited`, and those that a child has talked to. Gives the link's way, too.
+    pub fn leave(&mut self, awaited: Vec<ContextId>) -> Option<(W, Lost<W>)> {
+        let at = self.links.iter().position(|(_, link)| link.child.is_none())?;
+        let (_, parent) = self.links.remove(at);
+        let talked = self.links.iter().flat_map(|(_, link)| link.talked.iter().copied());
+        let mut contexts: Vec<_> = awaited.into_iter().chain(talked).collect();
+        contexts.retain(|id| self.route(*id).is_none());
+        contexts.sort();
+        contexts.dedup();
+        Some((parent.way, self.lost(contexts, None)))
+    }
+
     /// Removes one context, as `link` says that it is gone. Nothing is lost if it did not live
     /// there; from the parent any is believed.
     pub fn remove_route(&mut self, link: LinkId, id: ContextId) -> Option<Lost<W>> {

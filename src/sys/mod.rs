@@ -25,6 +25,8 @@ pub mod postfork;
 pub mod wait;
 #[allow(unsafe_code)] // dispositions, masks, prctl, setsid
 pub mod signal;
+#[allow(unsafe_code)] // fstat, isatty
+pub mod leave;
 #[allow(unsafe_code)] // clone without a signal
 pub mod guard;
 #[allow(unsafe_code)] // fork

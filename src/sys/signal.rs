@@ -27,8 +27,9 @@ pub fn ignore_pipe() {
     unsafe { libc::signal(PIPE, libc::SIG_IGN) };
 }
 
-/// The process that ours must not outlive; 0 is none, or one outside our namespace.
-static PARENT: AtomicI32 = AtomicI32::new(0);
+/// The process that ours must not outlive; 0 is one outside our namespace.
+static PARENT: AtomicI32 = AtomicI32::new(NONE);
+const NONE: i32 = -1;
 
 /// Has a signal do nothing here. Unlike an ignored one it has its default effect in whatever is
 /// started, by whomever.
@@ -140,9 +141,20 @@ pub fn die_with_group() {}
 /// What a signal means that comes as the parent ends, and at other times: async-signal-safe.
 #[cfg(target_os = "linux")]
 fn end_if_orphaned(signal: c_int) {
-    if signal == libc::SIGCONT && host::parent() != PARENT.load(Ordering::Relaxed) {
+    let parent = PARENT.load(Ordering::Relaxed);
+    if signal == libc::SIGCONT && parent != NONE && host::parent() != parent {
         die();
     }
+}
+
+/// Lets this process live on when its parent ends.
+pub fn outlive_parent() {
+    PARENT.store(NONE, Ordering::Relaxed);
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes numbers.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    };
 }
 
 /// Ends this process and its group, if it leads one, at once.

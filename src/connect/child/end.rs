@@ -1,8 +1,9 @@
 //! The end of a child's process: it is asked, then told, and always reaped.
 
 use super::{Child, State};
+use crate::error::Cause;
 use crate::io::turn::Turn;
-use crate::limits::{KILL_TIME, REAP_GRACE};
+use crate::limits::{DETACH_WAIT, KILL_TIME, REAP_GRACE};
 use crate::sys::signal;
 
 impl Child {
@@ -19,6 +20,32 @@ impl Child {
         self.lock().ending = Some(timer);
     }
 
+    /// Leaves the process alone from now on, which leaves the tree and will end its link.
+    pub(super) fn let_live(&self, turn: &mut Turn) {
+        let watch = {
+            let mut state = self.lock();
+            state.detached = true;
+            state.watch
+        };
+        if let Some(key) = watch {
+            turn.wait_no_longer(key);
+        }
+        // One that keeps its link has it cut.
+        self.after(turn, 2 * DETACH_WAIT, |child, turn| _ = child.has_left(turn));
+    }
+
+    /// Ends the link of one that has left.
+    pub(super) fn has_left(&self, turn: &mut Turn) -> bool {
+        let (detached, linked) = {
+            let state = self.lock();
+            (state.detached, state.main.is_some())
+        };
+        if detached && linked {
+            self.close_streams(turn, Cause::Detached);
+        }
+        detached
+    }
+
     /// The process has ended: nobody need wait to kill it.
     pub(super) fn process_ended(&self, turn: &mut Turn) {
         let timer = self.lock().ending.take();
@@ -31,6 +58,9 @@ impl Child {
 impl State {
     /// Kills the process, and takes its exit if that comes at once; nobody will look later.
     pub(super) fn kill_and_reap(&mut self) {
+        if self.detached {
+            return;
+        }
         self.signal(signal::KILL);
         if self.exit.is_none() {
             // Another user's process cannot be killed; then it is not waited for.
@@ -49,7 +79,7 @@ impl State {
     /// Sends a signal to the process and its group. A setuid tool of another user refuses that; it
     /// ends when its input does.
     fn signal(&mut self, signal: i32) {
-        if self.exit.is_none() {
+        if self.exit.is_none() && !self.detached {
             // What is gone already, or is another user's, is left alone.
             let _ = self.process.kill_group(signal);
             let _ = self.process.kill(signal);

@@ -69,4 +69,9 @@ impl Guardian for LinkGuard {
         self.0.lock().main = None;
         self.0.end_process(turn);
     }
+
+    fn detaches(&mut self, turn: &mut Turn) -> bool {
+        self.0.let_live(turn);
+        true
+    }
 }

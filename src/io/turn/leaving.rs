@@ -72,12 +72,12 @@ impl Turn {
         }
     }
 
-    /// Closes all streams but watched ones: of one tenant, or all. Of those that are being called
-    /// the end is noted, and comes when they return.
+    /// Closes all streams but those that outlive this: of one tenant, or all. Of those that are
+    /// being called the end is noted, and comes when they return.
     fn close_streams(&mut self, of: Option<Tenant>, why: &Death) {
         while let Some(stream) = self.streams.iter().find(|stream| {
             let is_meant = of.is_none_or(|tenant| tenant == stream.tenant);
-            is_meant && !stream.watched && stream.closing.is_none()
+            is_meant && !stream.outlives && stream.closing.is_none()
         }) {
             let key = stream.key;
             self.close(key, why);

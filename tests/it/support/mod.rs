@@ -22,7 +22,7 @@ mod sudoers;
 mod user;
 
 pub use account::{Account, PASSWORD, as_user, as_user_with, assert_refused, prints, who};
-pub use built::static_command;
+pub use built::{leaver, static_command};
 pub use census::{Census, bit, census, group_members, processor_time, stat_field};
 pub use doas_conf::DoasConf;
 pub use docker::{Docker, IMAGE};
