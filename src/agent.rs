@@ -221,7 +221,10 @@ impl Deliver for Shutdown {
 
 /// Ends the process when nothing is left to wait for, or in time.
 fn look(node: Arc<Node>, calls: Arc<Calls>, turn: &mut Turn, deadline: Instant) {
-    let busy = calls.is_busy() || !node.children().is_empty() || signal::reap_children();
+    let busy = calls.is_busy()
+        || node.broker().is_calling()
+        || !node.children().is_empty()
+        || signal::reap_children();
     if !busy || deadline <= Instant::now() {
         end_process(0);
     }
@@ -261,7 +264,7 @@ impl Router {
         let (id, lease) = self.broker().wait_for(&answer)??;
         let name = [self.name(), "/in_process"].concat();
         serve_in_process(self, id, lease, &name, theirs)?;
-        Ok(Context::new(self, id, &name, self.context_id()))
+        Ok(self.started(id, &name))
     }
 }
 

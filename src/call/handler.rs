@@ -42,6 +42,7 @@ pub struct Handler {
     once: bool,
     from: Option<Context>,
     policy: Option<Policy>,
+    name: &'static str,
 }
 
 type Call = Box<dyn FnMut(&Router, Result<Message, Death>) + Send>;
@@ -56,7 +57,8 @@ impl Handler {
     /// Calls this for each message: of anybody, at a handle that nobody can guess, until
     /// [`Router::del_handler`].
     pub fn new(call: impl FnMut(&Router, Result<Message, Death>) + Send + 'static) -> Handler {
-        Handler { call: Box::new(call), at: None, once: false, from: None, policy: None }
+        let (call, name) = (Box::new(call), "a handler");
+        Handler { call, at: None, once: false, from: None, policy: None, name }
     }
 
     /// At this handle, which is a [well-known](Handle::well_known) one.
@@ -85,11 +87,23 @@ impl Handler {
         let policy = Policy { lets: Box::new(policy), name: type_name::<P>() };
         Handler { policy: Some(policy), ..self }
     }
+
+    /// What the log calls it.
+    pub(crate) fn named(self, name: &'static str) -> Handler {
+        Handler { name, ..self }
+    }
 }
 
 /// What a router remembers of its handlers.
 #[derive(Default)]
-struct Handlers(Lock<Vec<(Handle, Weak<Core>)>>);
+struct Handlers(Lock<Listed>);
+
+#[derive(Default)]
+struct Listed {
+    list: Vec<(Handle, Weak<Core>)>,
+    /// How many make it worth looking for some that are gone.
+    high: usize,
+}
 
 impl Router {
     /// Has messages to a handle of this context call a function. Returns the handle. Who is
@@ -127,7 +141,7 @@ impl Router {
     /// a handler already, or if the context of [`Handler::from`] is of another tree, or if 65,536
     /// answers are awaited; `Closed` after the shutdown.
     pub fn add_handler(&self, handler: Handler) -> Result<Handle> {
-        let Handler { call, at, once, from, policy } = handler;
+        let Handler { call, at, once, from, policy, name } = handler;
         if at.is_some_and(|handle| !handle.is_well_known()) {
             return Err(Error::usage("a handler's handle is one of Handle::well_known"));
         }
@@ -141,6 +155,7 @@ impl Router {
             from,
             once,
             policy,
+            name,
             rooms: Rooms::new(self.context_id()),
             state: Lock::new(State { call: Some(call), handle: None, is_over: false, refused: 0 }),
         });
@@ -177,15 +192,19 @@ impl Router {
 
 impl Handlers {
     fn add(&self, handle: Handle, core: &Arc<Core>) {
-        let mut list = self.0.lock();
-        list.retain(|(_, core)| 0 < core.strong_count());
-        list.push((handle, Arc::downgrade(core)));
+        let mut listed = self.0.lock();
+        if listed.high <= listed.list.len() {
+            listed.list.retain(|(_, core)| 0 < core.strong_count());
+            listed.high = 2 * listed.list.len() + 16;
+        }
+        listed.list.push((handle, Arc::downgrade(core)));
     }
 
     fn remove(&self, handle: Handle) -> Option<Arc<Core>> {
-        let mut list = self.0.lock();
-        let at = list.iter().position(|(other, _)| *other == handle)?;
-        list.swap_remove(at).1.upgrade()
+        let list = &mut self.0.lock().list;
+        // The latest, where one before it has had its last call.
+        let at = list.iter().rposition(|(other, _)| *other == handle)?;
+        list.remove(at).1.upgrade()
     }
 }
 
@@ -197,6 +216,7 @@ struct Core {
     from: Option<ContextId>,
     once: bool,
     policy: Option<Policy>,
+    name: &'static str,
     rooms: Rooms,
     state: Lock<State>,
 }
@@ -218,8 +238,6 @@ struct Origin {
     is_neighbour: bool,
     is_granted: bool,
 }
-
-const WHAT: &str = "a handler";
 
 impl Deliver for Core {
     fn message(&self, _: &mut Turn, message: Message) {
@@ -262,7 +280,7 @@ impl Core {
     /// Has something done on the thread for callbacks.
     fn later(&self, what: impl FnOnce(&Core) + Send + 'static) {
         let Some(core) = self.own.upgrade() else { return };
-        let run = self.router.broker().callback(WHAT, Box::new(move || what(&core)));
+        let run = self.router.broker().callback(self.name, Box::new(move || what(&core)));
         if run.is_err() {
             trace::event(Level::Error, "nothing calls a handler any more", &[]);
         }

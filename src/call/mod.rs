@@ -15,6 +15,7 @@ pub mod channel;
 pub mod holders;
 pub mod room;
 pub mod handler;
+pub mod events;
 pub mod routing;
 pub mod dispatch;
 pub mod grant;

@@ -12,6 +12,7 @@ use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::turn::Turn;
+use crate::limits::SHUTDOWN_GRACE;
 use crate::lock::Lock;
 use crate::module::images::Images;
 use crate::module::respond;
@@ -50,6 +51,25 @@ pub(crate) struct Inner {
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
     /// link that.
     end: fn(&Inner),
+}
+
+/// The names of contexts that were started from here.
+#[derive(Default)]
+struct Names(Lock<Vec<(ContextId, Arc<str>)>>);
+
+impl Names {
+    /// Adds one; forgets those that are gone, for all but `alive`, which is sorted.
+    fn add(&self, id: ContextId, name: &str, alive: &[ContextId]) {
+        let mut list = self.0.lock();
+        if 2 * alive.len() + 16 < list.len() {
+            list.retain(|(id, _)| alive.binary_search(id).is_ok());
+        }
+        list.push((id, name.into()));
+    }
+
+    fn find(&self, id: ContextId) -> Option<Arc<str>> {
+        self.0.lock().iter().find(|(other, _)| *other == id).map(|(_, name)| name.clone())
+    }
 }
 
 /// What this floor knows no more of than that it is kept.
@@ -139,18 +159,28 @@ impl Router {
         Receiver::new(self)
     }
 
-    /// The contexts that are this one's direct children, by id; their names are empty.
+    /// The contexts that are this one's direct children, by id.
     pub fn children(&self) -> Vec<Context> {
         self.node().children().into_iter().map(|id| self.context_by_id(id)).collect()
     }
 
-    /// The context with this id, whether it lives or not; its name is empty.
+    /// The context with this id, whether it lives or not. Its name is known if this context started
+    /// it, else empty.
     pub fn context_by_id(&self, id: ContextId) -> Context {
-        Context::new(self, id, "", self.context_id())
+        let name = self.kept(Names::default).find(id);
+        Context::new(self, id, name.as_deref().unwrap_or_default(), self.context_id())
+    }
+
+    /// A context that was started, whose name is kept while it lives.
+    pub(crate) fn started(&self, id: ContextId, name: &str) -> Context {
+        let context = Context::new(self, id, name, self.context_id());
+        self.kept(Names::default).add(id, name, &self.node().below());
+        context
     }
 
     /// Ends every child at once, and the broker unless others share it, and waits for that: what
-    /// has not ended after half a second is killed, and 3 seconds are the most. All that is used
+    /// has not ended after half a second is killed, and 3 seconds are the most. Callbacks that are
+    /// due then, as those of [`Router::on_shutdown`], have 3 seconds more. All that is used
     /// afterwards fails with [`Cause::Shutdown`](crate::error::Cause).
     pub fn shutdown(&self) {
         self.inner.shutdown();
@@ -207,6 +237,7 @@ impl Inner {
             return;
         }
         broker.end(self.node.tenant());
+        broker.wait_for_callbacks(SHUTDOWN_GRACE);
         let share = self.share.lock().take();
         // The last one ends it; whoever else asks waits for that.
         drop(share);

@@ -202,7 +202,7 @@ impl Drop for Told {
 
 impl Reached {
     fn context(&self, router: &Router) -> Context {
-        Context::new(router, self.id, &self.name, router.context_id())
+        router.started(self.id, &self.name)
     }
 
     fn cost(&self) -> Cost {

@@ -182,10 +182,15 @@ impl Broker {
         self.shared.callbacks.run(what, callback)
     }
 
-    /// Once the broker has ended: waits until the last callback has run, for at most this long.
-    /// Returns whether it has.
+    /// Waits until the callbacks that came by now have run, for at most this long; not on a
+    /// broker's thread, and not in a callback. Returns whether they have.
     pub(crate) fn wait_for_callbacks(&self, limit: Duration) -> bool {
-        self.is_copy() || self.shared.callbacks.wait(limit)
+        self.is_copy() || SELF.get() == 0 && self.shared.callbacks.settle(limit)
+    }
+
+    /// Whether a callback runs, or waits to.
+    pub(crate) fn is_calling(&self) -> bool {
+        !self.shared.callbacks.is_idle()
     }
 
     /// Has the loop write what `key`'s outbox holds.

@@ -4,10 +4,11 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, Result};
-use crate::io::latch::Latch;
+use crate::io::latch::{Latch, promise};
 use crate::limits::{CALLBACK_TIME, COPY_STACK_BYTES};
 use crate::lock::{self, Lock, rank};
 use crate::sys::errno::Errno;
@@ -23,6 +24,8 @@ pub struct Callbacks {
     queue: Latch<Option<(&'static str, Callback)>>,
     /// Held while one is queued, so that none comes behind the last.
     state: Lock<State, { rank::CALLBACKS }>,
+    /// How many were taken and have not run.
+    pending: AtomicU32,
     /// Closed when the last has run.
     ended: Latch<()>,
 }
@@ -45,7 +48,7 @@ impl Callbacks {
     /// None yet, and no thread.
     pub fn new() -> Arc<Callbacks> {
         let (queue, state, ended) = (Latch::new(), Lock::default(), Latch::new());
-        Arc::new(Callbacks { queue, state, ended })
+        Arc::new(Callbacks { queue, state, pending: AtomicU32::new(0), ended })
     }
 
     /// Has `callback` run behind those before it; `what` names it in the log.
@@ -62,6 +65,7 @@ impl Callbacks {
             self.start()?;
             state.started = true;
         }
+        self.pending.fetch_add(1, Ordering::Relaxed);
         self.queue.put(Some((what, callback)))?;
         let slow = state.running.take_if(|(_, since)| CALLBACK_TIME < since.elapsed());
         drop(state);
@@ -82,7 +86,10 @@ impl Callbacks {
         SELF.set(self as *const Callbacks as usize);
         loop {
             match self.queue.get() {
-                Ok(Some((what, callback))) => self.call(what, callback),
+                Ok(Some((what, callback))) => {
+                    self.call(what, callback);
+                    self.pending.fetch_sub(1, Ordering::Relaxed);
+                }
                 Ok(None) => break,
                 Err(_) => (),
             }
@@ -123,6 +130,24 @@ impl Callbacks {
             return true;
         }
         !self.is_current() && self.ended.wait_closed(Instant::now().checked_add(limit)).is_ok()
+    }
+
+    /// Waits until those that were taken by now have run, for at most this long; a callback does not
+    /// wait for itself. Returns whether they have.
+    pub fn settle(self: &Arc<Self>, limit: Duration) -> bool {
+        if self.is_idle() || self.is_current() {
+            return self.is_idle();
+        }
+        let (promise, done) = promise();
+        match self.run("the end", Box::new(move || promise.keep(()))) {
+            Ok(()) => done.wait(Instant::now().checked_add(limit)).is_ok(),
+            Err(_) => self.wait(limit),
+        }
+    }
+
+    /// Whether none runs, and none waits to.
+    pub fn is_idle(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) == 0
     }
 
     /// Whether the calling thread runs these.
@@ -197,7 +222,9 @@ mod tests {
         callbacks.run("endless", Box::new(move || assert!(ended.recv().is_err()))).unwrap();
         callbacks.finish();
         assert!(!callbacks.wait(Duration::from_millis(20)));
+        assert!(!callbacks.settle(Duration::from_millis(20)) && !callbacks.is_idle());
         drop(end);
         assert!(callbacks.wait(LIMIT));
+        assert!(callbacks.settle(Duration::ZERO) && callbacks.is_idle());
     }
 }

@@ -226,6 +226,11 @@ impl Node {
         })
     }
 
+    /// Puts somebody else before who listens at this handle, if somebody does.
+    pub fn wrap(&self, handle: Handle, wrap: impl FnOnce(Arc<dyn Deliver>) -> Arc<dyn Deliver>) {
+        self.handles().wrap(handle, wrap);
+    }
+
     /// Listens for one answer of `from`. It comes, or its death does, or [`Node::unlisten`] ends
     /// the wait.
     ///

@@ -115,6 +115,18 @@ impl Handles {
         self.add(handle, entry).map(|()| handle)
     }
 
+    /// Puts somebody else before who listens at this handle, if somebody does.
+    pub fn wrap(
+        &mut self,
+        handle: Handle,
+        wrap: impl FnOnce(Arc<dyn Deliver>) -> Arc<dyn Deliver>,
+    ) {
+        if let Some(at) = self.find(handle) {
+            let entry = &mut self.entries[at].1;
+            entry.to = wrap(entry.to.clone());
+        }
+    }
+
     /// How many answers are awaited.
     pub fn answers(&self) -> usize {
         let (from, to) = (Handle::FIRST_DYNAMIC, Handle::FIRST_RANDOM);
