@@ -72,9 +72,7 @@ impl Router {
             return Err(Error::usage("a context is disconnected by a router of its own tree"));
         }
         let (node, id) = (self.node().clone(), context.context_id());
-        if node.is_closed() {
-            return Err(Error::closed(Cause::Shutdown));
-        }
+        node.forbid_closed()?;
         if node.parent_of(id).is_none() {
             return Err(Death::of(Cause::NoRoute).at(id).into());
         }
@@ -86,6 +84,7 @@ impl Router {
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the router's shutdown.
     pub fn disconnect_all(&self) -> Result<()> {
+        self.node().forbid_closed()?;
         let node = self.node().clone();
         self.broker().defer(move |turn| {
             for id in node.children() {

@@ -42,6 +42,7 @@ mod command_method;
 mod inside;
 mod streams;
 mod sharing;
+mod after_shutdown;
 mod images;
 mod cross_cpu;
 mod login_shells;

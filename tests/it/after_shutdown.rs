@@ -1,0 +1,379 @@
+//! Use after the end: every public function says so, with a typed error, or does what it can do
+//! without; none hangs. A function that is public and neither tried here nor known to need no
+//! router fails the first test.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use mitogen::error::{Cause, ConnectFailure, ErrorKind};
+use mitogen::{
+    Address, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending, Error,
+    ForkPromise, Program, Receiver, Router, Sender, stock,
+};
+
+use crate::support::*;
+
+/// Longer than anything here may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn never(cx: &CallContext) {
+    cx.router().broker().join();
+}
+
+static LENT: Mutex<Vec<Router>> = Mutex::new(Vec::new());
+
+/// Leaves this context's router where the test finds it.
+fn lend(cx: &CallContext) {
+    LENT.lock().unwrap_or_else(PoisonError::into_inner).push(cx.router().clone());
+}
+
+fn program() -> Program {
+    Program::new().function(never).function(lend).image(stock_image())
+}
+
+/// What is there before the end, and used behind it.
+struct Setup {
+    router: Router,
+    context: Context,
+    cx: CallContext,
+    call: Call<()>,
+    receiver: Receiver<u32>,
+    sender: Sender<u32>,
+    starting: Connecting,
+    ending: Ending,
+    /// Keeps a broker that others use, too; or the parent's router.
+    _kept: (Option<Broker>, Option<Router>),
+}
+
+/// What ends.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Router,
+    RouterOnSharedBroker,
+    BrokerAlone,
+    Child,
+}
+
+const WAYS: [Way; 4] = [Way::Router, Way::RouterOnSharedBroker, Way::BrokerAlone, Way::Child];
+
+impl Setup {
+    fn ended(way: Way) -> Setup {
+        let broker = matches!(way, Way::RouterOnSharedBroker).then(|| Broker::new().unwrap());
+        let program = match &broker {
+            Some(broker) => program().broker(broker),
+            None => program(),
+        };
+        let master = program.router().unwrap();
+        let Way::Child = way else {
+            let setup = Setup::of(master, (broker, None));
+            match way {
+                Way::BrokerAlone => {
+                    setup.router.broker().shutdown();
+                    setup.router.broker().join();
+                }
+                _ => setup.router.shutdown(),
+            }
+            return setup;
+        };
+        let child = master.in_process().unwrap();
+        child.call(lend, ()).unwrap();
+        let router = LENT.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap();
+        let setup = Setup::of(router, (None, Some(master)));
+        child.shutdown().unwrap();
+        setup.router.broker().join();
+        setup
+    }
+
+    fn of(router: Router, kept: (Option<Broker>, Option<Router>)) -> Setup {
+        let (context, other) = (router.in_process().unwrap(), router.in_process().unwrap());
+        let receiver = router.receiver();
+        Setup {
+            cx: CallContext::local(&router),
+            call: context.call_async(never, ()),
+            sender: receiver.to_sender(),
+            starting: router.command(["sleep", "987654"]).start(),
+            ending: other.shutdown_async().unwrap(),
+            _kept: kept,
+            receiver,
+            context,
+            router,
+        }
+    }
+}
+
+/// Fails unless this says that the router or its context has ended.
+#[track_caller]
+fn refused<T>(outcome: Result<T, Error>) {
+    let Err(error) = outcome else { panic!("it works") };
+    let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+    assert!(matches!(death.cause, Cause::Shutdown | Cause::Disconnected), "{error}");
+}
+
+/// The same of a connect, which may have begun before.
+#[track_caller]
+fn given_up<T>(outcome: Result<T, Error>) {
+    match outcome.as_ref().err().map(Error::kind) {
+        Some(ErrorKind::Connect(failed)) => assert_eq!(failed.failure, ConnectFailure::Cancelled),
+        _ => refused(outcome),
+    }
+}
+
+type Trial = (&'static str, fn(Setup));
+
+const TRIALS: &[Trial] = &[
+    // Who one is, is known for ever.
+    ("Router::context_id", |it| assert_eq!(it.router.context_id(), it.cx.context_id())),
+    ("Router::parent_id", |it| assert_eq!(it.router.parent_id().is_none(), it.router.is_master())),
+    ("Router::parent_ids", |it| drop(it.router.parent_ids().to_vec())),
+    ("Router::is_master", |it| {
+        assert_eq!(it.router.is_master(), it.router.parent_ids().is_empty())
+    }),
+    ("Router::name", |it| assert_ne!(it.router.name(), "")),
+    ("Router::broker", |it| it.router.broker().shutdown()),
+    ("Router::children", |it| assert_eq!(it.router.children(), [])),
+    ("Router::context_by_id", |it| {
+        refused(it.router.context_by_id(it.context.context_id()).call(stock::ping, ()))
+    }),
+    ("Router::receiver", |it| refused(it.router.receiver::<u32>().get())),
+    ("Router::shutdown", |it| it.router.shutdown()),
+    ("Router::disconnect", |it| refused(it.router.disconnect(&it.context))),
+    ("Router::disconnect_all", |it| refused(it.router.disconnect_all())),
+    ("Router::in_process", |it| refused(it.router.in_process())),
+    ("Router::on_prompt", |it| it.router.on_prompt(|_| None)),
+    ("Router::cost", |it| assert_eq!(it.router.cost(&address()), None)),
+    ("Router::connect", |it| refused(it.router.connect(&address()))),
+    ("Router::start", |it| refused(it.router.start(&address()).wait())),
+    ("Router::fork", |it| refused(it.router.fork(promise()).connect())),
+    ("Router::local", |it| refused(it.router.local().connect())),
+    ("Router::ssh", |it| refused(it.router.ssh("x").connect())),
+    ("Router::sudo", |it| refused(it.router.sudo().connect())),
+    ("Router::su", |it| refused(it.router.su().connect())),
+    ("Router::doas", |it| refused(it.router.doas().connect())),
+    ("Router::docker", |it| refused(it.router.docker("x").connect())),
+    ("Router::docker_image", |it| refused(it.router.docker_image("x").connect())),
+    ("Router::podman", |it| refused(it.router.podman("x").connect())),
+    ("Router::podman_image", |it| refused(it.router.podman_image("x").connect())),
+    ("Router::buildah", |it| refused(it.router.buildah("x").connect())),
+    ("Router::kubectl", |it| refused(it.router.kubectl("x").connect())),
+    ("Router::lxc", |it| refused(it.router.lxc("x").connect())),
+    ("Router::lxd", |it| refused(it.router.lxd("x").connect())),
+    ("Router::incus", |it| refused(it.router.incus("x").connect())),
+    ("Router::jail", |it| refused(it.router.jail("x").connect())),
+    ("Router::setns", |it| refused(it.router.setns(ContainerKind::Docker, "x").connect())),
+    ("Router::command", |it| refused(it.router.command(["x"]).connect())),
+    ("Connect<M>::connect", |it| refused(it.router.local().via(&it.context).connect())),
+    ("Connect<M>::start", |it| refused(it.router.local().via(&it.context).start().wait())),
+    ("Context::context_id", |it| assert_ne!(it.context.context_id(), it.router.context_id())),
+    ("Context::name", |it| assert_ne!(it.context.name(), "")),
+    ("Context::router", |it| assert_eq!(it.context.router().name(), it.router.name())),
+    ("Context::call", |it| refused(it.context.call(stock::ping, ()))),
+    ("Context::call_async", |it| refused(it.context.call_async(stock::ping, ()).get())),
+    ("Context::call_no_reply", |it| refused(it.context.call_no_reply(stock::ping, ()))),
+    ("Context::shutdown", |it| refused(it.context.shutdown())),
+    ("Context::shutdown_async", |it| refused(it.context.shutdown_async())),
+    ("Context::grant", |it| refused(it.context.grant(&it.context))),
+    ("Context::revoke", |it| refused(it.context.revoke(&it.context))),
+    // It had ended before.
+    ("Ending::wait", |it| drop(it.ending.wait())),
+    ("Ending::wait_timeout", |it| drop(it.ending.wait_timeout(LIMIT))),
+    ("CallContext::local", |it| drop(CallContext::local(&it.router))),
+    ("CallContext::context_id", |it| assert_eq!(it.cx.context_id(), it.router.context_id())),
+    ("CallContext::caller_id", |it| assert_eq!(it.cx.caller_id(), it.router.context_id())),
+    ("CallContext::router", |it| refused(it.cx.router().in_process())),
+    ("Call<R>::get", |it| refused(it.call.get())),
+    ("Call<R>::get_timeout", |it| refused(it.call.get_timeout(LIMIT))),
+    ("Receiver<T>::get", |it| refused(it.receiver.get())),
+    ("Receiver<T>::get_timeout", |it| refused(it.receiver.get_timeout(LIMIT))),
+    ("Receiver<T>::try_get", |it| refused(it.receiver.try_get())),
+    ("Receiver<T>::to_sender", |it| refused(it.receiver.to_sender().send(1))),
+    ("Receiver<T>::close", |it| {
+        it.receiver.close();
+        assert!(it.receiver.get().is_err());
+    }),
+    ("Sender<T>::send", |it| refused(it.sender.send(1))),
+    ("Connecting::wait", |it| given_up(it.starting.wait())),
+    ("Connecting::wait_and_tell", |it| given_up(it.starting.wait_and_tell())),
+    ("Connecting::cancel", |it| it.starting.cancel()),
+    ("Connecting::then", |it| {
+        let (tell, told) = mpsc::channel();
+        it.starting.then(move |outcome| tell.send(outcome).unwrap());
+        given_up(told.recv_timeout(LIMIT).unwrap());
+    }),
+    ("Broker::new", |_| drop(Broker::new().unwrap())),
+    ("Broker::shutdown", |it| it.router.broker().shutdown()),
+    ("Broker::join", |it| {
+        it.router.broker().shutdown();
+        it.router.broker().join();
+    }),
+    ("Broker::join_timeout", |it| {
+        assert!(!it.router.broker().join_timeout(Duration::ZERO) || it._kept.0.is_none())
+    }),
+    // Not by these names, but by traits.
+    ("Receiver<T> as Iterator", |mut it| {
+        refused(it.receiver.next().unwrap());
+        assert!(it.receiver.next().is_none());
+    }),
+];
+
+/// What no end of a router changes; a name that ends in `::` is that of all behind it.
+const NEED_NONE: &[(&str, &str)] = &[
+    ("Program::", "there is no router yet"),
+    ("Image::", "is for a program"),
+    ("Address::", "a text"),
+    ("Error::", "a value"),
+    ("Handle::", "a number"),
+    ("Message::", "a value"),
+    ("Secret::", "a value"),
+    ("Side::", "a descriptor"),
+    ("Latch<T>::", "a queue of its own"),
+    ("ForkPromise::", "a promise"),
+];
+
+/// Options of a connect: they note what it is to do.
+fn is_option(name: &str) -> bool {
+    let is_of_method = name.starts_with("Connect<") && !name.starts_with("Connect<M>::");
+    let common =
+        name.strip_prefix("Connect<M>::").is_some_and(|it| !["connect", "start"].contains(&it));
+    is_of_method || common || name.starts_with("Fork::")
+}
+
+#[allow(unsafe_code)]
+fn promise() -> ForkPromise {
+    // SAFETY: the fork is refused, and nothing is copied.
+    unsafe { ForkPromise::new() }
+}
+
+fn address() -> Address {
+    "local/local".parse().unwrap()
+}
+
+#[test]
+fn after_the_end_all_fails_with_the_reason_or_does_nothing() {
+    leaves_nothing(&[], || {
+        for way in WAYS {
+            for (name, trial) in TRIALS {
+                let (tell, told) = mpsc::channel();
+                let trying = thread::spawn(move || {
+                    trial(Setup::ended(way));
+                    // A trial that panics drops it.
+                    let _ = tell.send(());
+                });
+                let hangs = told.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+                assert!(!hangs, "{name} hangs after {way:?}");
+                assert!(trying.join().is_ok(), "{name} after {way:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn every_public_function_is_tried_here_or_needs_no_router() {
+    let names = public_functions();
+    let is_tried = |name: &str| TRIALS.iter().any(|(tried, _)| *tried == name);
+    let needs_none = |name: &str| NEED_NONE.iter().any(|(prefix, _)| name.starts_with(prefix));
+    let (functions, free): (Vec<&str>, Vec<&str>) =
+        names.iter().map(|name| &**name).partition(|name| name.contains("::"));
+    for name in &functions {
+        let found = [is_tried(name), needs_none(name), is_option(name)];
+        let times = found.into_iter().filter(|found| *found).count();
+        assert_eq!(times, 1, "{name} is to be tried after the end, or named with a reason");
+    }
+    for (name, _) in TRIALS.iter().filter(|(name, _)| !name.contains(" as ")) {
+        assert!(functions.contains(name), "there is no {name}");
+    }
+    for (prefix, _) in NEED_NONE {
+        assert!(functions.iter().any(|name| name.starts_with(prefix)), "there is no {prefix}");
+    }
+    // These know no router; stock functions run in another context.
+    assert_eq!(free, ["log_to", "minimize_image", "raise_descriptor_limit"]);
+}
+
+/// The functions of the types that `lib.rs` names, as `Type<T>::function`; and those that it names
+/// themselves.
+fn public_functions() -> BTreeSet<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = fs::read_to_string(source.join("lib.rs")).unwrap();
+    let (shown, _) = text.split_once("pub mod __private").unwrap();
+    let uses = shown.lines().filter_map(|line| line.strip_prefix("pub use ")?.strip_suffix(';'));
+    let named = uses.flat_map(|path| {
+        let names = path.rsplit("::").next().unwrap_or(path);
+        let names = if path.contains('{') { path.split_once('{').unwrap().1 } else { names };
+        names.trim_end_matches('}').split(", ").map(str::to_owned).collect::<Vec<_>>()
+    });
+    let (types, others): (BTreeSet<String>, BTreeSet<String>) =
+        named.partition(|name| name.starts_with(char::is_uppercase));
+    let modules = ["function", "policy"];
+    let mut found: BTreeSet<String> =
+        others.into_iter().filter(|name| !modules.contains(&&**name)).collect();
+    for file in rust_files(&source) {
+        found.extend(functions_in(&fs::read_to_string(file).unwrap(), &types));
+    }
+    found
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Those of inherent `impl` blocks of these types; rustfmt has seen to where what stands.
+fn functions_in(text: &str, types: &BTreeSet<String>) -> Vec<String> {
+    let (mut found, mut of, mut hidden) = (Vec::new(), None, false);
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("impl") {
+            let is_trait = rest.contains(" for ");
+            let name = if rest.starts_with('<') { rest.split_once("> ").unwrap().1 } else { rest };
+            let name = name.trim().trim_end_matches([' ', '{', '}']);
+            let bare = name.split('<').next().unwrap_or(name);
+            of = (!is_trait && types.contains(bare)).then(|| name.to_owned());
+        } else if line.starts_with('}') {
+            of = None;
+        }
+        let item = line.strip_prefix("    ").filter(|item| !item.starts_with(' '));
+        let (Some(of), Some(item)) = (&of, item) else { continue };
+        hidden |= item == "#[doc(hidden)]";
+        let Some(item) = item.strip_prefix("pub ") else { continue };
+        let item = item.strip_prefix("const ").unwrap_or(item);
+        let item = item.strip_prefix("unsafe ").unwrap_or(item);
+        let function = item.strip_prefix("fn ").filter(|_| !std::mem::take(&mut hidden));
+        let name = function.and_then(|rest| rest.split(['(', '<']).next());
+        found.extend(name.map(|name| format!("{of}::{name}")));
+    }
+    found
+}
+
+#[test]
+fn a_shutdown_ends_ten_thousand_waits_at_once_and_loses_none() {
+    let _company = beside_others();
+    const EACH: usize = 5_000;
+    for broker in [None, Some(Broker::new().unwrap())] {
+        let with = |broker: &Broker| program().broker(broker);
+        let router = broker.as_ref().map_or_else(program, with).router().unwrap();
+        let stuck = router.in_process().unwrap();
+        let calls: Vec<_> = (0..EACH).map(|_| stuck.call_async(never, ())).collect();
+        let receivers: Vec<_> = (0..EACH).map(|_| router.receiver::<u32>()).collect();
+        let waiting = thread::spawn(move || {
+            let begun = receivers.len();
+            receivers.iter().for_each(|receiver| refused(receiver.get()));
+            calls.into_iter().for_each(|call| refused(call.get()));
+            begun
+        });
+        let begun = Instant::now();
+        router.shutdown();
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!(waiting.join().unwrap(), EACH);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+}
