@@ -23,8 +23,8 @@ use crate::wire::message::Message;
 impl Context {
     /// Asks the context to end, and waits until it has. It gives its function, its children and
     /// what it started 3 seconds, then ends them and itself. If it has not ended then, or cannot
-    /// (it was stopped), the context that started it cuts it off and kills it, where it lives below us.
-    /// One that is gone already is fine.
+    /// (it was stopped), the context that started it cuts it off and kills it, where it lives below
+    /// us. One that is gone already is fine.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it has not ended in 4 seconds, because

@@ -1,4 +1,5 @@
-//! Makes the connections that this context is asked for, by itself or by an ancestor; and cuts them.
+//! Makes the connections that this context is asked for, by itself or by an ancestor; and cuts
+//! them.
 
 use std::sync::Arc;
 
