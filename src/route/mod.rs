@@ -34,3 +34,5 @@ mod sim;
 mod sim_traffic;
 #[cfg(test)]
 mod sim_tests;
+#[cfg(test)]
+mod sim_races;

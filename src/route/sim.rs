@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::lease::Pool;
-use super::node::{Identity, Node, Outgoing, Terms};
+use super::node::{Identity, Node, Outgoing, Terms, Way};
 use super::peer::{End, Guardian, Peer};
 use super::pending::Deliver;
 use crate::error::{Cause, Death, Result};
@@ -242,6 +242,12 @@ impl World {
         &self.busy
     }
 
+    /// Whether nobody notices what a busy direction does.
+    pub fn is_moot(&self, at: usize) -> bool {
+        let line = &self.lines[self.busy[at]];
+        line.cut && line.peer.is_none() || !self.contexts[line.to].alive
+    }
+
     /// Has a direction that is busy write and deliver: of one frame at most, so many bytes at most.
     pub fn advance(&mut self, at: usize, write_max: usize, read_max: usize) {
         let wire = self.busy[at];
@@ -250,7 +256,8 @@ impl World {
             let written = line.outbox.take(write_max);
             line.bytes.extend_from_slice(&written);
         }
-        let bytes: Vec<u8> = line.bytes.drain(..line.bytes.len().min(read_max)).collect();
+        let rest = line.bytes.split_off(line.bytes.len().min(read_max));
+        let bytes = std::mem::replace(&mut line.bytes, rest);
         if !bytes.is_empty() {
             self.deliver(wire, &bytes);
         } else if line.cut {
@@ -407,8 +414,8 @@ impl World {
     pub fn send(&mut self, from: Place, out: &Outgoing, payload: &[u8]) -> Option<Result<()>> {
         let node = self.contexts[from].node.clone();
         let way = node.table().way_to(out.dst, None);
-        let full = |way: &super::node::Way| OUTBOX_HIGH_WATER_BYTES < way.outbox.queued();
         let bytes = payload.len() + 64 * (1 + usize::from(out.kind == Kind::Data));
+        let full = |way: &Arc<Way>| OUTBOX_HIGH_WATER_BYTES < way.outbox.queued() + bytes;
         if way.is_some_and(|way| full(&way)) || !node.credit.has_room((out.dst, out.handle), bytes)
         {
             return None;
