@@ -207,7 +207,8 @@
 //! ```
 //!
 //! The [`manual`] goes on from here: [`manual::architecture`] is the map,
-//! [`manual::life_of_a_call`] follows one call through it.
+//! [`manual::life_of_a_call`] follows one call through it, and [`manual::security`] says who can do
+//! what to whom.
 #![deny(missing_docs)]
 
 pub mod manual;

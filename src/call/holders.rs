@@ -286,6 +286,24 @@ mod tests {
     }
 
     #[test]
+    fn who_gives_to_ever_more_contexts_takes_no_more_memory() {
+        let mut holders = Holders::default();
+        holders.add(A);
+        holders.add(B);
+        for giver in [A, B] {
+            for taker in 0..HOLDERS_MAX as u32 - 10 {
+                holders.give(giver, ContextId(taker));
+            }
+        }
+        assert_eq!((holders.held.len(), holders.given.len()), (HOLDERS_MAX - 10, HOLDERS_MAX));
+        for taker in 0..20 {
+            holders.add(ContextId(1 << 20 | taker));
+            holders.give(A, ContextId(1 << 21 | taker));
+        }
+        assert!(!holders.is_held_by(ContextId(1 << 21)));
+    }
+
+    #[test]
     fn an_end_that_was_followed_by_another_gift_is_none() {
         let mut holders = Holders::default();
         holders.add(A);

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::connect::child::Connected;
 use crate::connect::recipe::Recipe;
 use crate::connect::request::{Answerer, Refusal, Taker, Ticket, ask};
+use crate::connect::service;
 use crate::error::ConnectFailure;
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
+use crate::limits::NAME_BYTES_MAX;
+use crate::module::images::Images;
 use crate::route::testing::{BAD, GOOD, ROOT, Tree, encoded, header, tree};
 use crate::wire::codec::{Decode, Encode, Reader};
 use crate::wire::header::{Header, Kind};
@@ -118,5 +121,21 @@ fn a_hop_further_down_cannot_name_those_beside_it() {
         [(beside, false), (BAD, false), (hop, false), (below_new, false), (new, true)]
     {
         assert_eq!(is_believed(hop, id, &announced), is_its_own, "{id}");
+    }
+}
+
+#[test]
+fn a_name_that_is_too_long_starts_nothing() {
+    let tree = tree();
+    service::listen(&tree.root, Arc::new(Images::new(None))).unwrap();
+    let outcome = Outcome::default();
+    for bytes in [NAME_BYTES_MAX, NAME_BYTES_MAX + 1] {
+        let told = outcome.clone();
+        let taker: Taker = Box::new(move |_, outcome| told.put(outcome).ok().unwrap());
+        let recipe = Recipe { name: "n".repeat(bytes), ..Recipe::default() };
+        let _ticket = ask(&tree.root, ROOT, &recipe, None, taker).ok().unwrap();
+        let Err(Refusal::Failed(error)) = outcome.get().unwrap() else { panic!("started") };
+        let is_read = !matches!(error.failure, ConnectFailure::Protocol(_));
+        assert_eq!(is_read, bytes <= NAME_BYTES_MAX, "{error}");
     }
 }

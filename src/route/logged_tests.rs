@@ -69,5 +69,6 @@ fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
     tree.settle();
     let logged = heard(Level::Warn, "policy", &[bad, bad, number(guarded)]);
     assert!((90..LOGGED_REFUSALS_MAX as usize).contains(&logged), "{logged}");
-    assert!(0 < heard(Level::Warn, "not logged", &[bad]));
+    // Once by this link, and by those of tests beside this one.
+    assert!((1..50).contains(&heard(Level::Warn, "not logged", &[bad])));
 }
