@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::error::{Cause, Error, Result};
 use crate::io::latch;
 use crate::io::side::Side;
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_HIGH_WATER_BYTES};
+use crate::limits::{MESSAGE_COST_BYTES, OUTBOX_BYTES_MAX, OUTBOX_HIGH_WATER_BYTES};
 use crate::lock::{Held, Lock, rank};
 use crate::sys::pipe::Wake;
 use crate::wire::header::Lane;
@@ -37,8 +37,8 @@ struct State {
     bulk: VecDeque<Vec<u8>>,
     /// A frame of which a part is written; it is finished before any other.
     begun: Option<(Vec<u8>, usize)>,
-    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; never above
-    /// OUTBOX_BYTES_MAX, but for an image.
+    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; with the cost of each frame
+    /// never above OUTBOX_BYTES_MAX, but for an image.
     bytes: usize,
     /// Invariant: true while `bytes` is not 0, once the loop was told.
     armed: bool,
@@ -77,7 +77,7 @@ impl Outbox {
             return Pushed::Taken;
         }
         let left = frame.len() - written;
-        if OUTBOX_BYTES_MAX < state.bytes + left {
+        if OUTBOX_BYTES_MAX < state.bytes + left + state.cost() {
             return Pushed::Full;
         }
         state.enqueue(frame, written, lane);
@@ -166,6 +166,11 @@ impl Outbox {
 }
 
 impl State {
+    /// Bytes that the queued frames take beside their own, so that small ones are not free.
+    fn cost(&self) -> usize {
+        (self.quick.len() + self.bulk.len()) * MESSAGE_COST_BYTES
+    }
+
     fn enqueue(&mut self, frame: &[u8], written: usize, lane: Lane) {
         self.bytes += frame.len() - written;
         if 0 < written {
