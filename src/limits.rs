@@ -42,8 +42,11 @@ pub const MESSAGE_COST_BYTES: usize = 64;
 pub const DRAIN_READS_MAX: usize = 32;
 /// Contexts that may hold Senders to one Receiver.
 pub const HOLDERS_MAX: usize = ROUTES_PER_CHILD_MAX;
-/// Ids that one child may have leased in all: some for each route that it may announce.
+/// Ids that one child of the master may have leased in all: some for each context that may live
+/// there, since none is used twice. Of a hop a quarter of what that may have, as for contexts.
 pub const LEASED_IDS_MAX: u64 = 2 * ROUTES_PER_CHILD_MAX as u64;
+/// The same, however many hops are between.
+pub const LEASED_IDS_MIN: u64 = 16 * LEASE_IDS as u64;
 /// Bytes of half-arrived messages from one link, in units of the largest message.
 pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
 /// Bytes kept of what a target printed, for its errors.
@@ -62,10 +65,17 @@ pub const OPTION_BYTES_MAX: usize = 4096;
 pub const HOPS_MAX: usize = 32;
 /// Calls of one context that may be unanswered.
 pub const PENDING_CALLS_MAX: usize = 64 * 1024;
-/// Contexts that may live below one child.
+/// Contexts that may live behind one link of the master, a child's and what is below it; behind one
+/// of a hop a quarter of what may live behind the link to that hop, so that one child cannot use up
+/// what the others need.
 pub const ROUTES_PER_CHILD_MAX: usize = 64 * 1024;
-/// Ids that a new child is given at most, so that it can start children without asking.
+/// The same, however many hops are between.
+pub const ROUTES_PER_CHILD_MIN: usize = 1024;
+/// Ids that a new child is given at most, so that it can start children without asking; and that it
+/// asks for then. Those far from the master ask for fewer at a time: nobody gives back what is left.
 pub const LEASE_IDS: u32 = 1024;
+/// The least that they ask for.
+pub const LEASE_IDS_MIN: u32 = 64;
 /// Links of an error's source chain that travel.
 pub const ERROR_CHAIN_MAX: usize = 32;
 /// Bytes of one text of an error that travel.

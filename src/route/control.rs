@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Turn, broken};
-use crate::limits::LEASE_IDS;
+use crate::limits::{LEASE_IDS, LEASE_IDS_MIN};
 use crate::lock::Lock;
 use crate::route::heartbeat::Heartbeat;
 use crate::route::lease::Lease;
@@ -81,6 +81,9 @@ impl Node {
 
     /// Takes an id for a new child; asks the parent for more when the lease is used up.
     pub fn take_id(self: &Arc<Self>, turn: &mut Turn, taker: Taker) {
+        if self.table().is_full() {
+            return taker(turn, Err(Death::of(Cause::Refused)));
+        }
         let id = self.pool().take();
         if let Some(id) = id {
             return taker(turn, Ok(id));
@@ -102,7 +105,9 @@ impl Node {
             let lease = answer.and_then(|message| decode(&message, lease).map_err(broken));
             asked(turn, lease.map(|lease| node.pool().add(lease)));
         };
-        let wanted: Payload<'_> = &|w| w.put_varint(u64::from(LEASE_IDS));
+        let hops = self.identity().parents.len().saturating_sub(1);
+        let count = (LEASE_IDS >> (2 * hops.min(8))).max(LEASE_IDS_MIN);
+        let wanted: Payload<'_> = &|w| w.put_varint(u64::from(count));
         self.ask_parent(turn, Handle::ALLOCATE_ID, wanted, Box::new(take));
     }
 

@@ -133,12 +133,13 @@ impl Identity {
 impl Node {
     /// A context that no stream is attached to yet.
     pub fn new(identity: Identity, pool: Pool, broker: Broker) -> Arc<Node> {
+        let table = Lock::new(Table::at_depth(identity.parents.len()));
         Arc::new(Node {
             identity,
             detached: AtomicBool::new(false),
             tenant: broker.tenant(),
             broker,
-            table: Lock::default(),
+            table,
             handles: Lock::new(Handles::new(random::u64())),
             credit: Credit::default(),
             pool: Lock::new(pool),
@@ -366,6 +367,8 @@ impl Node {
         // What happened to the first took the others along.
         let context = death.context.or(lost.contexts.first().copied());
         let death = Death { context, ..death.clone() }.seen_by(self.id());
+        // In the order of the contexts.
+        let mut tell = lost.tell.iter().peekable();
         for &id in &lost.contexts {
             let concerned = self.handles().lost(id);
             self.credit.lost(id, &death);
@@ -375,7 +378,7 @@ impl Node {
                     false => to.lost(turn, id, &death),
                 }
             }
-            for tell in lost.tell.iter().filter(|tell| tell.gone == id) {
+            while let Some(tell) = tell.next_if(|tell| tell.gone == id) {
                 self.tell_of_end(tell, &death);
             }
         }

@@ -2,7 +2,8 @@
 //! only kept and cloned.
 
 use crate::ids::ContextId;
-use crate::limits::{GRANTS_MAX, LEASED_IDS_MAX, ROUTES_PER_CHILD_MAX};
+use crate::limits::{GRANTS_MAX, LEASED_IDS_MAX, LEASED_IDS_MIN};
+use crate::limits::{ROUTES_PER_CHILD_MAX, ROUTES_PER_CHILD_MIN};
 use crate::route::lease::Lease;
 
 /// Names a link of one context: its connection to its parent or to a child.
@@ -18,6 +19,8 @@ pub struct Table<W> {
     /// Sorted: those who were given authority over this context. `len() <= GRANTS_MAX`.
     granted: Vec<ContextId>,
     count: u32,
+    /// Links between the master and this context.
+    depth: usize,
 }
 
 /// Where a context lives.
@@ -39,7 +42,20 @@ struct Link<W> {
     talked: Vec<ContextId>,
     /// Whether those became too many to note: it is told of every end.
     talks_much: bool,
+    /// Contexts that live behind it.
+    routes: usize,
     way: W,
+}
+
+/// How many contexts may live behind each link of a context that has this many ancestors, its child
+/// among them: fewer with each hop, so that one child cannot use up what its parent may have.
+fn routes_max(depth: usize) -> usize {
+    (ROUTES_PER_CHILD_MAX >> (2 * depth.min(8))).max(ROUTES_PER_CHILD_MIN)
+}
+
+/// The same of ids that each child may have leased in all.
+fn ids_max(depth: usize) -> u64 {
+    (LEASED_IDS_MAX >> (2 * depth.min(8))).max(LEASED_IDS_MIN)
 }
 
 /// What a link's end takes with it.
@@ -63,11 +79,16 @@ pub struct Tell<W> {
 
 impl<W: Clone> Default for Table<W> {
     fn default() -> Table<W> {
-        Table { links: Vec::new(), routes: Vec::new(), granted: Vec::new(), count: 0 }
+        Table::at_depth(0)
     }
 }
 
 impl<W: Clone> Table<W> {
+    /// The table of a context that has this many ancestors.
+    pub fn at_depth(depth: usize) -> Table<W> {
+        Table { links: Vec::new(), routes: Vec::new(), granted: Vec::new(), count: 0, depth }
+    }
+
     /// Adds the link to the parent.
     pub fn add_parent(&mut self, way: W) -> LinkId {
         self.add(Link::new(None, Vec::new(), way))
@@ -91,10 +112,19 @@ impl<W: Clone> Table<W> {
         }
     }
 
-    /// Whether the child of `link` may have this many ids more.
+    /// Whether the child of `link` may have this many ids more. A part of what the parent of this
+    /// context would give is left to itself.
     pub fn may_lease(&self, link: LinkId, count: u32) -> bool {
         let leased = |link: &Link<W>| link.leases.iter().map(|l| u64::from(l.count)).sum::<u64>();
-        self.link(link).is_some_and(|link| leased(link) + u64::from(count) <= LEASED_IDS_MAX)
+        let own = self.link(link).map_or(u64::MAX, leased).saturating_add(count.into());
+        let all = || self.links.iter().map(|(_, link)| leased(link)).sum::<u64>();
+        own <= ids_max(self.depth)
+            && (self.depth == 0 || all() + u64::from(count) <= ids_max(self.depth - 1) / 4 * 3)
+    }
+
+    /// Whether as many contexts live below as the parent of this one lets there be.
+    pub fn is_full(&self) -> bool {
+        0 < self.depth && routes_max(self.depth - 1) <= self.routes.len() + 1
     }
 
     /// Notes that `id` is alive behind `link`, started by `parent`. Returns whether that is news.
@@ -116,7 +146,8 @@ impl<W: Clone> Table<W> {
         if self.route(parent).is_none_or(|route| route.link != link) {
             return Err("announced a child of another's");
         }
-        if ROUTES_PER_CHILD_MAX <= self.routes.iter().filter(|route| route.link == link).count() {
+        let is_full = |link: &Link<W>| routes_max(self.depth) <= link.routes;
+        if self.is_full() || self.link(link).is_none_or(is_full) {
             return Err("announced too many contexts");
         }
         self.insert_route(Route { id, link, parent: Some(parent) });
@@ -240,7 +271,11 @@ impl<W: Clone> Table<W> {
             if self.route(id)?.link != link {
                 return None;
             }
-            self.routes.retain(|route| route.id != id);
+            let at = self.routes.partition_point(|route| route.id < id);
+            self.routes.remove(at);
+            if let Some(link) = self.link_mut(link) {
+                link.routes -= 1;
+            }
         }
         Some(self.lost(vec![id], Some(link)))
     }
@@ -269,6 +304,9 @@ impl<W: Clone> Table<W> {
     fn insert_route(&mut self, route: Route) {
         let at = self.routes.partition_point(|other| other.id < route.id);
         self.routes.insert(at, route);
+        if let Some(link) = self.link_mut(route.link) {
+            link.routes += 1;
+        }
     }
 
     fn route(&self, id: ContextId) -> Option<Route> {
@@ -298,7 +336,7 @@ impl<W: Clone> Table<W> {
 
 impl<W> Link<W> {
     fn new(child: Option<ContextId>, leases: Vec<Lease>, way: W) -> Link<W> {
-        Link { child, leases, talked: Vec::new(), talks_much: false, way }
+        Link { child, leases, talked: Vec::new(), talks_much: false, routes: 0, way }
     }
 
     /// The other end is to be told when `id` is gone.
@@ -426,5 +464,41 @@ mod tests {
         assert_eq!(lost.tell, [tell(7, None, "parent"), tell(100, None, "parent"), talker]);
         assert_eq!(table.way_to(ContextId(7), Some(b)), Some("parent"));
         assert!(table.remove_link(a).is_none());
+    }
+
+    #[test]
+    fn a_child_cannot_use_up_what_its_parent_may_have() {
+        for depth in 1..12 {
+            let own_max = routes_max(depth - 1);
+            let mut table = Table::at_depth(depth);
+            let link = table.add_child(ContextId(1), Lease { first: 10, count: 1 << 20 }, "bad");
+            let other = table.add_child(ContextId(2), Lease { first: 5, count: 2 }, "good");
+            let announced = (10..1 << 20)
+                .take_while(|id| table.add_route(link, ContextId(*id), ContextId(1)).is_ok());
+            let announced = announced.count();
+            assert!(announced + 3 <= own_max, "{depth}: {announced}");
+            let room = announced + 3 < own_max;
+            assert_eq!(table.add_route(other, ContextId(5), ContextId(2)).is_ok(), room);
+            assert_eq!(table.is_full(), !room);
+            // In which hops there is room enough for others.
+            assert!(room || 3 < depth, "{depth}");
+        }
+    }
+
+    #[test]
+    fn a_child_is_leased_what_leaves_some_for_its_parent() {
+        for depth in 0..12 {
+            let mut table: Table<&str> = Table::at_depth(depth);
+            let (mut leased, mut count) = (Lease::default(), 0);
+            for child in 1..20 {
+                let link = table.add_child(ContextId(child), Lease::default(), "bad");
+                while table.may_lease(link, 256) {
+                    (leased.first, leased.count, count) = (leased.first + 256, 256, count + 256);
+                    table.add_lease(link, leased);
+                }
+                assert!(child != 1 || count == ids_max(depth) || 1 < depth, "{depth}: {count}");
+            }
+            assert!(depth == 0 || count <= ids_max(depth - 1) / 4 * 3, "{depth}: {count}");
+        }
     }
 }
