@@ -193,17 +193,40 @@ fn what_leads_nowhere_is_answered_in_the_name_of_the_destination() {
 }
 
 #[test]
-fn a_route_outside_of_the_lease_or_told_by_another_ends_the_link() {
+fn a_route_outside_of_the_lease_ends_the_link() {
     let add = header(Kind::Control, Handle::ADD_ROUTE);
-    let told_by = |src| Header { src: ContextId(src), auth: ContextId(src), ..add };
-    for (header, id) in [(add, 50), (add, 110), (add, 0), (add, 2), (told_by(100), 101)] {
+    for id in [50, 110, 0, 2] {
         let mut tree = tree();
-        tree.say(&header, &encoded(&|w| (ContextId(id), BAD).encode(w)));
+        tree.say(&add, &encoded(&|w| (ContextId(id), BAD).encode(w)));
         tree.is_cut_off();
     }
     let mut tree = tree();
     tree.say(&add, b"\xff");
     tree.is_cut_off();
+}
+
+#[test]
+fn what_only_neighbours_may_say_ends_no_link_that_it_came_by_from_further_away() {
+    let mut tree = tree();
+    let (_, pending) = tree.pending(ContextId(100));
+    use Handle as H;
+    for handle in [H::ADD_ROUTE, H::DEL_ROUTE, H::ALLOCATE_ID, H::DETACH] {
+        let word = header(Kind::Control, handle);
+        // To a sibling, whose neighbour is the root; and from behind.
+        let word = Header { reply_to: Some(Handle(300)), ..word };
+        let payload = encoded(&|w| {
+            ContextId(100).encode(w);
+            Death::of(Cause::Exited).encode(w);
+        });
+        tree.say(&Header { dst: GOOD, ..word }, &payload);
+        assert_eq!(death_in(&tree.hear().1), Death::of(Cause::Refused).at(GOOD));
+        tree.say(&Header { src: ContextId(105), auth: ContextId(105), ..word }, &payload);
+        tree.say(&Header { auth: ContextId(105), ..word }, &payload);
+        assert_eq!(death_in(&tree.hear().1), Death::of(Cause::Refused).at(ROOT));
+    }
+    tree.settle();
+    assert!(pending.is_empty());
+    tree.others_are_well();
 }
 
 #[test]

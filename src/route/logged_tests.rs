@@ -25,6 +25,7 @@ fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
     let policy = policy::has_parent_authority;
     tree.root.listen(guarded, Kind::Call, policy, Arc::new(Inbox::default())).unwrap();
     let (asked_of_good, _) = tree.pending(GOOD);
+    let (open, _) = tree.receiver();
     let (guess, nowhere) = (Handle::random(MARK), Handle::well_known(MARK + 1));
     let data = header(Kind::Data, guess);
     let fragment = Part::First(1 << 30);
@@ -36,7 +37,7 @@ fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
         header(Kind::Call, guarded),
         header(Kind::Data, guarded),
         header(Kind::Reply, asked_of_good),
-        Header { part: fragment, lane: Lane::Bulk, ..header(Kind::Data, guarded) },
+        Header { part: fragment, lane: Lane::Bulk, ..header(Kind::Data, open) },
     ] {
         let payload = vec![0; if said.part == fragment { 16 * 1024 } else { 0 }];
         tree.say(&said, &payload);
@@ -58,7 +59,7 @@ fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
         (Level::Warn, "policy", [bad, bad, number(guarded)]),
         (Level::Warn, "kind", [bad, bad, number(guarded)]),
         (Level::Warn, "another was asked", [bad, bad, number(asked_of_good)]),
-        (Level::Warn, "too large", [bad, number(guarded), 1 << 30]),
+        (Level::Warn, "too large", [bad, number(open), 1 << 30]),
     ] {
         assert_eq!(heard(level, rule, &about), 1, "{rule}");
     }

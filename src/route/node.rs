@@ -352,13 +352,30 @@ impl Node {
         match receiver {
             Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, &death_in(&message)),
             Ok(to) => to.message(turn, message),
-            Err(cause) => {
-                let rule = self.handles().rule(&message);
-                self.refuse(turn, &message, cause);
-                return Err(Refusal::of(&message, rule));
-            }
+            Err(cause) => return Err(self.refused(turn, &message, cause)),
         }
         Ok(())
+    }
+
+    /// Whether somebody takes a message of which the first of several parts has arrived; if nobody
+    /// does its sender learns that now, before there is room for it.
+    ///
+    /// # Errors
+    /// What there is to log of it.
+    pub fn admit(&self, turn: &mut Turn, head: &Message) -> Result<(), Refusal> {
+        let arrival = self.arrival(head);
+        let place = self.handles().place_of(head, &arrival);
+        let Err(cause) = place else { return Ok(()) };
+        if head.kind != Kind::Data {
+            self.end_room(head.src, head.handle, &Death::of(cause).at(self.id()));
+        }
+        Err(self.refused(turn, head, cause))
+    }
+
+    fn refused(&self, turn: &mut Turn, message: &Message, cause: Cause) -> Refusal {
+        let rule = self.handles().rule(message);
+        self.refuse(turn, message, cause);
+        Refusal::of(message, rule)
     }
 
     /// Ends every wait for the contexts that are gone, and tells those who knew them.

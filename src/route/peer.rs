@@ -12,6 +12,7 @@ use crate::route::heartbeat::{Heartbeat, Pulse};
 use crate::route::lease::Lease;
 use crate::route::node::{Node, Way};
 use crate::route::pending::Rule;
+use crate::route::refusal::Refusal;
 use crate::route::table::LinkId;
 use crate::trace::{self, Level};
 use crate::wire::codec::Malformed;
@@ -133,7 +134,13 @@ impl Peer {
             self.forward(header, frame.whole);
             return Ok(());
         }
-        let bytes_max = self.node.identity().message_bytes_max;
+        let mut bytes_max = self.node.identity().message_bytes_max;
+        if let Part::First(_) = header.part {
+            if let Err(refusal) = self.node.admit(turn, &Message::new(header, Vec::new())) {
+                self.refused(header.src, &refusal)?;
+                bytes_max = 0;
+            }
+        }
         let step = self.assembler.push(header, frame.payload, bytes_max);
         if header.part == Part::Next {
             self.node.grant(header.src, header.handle, frame.payload.len());
@@ -141,6 +148,7 @@ impl Peer {
         match step {
             Ok(Step::Whole(message)) => self.deliver(turn, message),
             Ok(Step::Partial | Step::Ignored) => Ok(()),
+            Ok(Step::TooLarge { .. }) if bytes_max == 0 => Ok(()),
             Ok(Step::TooLarge { total }) => {
                 let about = [header.src.0.into(), header.handle.0.into(), total];
                 const WHAT: &str = "refused: too large (source, handle, bytes):";
@@ -190,6 +198,17 @@ impl Peer {
 
     fn deliver(&mut self, turn: &mut Turn, message: Message) -> Result<(), Malformed> {
         match (message.kind, message.handle) {
+            (
+                Kind::Control,
+                Handle::ADD_ROUTE | Handle::DEL_ROUTE | Handle::ALLOCATE_ID | Handle::DETACH,
+            ) if !self.is_neighbours(&message) => {
+                // Whoever is behind the link, or beyond us, can send this; the link goes on.
+                let about = [message.src.0, message.auth.0, message.handle.0].map(u64::from);
+                const WHAT: &str = "refused: no neighbour's word (source, authority, handle):";
+                self.log(Level::Warn, WHAT, &about, "");
+                self.node.refuse(turn, &message, Cause::Refused);
+                self.fault(Some(message.src))
+            }
             (Kind::Grant, _) => match self.node.granted(&message) {
                 Ok(()) => Ok(()),
                 Err(malformed) => self.malformed(message.src, malformed),
@@ -203,7 +222,6 @@ impl Peer {
             // That it came was heard.
             (Kind::Control, Handle::BEAT) => Ok(()),
             (Kind::Control, Handle::DETACH) => {
-                self.node.only_neighbours(self.link, &message, false)?;
                 let may = self.guardian.detaches(turn);
                 self.node.answer_leaver(&message, may);
                 Ok(())
@@ -212,11 +230,22 @@ impl Peer {
             _ => {
                 let src = message.src;
                 let Err(refusal) = self.node.deliver(turn, message) else { return Ok(()) };
-                let (level, what) = refusal.words();
-                self.log(level, what, &refusal.about, "");
-                if refusal.rule == Rule::Guess { self.fault(Some(src)) } else { Ok(()) }
+                self.refused(src, &refusal)
             }
         }
+    }
+
+    fn refused(&mut self, src: ContextId, refusal: &Refusal) -> Result<(), Malformed> {
+        let (level, what) = refusal.words();
+        self.log(level, what, &refusal.about, "");
+        if refusal.rule == Rule::Guess { self.fault(Some(src)) } else { Ok(()) }
+    }
+
+    /// Whether a neighbour says this, in its own name, that may: a child, or of an end the parent.
+    fn is_neighbours(&self, message: &Message) -> bool {
+        let parent = self.node.identity().parents.first().copied();
+        let parent = parent.filter(|_| message.handle == Handle::DEL_ROUTE);
+        self.child.or(parent) == Some(message.src) && message.auth == message.src
     }
 
     fn malformed(&mut self, src: ContextId, why: Malformed) -> Result<(), Malformed> {

@@ -146,17 +146,23 @@ impl Handles {
         message: &Message,
         arrival: &Arrival<'_>,
     ) -> Result<Arc<dyn Deliver>, Cause> {
+        let at = self.place_of(message, arrival)?;
+        let to = self.entries[at].1.to.clone();
+        if self.entries[at].1.once {
+            self.entries.remove(at);
+        }
+        Ok(to)
+    }
+
+    /// The entry that takes a message, of which only the head need be there; or why none does.
+    pub fn place_of(&self, message: &Message, arrival: &Arrival<'_>) -> Result<usize, Cause> {
         let at = self.find(message.handle).ok_or(Cause::NoHandle)?;
         let entry = &self.entries[at].1;
         let wrong_source = entry.from.is_some_and(|from| from != message.src);
         if !entry.takes(message.kind) || wrong_source || !(entry.policy)(message, arrival) {
             return Err(Cause::Refused);
         }
-        let to = entry.to.clone();
-        if entry.once {
-            self.entries.remove(at);
-        }
-        Ok(to)
+        Ok(at)
     }
 
     /// By which rule nobody gets this message, as [`Handles::receiver`] said.

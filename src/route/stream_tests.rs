@@ -5,8 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use super::node::Outgoing;
+use super::policy;
 use super::send::room_of;
-use super::testing::{BAD, LEASE, ROOT, death_in, encoded, header, tree};
+use super::testing::{BAD, Inbox, LEASE, ROOT, death_in, encoded, header, tree};
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
@@ -56,6 +57,8 @@ fn a_stream_that_ends_inside_a_frame_is_an_end_like_any() {
 #[test]
 fn a_message_beyond_the_limit_is_refused_by_its_first_fragment() {
     let mut tree = tree();
+    let calls = Arc::new(Inbox::default());
+    tree.root.listen(Handle::CALL, Kind::Call, policy::anyone, calls).unwrap();
     let part = Part::First(1 << 40);
     let reply_to = Some(Handle(300));
     let call = Header { part, lane: Lane::Bulk, reply_to, ..header(Kind::Call, Handle::CALL) };
@@ -66,6 +69,24 @@ fn a_message_beyond_the_limit_is_refused_by_its_first_fragment() {
     let (answer, payload) = tree.hear();
     assert_eq!((answer.kind, answer.handle), (Kind::Dead, Handle(300)));
     assert_eq!(death_in(&payload).cause, Cause::TooLarge);
+}
+
+#[test]
+fn a_message_that_nobody_takes_is_refused_by_its_first_fragment_and_takes_no_room() {
+    let mut tree = tree();
+    let reply_to = Some(Handle(300));
+    let part = Part::First(3 * FRAGMENT_BYTES as u64);
+    let call = Header { part, lane: Lane::Bulk, reply_to, ..header(Kind::Call, Handle::CALL) };
+    tree.say(&call, &[0; FRAGMENT_BYTES]);
+    let (room, _) = tree.hear();
+    assert_eq!((room.kind, room.handle), (Kind::Grant, Handle::CALL));
+    let (answer, payload) = tree.hear();
+    assert_eq!((answer.kind, answer.handle), (Kind::Dead, Handle(300)));
+    assert_eq!(death_in(&payload), Death::of(Cause::NoHandle).at(ROOT));
+    // What is on its way is no fault.
+    tree.say(&Header { part: Part::Next, ..call }, &[0; FRAGMENT_BYTES]);
+    tree.settle();
+    tree.others_are_well();
 }
 
 #[test]
