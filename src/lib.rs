@@ -139,7 +139,9 @@
 //! }
 //! ```
 //!
-//! A context that dies fails every wait for it, with the cause. A connect that fails tells the hop,
+//! A context that dies fails every wait for it and for those below it, with the cause and who saw
+//! it ([`error::Death`]). [`Context::shutdown`] ends one within 4 seconds, whatever its functions
+//! do; [`Router::disconnect`] at once; and [`CallContext::detach`] has it live on alone. A connect that fails tells the hop,
 //! how far it came, the exit status, and the last lines that the target printed; see
 //! [`error::ConnectFailure`]. Where there is no time limit in a name, as in [`Call::get`], a wait
 //! lasts until the answer or the end of the context; a connect has 30 seconds.
@@ -167,7 +169,7 @@
 //! | [`Program`] | the functions and images of a program; its entry |
 //! | [`Router`], [`Broker`] | a context's place in its tree; the thread that serves it |
 //! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
-//! | [`Call`] | an answer that is on its way |
+//! | [`Call`], [`Ending`] | an answer that is on its way; a context that was asked to end |
 //! | [`Receiver`], [`Sender`] | a stream of values |
 //! | [`Local`], [`Fork`], [`Ssh`], [`HostKeys`] | methods, and what all share: [`Connect`] |
 //! | [`Sudo`], [`Su`], [`Doas`] | methods that lead to other accounts |

@@ -97,3 +97,27 @@ impl Protocol for Deaf {
 
     fn closed(&mut self, _: &mut Turn, _: &Death) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::table::{Table, Tell};
+
+    #[test]
+    fn a_context_that_leaves_loses_all_that_does_not_live_below_and_tells_who_talked_to_it() {
+        let (child, below, beyond) = (ContextId(7), ContextId(100), ContextId(50));
+        let mut table = Table::<u8>::default();
+        let parent = table.add_parent(0);
+        let link = table.add_child(child, Lease { first: 100, count: 10 }, 1);
+        table.add_route(link, below, child).unwrap();
+        assert_eq!(table.way_to(beyond, Some(link)), Some(0));
+        assert_eq!(table.way_to(below, Some(parent)), Some(1));
+        let awaited = vec![ContextId::MASTER, below, ContextId::MASTER];
+        let (way, lost) = table.leave(awaited).unwrap();
+        assert_eq!((way, lost.contexts), (0, vec![ContextId::MASTER, beyond]));
+        assert_eq!(lost.tell, [Tell { gone: beyond, child: Some(child), way: 1 }]);
+        assert_eq!(table.way_to(ContextId::MASTER, None), None);
+        assert_eq!(table.way_to(below, None), Some(1));
+        assert!(table.leave(Vec::new()).is_none());
+    }
+}

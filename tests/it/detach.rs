@@ -47,16 +47,16 @@ impl Leaver {
         Leaver { program, folder, facts, pid, child }
     }
 
-    /// Its process, its child's and that of its function's.
+    /// Its process, its child's, and what their functions started.
     fn living(&self) -> usize {
         let is_its = |one: &Process| one.pid == self.pid || one.pid == self.child;
-        processes().into_iter().filter(is_its).count() + sleepers().len()
+        processes().into_iter().filter(is_its).count() + all_sleepers().len()
     }
 
     #[track_caller]
     fn assert_lives(&self) {
         std::thread::sleep(SECOND);
-        assert_eq!(self.living(), 3);
+        assert_eq!(self.living(), 4);
     }
 
     /// Has the function return.
@@ -90,14 +90,20 @@ impl Drop for Leaver {
     fn drop(&mut self) {
         let _ = (self.program.kill(), self.program.wait());
         signal(self.pid, "KILL");
-        sleepers().into_iter().for_each(|pid| signal(pid, "KILL"));
+        all_sleepers().into_iter().for_each(|pid| signal(pid, "KILL"));
     }
 }
 
 /// What the functions have started.
-fn sleepers() -> Vec<u32> {
-    let all = processes().into_iter().filter(|one| one.command.trim() == "sleep 100007");
+fn sleepers(seconds: &str) -> Vec<u32> {
+    let command = format!("sleep {seconds}");
+    let all = processes().into_iter().filter(|one| one.command.trim() == command);
     all.map(|process| process.pid).collect()
+}
+
+/// The context's and its child's.
+fn all_sleepers() -> Vec<u32> {
+    [sleepers("100007"), sleepers("100008")].concat()
 }
 
 /// What a context that has left says of itself, wherever it is.
@@ -143,14 +149,14 @@ fn a_subprocess_lives_on_without_its_program_and_ends_with_its_function() {
 #[test]
 fn a_subprocess_that_ends_before_its_program_is_reaped() {
     leaves_nothing(&[], || {
-        for by_signal in [false, true] {
+        for by_signal in ["", "TERM", "KILL"] {
             let mut leaver = start("local");
             leaver.assert_lives();
-            if by_signal {
-                signal(leaver.pid, "TERM");
-                // What its function started is its function's.
-                let sleep = || leaver.living() == sleepers().len();
-                assert!(until(SECOND, || sleep().then_some(())).is_some());
+            if !by_signal.is_empty() {
+                signal(leaver.pid, by_signal);
+                // What its function started is its function's; its child's ends with that.
+                let rest = || leaver.living() == 1 && sleepers("100007").len() == 1;
+                assert!(until(SECOND, || rest().then_some(())).is_some());
             } else {
                 leaver.stop();
             }
@@ -205,7 +211,7 @@ fn what_docker_led_to_lives_on_without_its_client() {
         assert!(program.wait().unwrap().success());
         std::thread::sleep(SECOND);
         // The context, and two children of its own.
-        let sleeps = sleepers();
+        let sleeps = sleepers("100007");
         assert_eq!((sleeps.len(), processes_of_ours().len()), (1, 3));
         signal(parent_of(sleeps[0]), "TERM");
         assert!(until(SECOND, || processes_of_ours().is_empty().then_some(())).is_some());

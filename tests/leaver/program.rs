@@ -28,7 +28,8 @@ fn leave(
     let (numbers, child) = (router.receiver(), router.local().connect()?);
     give.send(numbers.to_sender())?;
     drop(give);
-    Command::new("sleep").arg("100007").spawn()?;
+    start_sleep("100007")?;
+    child.call(start_sleep, "100008")?;
     for _ in 0..PIECES {
         out.send(vec![7; PIECE_BYTES])?;
     }
@@ -41,6 +42,10 @@ fn leave(
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+fn start_sleep(seconds: &str) -> io::Result<()> {
+    Command::new("sleep").arg(seconds).spawn().map(drop)
 }
 
 /// One fact a line.
@@ -66,7 +71,7 @@ fn facts(cx: &CallContext, (numbers, child): &Waits, out: &Sender<Vec<u8>>) -> S
 }
 
 fn main() -> Result<()> {
-    Program::new().function(leave).run(|router| {
+    Program::new().function(leave).function(start_sleep).run(|router| {
         let args: Vec<String> = std::env::args().skip(1).collect();
         let context = router.connect(&args[0].parse()?)?;
         let (given, pieces) = (router.receiver::<Sender<u32>>(), router.receiver::<Vec<u8>>());
