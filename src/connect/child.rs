@@ -20,6 +20,7 @@ use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
 use crate::io::turn::{Key, Protocol, Tenant, Turn, broken};
+use crate::io::watch::Pause;
 use crate::limits::{NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
 use crate::lock::{Held, Lock, rank};
 use crate::module::content::Parcel;
@@ -27,7 +28,7 @@ use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Peer};
-use crate::sys::wait::{LOOK_AGAIN_FIRST, Process};
+use crate::sys::wait::Process;
 use crate::trace::{self, Level};
 use crate::wire::header::Lane;
 use crate::wire::secret::Secret;
@@ -105,7 +106,7 @@ struct State {
     /// Kills the process, which was asked to end.
     ending: Option<TimerId>,
     /// How long to wait for the next look at the process, where it is looked at.
-    look_pause: Duration,
+    look_pause: Pause,
     id: ContextId,
     /// The context that has started it.
     starter: ContextId,
@@ -166,7 +167,7 @@ impl Attempt {
             terminal: None,
             watch: None,
             ending: None,
-            look_pause: LOOK_AGAIN_FIRST,
+            look_pause: Pause::FIRST,
             id,
             starter,
             detached: false,

@@ -7,6 +7,8 @@ pub mod callbacks;
 pub mod timers;
 pub mod turn;
 pub mod broker;
+pub mod watch;
+pub mod monitor;
 
 #[cfg(test)]
 mod turn_tests;

@@ -9,7 +9,7 @@ use libc::c_int;
 
 use super::errno::{Result, check};
 use super::thread::SignalsBlocked;
-use super::wait::Process;
+use super::wait::{Process, pidfd_of};
 use super::{host, signal};
 
 /// More than 0 in a copy of a process that made use of this library, and more in each copy of a
@@ -118,10 +118,7 @@ pub fn fork(_: ForkPromise) -> Result<Option<Process>> {
         return Ok(None);
     }
     drop(blocked);
-    #[cfg(target_os = "linux")]
-    return Ok(Some(Process::new(pid, linux::pidfd_of(pid))));
-    #[cfg(not(target_os = "linux"))]
-    Ok(Some(Process::new(pid, None)))
+    Ok(Some(Process::new(pid, pidfd_of(pid))))
 }
 
 /// Waits without end: for the thread that a copy began with, whose stack is small.
@@ -156,7 +153,7 @@ pub fn unmark(fd: BorrowedFd<'_>) {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::fd::AsRawFd;
 
     use super::super::fd;
     use super::*;
@@ -168,14 +165,6 @@ mod linux {
 
     /// The mark: a signal that would tell nobody anything.
     pub const MARK: c_int = libc::SIGCONT;
-
-    /// What tells of the end of a child that was not reaped.
-    pub fn pidfd_of(pid: c_int) -> Option<OwnedFd> {
-        // SAFETY: takes numbers. The child is not reaped yet, so the number is its own.
-        let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as c_int;
-        // SAFETY: the kernel has just made this descriptor for us.
-        check(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) })
-    }
 
     /// Sets the mark, or takes it away.
     pub fn set_mark(fd: BorrowedFd<'_>, mark: c_int) {

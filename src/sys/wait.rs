@@ -1,6 +1,8 @@
 //! A process that we started: how it ended, and signals to it. Never touches other children.
 
 use std::mem::MaybeUninit;
+#[cfg(target_os = "linux")]
+use std::os::fd::FromRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,6 +139,22 @@ impl Process {
         }
         // SAFETY: takes numbers. It has not been reaped, so the number is still its own.
         check(unsafe { libc::kill(whom, signal) }).map(|_| ())
+    }
+}
+
+/// What tells of the end of a child that is not reaped; `None` where the kernel has no such thing.
+pub fn pidfd_of(pid: i32) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: takes numbers. The child is not reaped yet, so the number is its own.
+        let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as c_int;
+        // SAFETY: the kernel has just made this descriptor for us.
+        check(number).ok().map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
     }
 }
 

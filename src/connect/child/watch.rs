@@ -1,43 +1,31 @@
-//! How a child's process is watched: by its pidfd, or by a look from time to time where the kernel
-//! has none that can be waited for (Linux before 5.3, sandboxes that refuse it, other systems).
+//! How a child's process is watched, and what is done when it has ended.
 
 use super::Child;
-use crate::error::{Cause, Death, Error, Result};
-use crate::io::side::Side;
+use crate::error::{Cause, Death, Result};
 use crate::io::turn::{Key, Protocol, Tenant, Turn};
-use crate::limits::LOOK_AGAIN_MAX;
-use crate::sys::errno::Errno;
-use crate::sys::pipe;
+use crate::io::watch;
 use crate::wire::codec::Malformed;
 
 impl Child {
     /// Watches the process; the loop lasts until this is closed.
     pub(super) fn watch(&self, turn: &mut Turn, tenant: Tenant) -> Result<Key> {
         let pidfd = self.lock().process.share_pidfd();
-        if let Some(pidfd) = pidfd {
-            // Linux 5.2 makes pidfds, but cannot wait for them.
-            let watch = Box::new(Watch(self.clone()));
-            if let Ok(key) = turn.watch(tenant, Side::sharing(pidfd), watch) {
-                return Ok(key);
-            }
+        let make = || Box::new(Watch(self.clone())) as Box<dyn Protocol>;
+        let (key, must_look) = watch::process(turn, tenant, pidfd, &make)?;
+        if must_look {
+            self.look_later(turn);
         }
-        let never = pipe::never_ready().map_err(|Errno(e)| Error::system("watching", e))?;
-        let key = turn.watch(tenant, Side::new(never), Box::new(Watch(self.clone())))?;
-        self.look_later(turn);
         Ok(key)
     }
 
     fn look_later(&self, turn: &mut Turn) {
-        let pause = {
-            let mut state = self.lock();
-            let next = (2 * state.look_pause).min(LOOK_AGAIN_MAX);
-            std::mem::replace(&mut state.look_pause, next)
-        };
-        self.after(turn, pause, |child, turn| {
+        let (at, child) = (self.lock().look_pause.next(), self.clone());
+        let look = move |turn: &mut Turn| {
             if child.lock().watch.is_some() && !child.look(turn) {
                 child.look_later(turn);
             }
-        });
+        };
+        turn.timer(at, Box::new(look));
     }
 
     /// Whether the process has ended; then all of it has.

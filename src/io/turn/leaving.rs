@@ -64,7 +64,7 @@ impl Turn {
     }
 
     /// Calls what each end begins with: one tenant's, or all.
-    pub(super) fn tell_ends(&mut self, of: Option<Tenant>, why: &Death) {
+    pub(in crate::io) fn tell_ends(&mut self, of: Option<Tenant>, why: &Death) {
         let is_meant = |(tenant, _): &(Tenant, End)| of.is_none_or(|of| of == *tenant);
         while let Some(at) = self.ends.iter().rposition(is_meant) {
             let (_, end) = self.ends.remove(at);
