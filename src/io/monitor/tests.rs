@@ -1,6 +1,8 @@
 //! Real processes that end in all ways.
 
 use super::*;
+use crate::sys::errno::Errno;
+use crate::sys::{signal, testing};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -61,4 +63,32 @@ fn a_broker_that_ends_says_so_at_once_and_ends_no_process() {
         let ended = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
         assert!(ended.success(), "it lives");
     }
+}
+
+#[test]
+fn a_kernel_without_pidfds_does() {
+    if testing::is_again() {
+        testing::forget_new_calls();
+        let broker = Broker::start().unwrap();
+        ends_are_told(&broker);
+        signal::exit_now(42);
+    }
+    testing::ends_well(concat!(module_path!(), "::a_kernel_without_pidfds_does"));
+}
+
+#[test]
+fn a_program_that_ignores_its_childrens_end_learns_of_it_but_not_how() {
+    if testing::is_again() {
+        signal::ignore_children();
+        let broker = Broker::start().unwrap();
+        for line in ["exit 3", "sleep 0.1"] {
+            let error = watch(&broker, sh(line)).recv_timeout(LIMIT).unwrap().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::CHILD.0));
+        }
+        signal::exit_now(42);
+    }
+    testing::ends_well(concat!(
+        module_path!(),
+        "::a_program_that_ignores_its_childrens_end_learns_of_it_but_not_how"
+    ));
 }
