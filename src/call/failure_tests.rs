@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use crate::error::{Cause, ErrorKind};
-use crate::{CallContext, Error, Program, Result, Router, Sender};
+use crate::error::{Cause, Death, ErrorKind};
+use crate::{
+    CallContext, Context, Error, Handle, Handler, Latch, Message, Program, Result, Router, Sender,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -41,6 +43,32 @@ fn assert_failed(error: &Error) {
     assert_eq!((death.cause, &*death.tail), expected);
 }
 
+/// What tells of an end by being called: a handler, the end of a context and of the router, that of
+/// a process, and a thread at a Latch that one of these puts something into.
+fn callbacks(router: &Router, child: &Context) -> [Receiver<Option<Error>>; 5] {
+    let [handler, ends, end, process, latch] = [(); 5].map(|()| channel());
+    let tell = handler.0;
+    let call = move |_: &Router, message: Result<Message, Death>| {
+        drop(tell.send(message.err().map(Error::from)));
+    };
+    router.add_handler(Handler::new(call)).unwrap();
+    let tell = ends.0;
+    child.on_disconnect(move |death| drop(tell.send(Some(death.clone().into())))).unwrap();
+    let tell = end.0;
+    router.on_shutdown(move |death| drop(tell.send(Some(death.clone().into())))).unwrap();
+    let tell = process.0;
+    let started = std::process::Command::new("sleep").arg("3").spawn().unwrap();
+    router.broker().watch_process(started, move |status| {
+        let inner = status.err().and_then(|error| error.into_inner());
+        drop(tell.send(inner.and_then(|inner| inner.downcast().ok()).map(|error| *error)));
+    });
+    let (queue, tell) = (Arc::new(Latch::new()), latch.0);
+    let own = queue.clone();
+    router.on_shutdown(move |death| own.put(death.clone()).unwrap()).unwrap();
+    std::thread::spawn(move || tell.send(queue.get().ok().map(Error::from)));
+    [handler.1, ends.1, end.1, process.1, latch.1]
+}
+
 #[test]
 fn whatever_waits_while_the_broker_panics_is_told_so_and_so_is_all_that_comes_later() {
     let router = Program::new().function(sleep).function(unread).router().unwrap();
@@ -54,7 +82,13 @@ fn whatever_waits_while_the_broker_panics_is_told_so_and_so_is_all_that_comes_la
     let (by_then, then) = channel();
     let other = router.command(["sh", "-c", "sleep 1000; true"]).start();
     other.then(move |outcome| drop(by_then.send(outcome.err())));
+    let [handler, ends, end, process, latch] = callbacks(&router, &child);
     let waits = [
+        handler,
+        ends,
+        end,
+        process,
+        latch,
         waits(move || call.get()),
         waits(move || queued.get_timeout(LIMIT)),
         waits(move || receiver.get()),
@@ -83,6 +117,12 @@ fn whatever_waits_while_the_broker_panics_is_told_so_and_so_is_all_that_comes_la
         router.command(["true"]).connect().err(),
         router.connect(&"local".parse().unwrap()).err(),
         router.in_process().err(),
+        router.add_handler(Handler::new(|_, _| ())).err(),
+        router.route(Message::to(there.context_id(), Handle::well_known(1))).err(),
+        router.allocate_id().err(),
+        router.on_shutdown(|_| ()).err(),
+        router.on_disconnect(|_, _| ()).err(),
+        there.on_disconnect(|_| ()).err(),
     ];
     for (i, error) in later.into_iter().enumerate() {
         assert_failed(&error.unwrap_or_else(|| panic!("{i}")));
