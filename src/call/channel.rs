@@ -111,6 +111,10 @@ impl Deliver for Core {
         self.holders().all()
     }
 
+    fn taken(&self, giver: ContextId, taker: ContextId) {
+        self.holders().taken(giver, taker);
+    }
+
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
         self.rooms.forget(id);
         let end = self.holders().lost(id, death);
@@ -431,6 +435,9 @@ impl<T: Decode> Decode for Sender<T> {
         let (owner, handle) = (ContextId::decode(r)?, Handle::decode(r)?);
         if handle < Handle::FIRST_RANDOM {
             return Err(Malformed("a Sender to a handle that is no Receiver's"));
+        }
+        if owner != scope.peer {
+            holders::tell(scope.router.node(), owner, handle, scope.peer, Gift::Taken);
         }
         let core = SenderCore::new(&scope.router, owner, handle, scope.auth);
         scope.take(&core);

@@ -2,6 +2,10 @@
 //! one less when a context drops its last of that copy, none when a context dies. It is sound since
 //! messages keep their order on every path of the tree: the giver's news of a copy passes the node
 //! where the paths meet before the copy does, and so before the taker's news of its end.
+//!
+//! A giver that dies cannot tell what got there. So a taker tells when it has a copy that is not a
+//! gift of the Receiver's context; and what a dead giver gave, and no taker has told of, counts no
+//! more, unless one does later.
 
 use std::sync::Arc;
 
@@ -20,8 +24,8 @@ use crate::wire::message::Message;
 pub(crate) struct Holders {
     /// Sorted by context; no count is 0.
     held: Vec<(ContextId, u32)>,
-    /// Sorted: a giver, whom it gave to, and how often. No count is 0.
-    given: Vec<(ContextId, ContextId, u32)>,
+    /// Sorted by giver and taker: what the taker has not told of. No count is 0.
+    given: Vec<Given>,
     /// The first end of a holder that was not clean.
     broken: Option<Death>,
     /// How often the last holder ended.
@@ -29,6 +33,14 @@ pub(crate) struct Holders {
     /// Invariant: none holds one.
     ended: bool,
     shut: bool,
+}
+
+struct Given {
+    giver: ContextId,
+    taker: ContextId,
+    count: u32,
+    /// Whether the giver is gone. Then the taker does not hold these until it tells of them.
+    in_doubt: bool,
 }
 
 /// Tells that nobody held a Sender any more, once; it may be out of date when it is looked at.
@@ -56,9 +68,9 @@ impl Holders {
             return;
         }
         match self.find_gift(giver, taker) {
-            Ok(at) => self.given[at].2 += 1,
+            Ok(at) => self.given[at].count += 1,
             Err(_) if HOLDERS_MAX <= self.given.len() => return,
-            Err(at) => self.given.insert(at, (giver, taker, 1)),
+            Err(at) => self.given.insert(at, Given { giver, taker, count: 1, in_doubt: false }),
         }
         self.add(taker);
     }
@@ -70,12 +82,29 @@ impl Holders {
         taker: ContextId,
         why: Option<Death>,
     ) -> Option<End> {
+        match self.settle(giver, taker)? {
+            true => None,
+            false => self.remove(taker, why),
+        }
+    }
+
+    /// What `giver` gave to `taker` has got there.
+    pub(crate) fn taken(&mut self, giver: ContextId, taker: ContextId) {
+        if self.settle(giver, taker) == Some(true) {
+            self.add(taker);
+        }
+    }
+
+    /// Forgets one gift. Returns whether it was in doubt, if there is such a one.
+    fn settle(&mut self, giver: ContextId, taker: ContextId) -> Option<bool> {
         let at = self.find_gift(giver, taker).ok()?;
-        self.given[at].2 -= 1;
-        if self.given[at].2 == 0 {
+        let gift = &mut self.given[at];
+        let in_doubt = gift.in_doubt;
+        gift.count -= 1;
+        if gift.count == 0 {
             self.given.remove(at);
         }
-        self.remove(taker, why)
+        Some(in_doubt)
     }
 
     /// `id` holds one less; with a reason, if it was not a clean end. Returns the end of all, if it
@@ -92,9 +121,22 @@ impl Holders {
 
     /// `id` is gone.
     pub(crate) fn lost(&mut self, id: ContextId, why: &Death) -> Option<End> {
-        self.given.retain(|(_, taker, _)| *taker != id);
-        let at = self.held.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        self.held.remove(at);
+        self.given.retain(|gift| gift.taker != id);
+        let mut concerned = false;
+        for gift in self.given.iter_mut().filter(|gift| gift.giver == id) {
+            gift.in_doubt = true;
+            concerned = true;
+            if let Some((_, count)) = self.held.iter_mut().find(|(id, _)| *id == gift.taker) {
+                *count = count.saturating_sub(gift.count);
+            }
+        }
+        self.held.retain(|(holder, count)| {
+            concerned |= *holder == id;
+            *holder != id && *count != 0
+        });
+        if !concerned {
+            return None;
+        }
         self.broken.get_or_insert_with(|| why.clone());
         self.end()
     }
@@ -118,7 +160,7 @@ impl Holders {
     }
 
     fn find_gift(&self, giver: ContextId, taker: ContextId) -> Result<usize, usize> {
-        self.given.binary_search_by_key(&(giver, taker), |(giver, taker, _)| (*giver, *taker))
+        self.given.binary_search_by_key(&(giver, taker), |gift| (gift.giver, gift.taker))
     }
 
     fn end(&mut self) -> Option<End> {
@@ -137,43 +179,51 @@ pub(crate) enum Gift {
     Given,
     /// It did not get there, and why, if the giver itself was not told.
     TakenBack(Option<Death>),
+    /// It has got here, from the other.
+    Taken,
 }
 
 impl Gift {
-    fn tell(self, receiver: &dyn Deliver, giver: ContextId, taker: ContextId) {
+    fn tell(self, receiver: &dyn Deliver, from: ContextId, other: ContextId) {
         match self {
-            Gift::Given => receiver.held(giver, taker),
-            Gift::TakenBack(why) => receiver.taken_back(giver, taker, why),
+            Gift::Given => receiver.held(from, other),
+            Gift::TakenBack(why) => receiver.taken_back(from, other, why),
+            Gift::Taken => receiver.taken(other, from),
         }
     }
 
     fn put(&self, w: &mut Writer<'_>) {
         match self {
-            Gift::Given => false.encode(w),
+            Gift::Given => 0_u8.encode(w),
             Gift::TakenBack(why) => {
-                true.encode(w);
+                1_u8.encode(w);
                 why.encode(w);
             }
+            Gift::Taken => 2_u8.encode(w),
         }
     }
 
     fn take(r: &mut Reader<'_>) -> Result<Gift, Malformed> {
-        let taken_back = bool::decode(r)?;
-        Ok(if taken_back { Gift::TakenBack(Option::decode(r)?) } else { Gift::Given })
+        match u8::decode(r)? {
+            0 => Ok(Gift::Given),
+            1 => Ok(Gift::TakenBack(Option::decode(r)?)),
+            2 => Ok(Gift::Taken),
+            _ => Err(Malformed("no such news of a Sender")),
+        }
     }
 }
 
-/// Tells the context of a Receiver that `taker` holds a Sender more, or one less.
+/// Tells the context of a Receiver what became of a Sender between this context and another.
 pub(crate) fn tell(
     node: &Arc<Node>,
     owner: ContextId,
     handle: Handle,
-    taker: ContextId,
+    other: ContextId,
     gift: Gift,
 ) {
     if owner == node.id() {
         if let Some(receiver) = node.data_at(handle) {
-            gift.tell(&*receiver, owner, taker);
+            gift.tell(&*receiver, owner, other);
         }
         return;
     }
@@ -182,7 +232,7 @@ pub(crate) fn tell(
         Outgoing { kind: Kind::Control, dst: owner, auth, handle: Handle::HOLD, reply_to: None };
     node.tell(&out, Lane::Quick, &|w| {
         handle.encode(w);
-        taker.encode(w);
+        other.encode(w);
         gift.put(w);
     });
 }
@@ -301,6 +351,35 @@ mod tests {
             holders.give(A, ContextId(1 << 21 | taker));
         }
         assert!(!holders.is_held_by(ContextId(1 << 21)));
+    }
+
+    #[test]
+    fn what_a_lost_giver_gave_and_nobody_told_of_is_held_no_more() {
+        let (mut holders, exited) = (Holders::default(), Death::of(Cause::Exited));
+        holders.add(A);
+        holders.give(A, B);
+        holders.give(A, B);
+        holders.taken(A, B);
+        assert_eq!(holders.remove(A, None), None);
+        assert_eq!(holders.lost(A, &exited), None, "one has got there");
+        let end = holders.remove(B, None);
+        assert_eq!(why(&mut holders, end), exited);
+        assert_eq!(holders.take_back(A, B, None), None);
+    }
+
+    #[test]
+    fn what_a_lost_giver_gave_is_held_again_once_the_taker_tells_of_it() {
+        let mut holders = Holders::default();
+        holders.add(A);
+        holders.give(A, B);
+        let end = holders.lost(A, &Death::of(Cause::Exited)).unwrap();
+        assert!(!holders.is_held_by(B));
+        holders.taken(A, B);
+        assert!(holders.is_held_by(B) && holders.verdict(end).is_none());
+        holders.taken(A, B);
+        holders.taken(C, B);
+        let end = holders.remove(B, None);
+        assert_eq!(why(&mut holders, end).cause, Cause::Exited);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub trait Deliver: Send + Sync {
         Vec::new()
     }
 
+    /// `taker` has what `giver` gave to it.
+    fn taken(&self, _giver: ContextId, _taker: ContextId) {}
+
     /// A context is gone; told to handles that data arrives at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }

@@ -48,9 +48,12 @@ fn with_seeds(test: fn(u64)) {
     let seeds = given.map_or(now..now + SEEDS, |seed: u64| seed..seed + 1);
     for seed in seeds {
         println!("the seed: {SEED}={seed}");
-        leaves_nothing(&[], || test(seed));
-        let gone = until(SECOND, || Tree::processes().is_empty().then_some(()));
-        assert!(gone.is_some(), "left behind: {:?}", Tree::processes());
+        leaves_nothing(&[], || {
+            test(seed);
+            // Copies of this binary have names of their own.
+            let gone = until(SECOND, || Tree::processes().is_empty().then_some(()));
+            assert!(gone.is_some(), "left behind: {:?}", Tree::processes());
+        });
     }
 }
 
@@ -207,5 +210,25 @@ fn a_shutdown_amid_stopped_contexts_ends_every_call_and_leaves_nothing() {
             assert!(CONTEXTS / 4 <= ended, "{ended}");
         });
         callers.assert_well();
+    });
+}
+
+#[test]
+fn a_stream_ends_whose_sender_was_given_to_one_that_refuses_it_by_one_that_is_killed() {
+    leaves_nothing(&[], || {
+        let router = mitogen_test_program().router().unwrap();
+        let [giver, taker] = [(), ()].map(|()| router.local().connect().unwrap());
+        let pids = [&giver, &taker].map(|c| c.call(stock::identify, ()).unwrap().pid);
+        signal(pids[1], "STOP");
+        let numbers = router.receiver();
+        // A sibling has no authority to call it.
+        let args = (&taker, 1, 1, numbers.to_sender());
+        assert!(giver.call(functions::relay, args).unwrap().is_none());
+        signal(pids[0], "KILL");
+        assert!(until(SECOND, || (router.children().len() == 1).then_some(())).is_some());
+        signal(pids[1], "CONT");
+        let error = numbers.get_timeout(5 * SECOND).map(drop).unwrap_err();
+        assert_eq!(End::of(&error).context, Some(giver.context_id().0), "{error}");
+        taker.call(stock::ping, ()).unwrap();
     });
 }

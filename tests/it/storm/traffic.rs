@@ -105,7 +105,6 @@ impl<'a> Traffic<'a> {
         let below = 0 < self.random.below(4);
         let one = self.copy();
         let other = self.copy_above(one, below);
-        let below = other.is_some_and(|other| self.is_below(other, one));
         match (self.random.below(11), other) {
             (0, _) => Operation::Ping(self.any()),
             (1, _) => Operation::Nap(one, self.random.below(30) as u64),
@@ -115,7 +114,7 @@ impl<'a> Traffic<'a> {
             (5, _) => Operation::Connect(self.any()),
             (6, _) => Operation::Count(one, values, size),
             (7, Some(other)) => Operation::Ask(one, other, bytes),
-            (8, Some(other)) if below => Operation::Relay(one, other, values, size),
+            (8, Some(other)) => Operation::Relay(one, other, values, size),
             (9, Some(other)) => {
                 let mut all = vec![other];
                 all.extend((0..self.random.below(4)).filter_map(|_| self.copy_above(one, false)));
