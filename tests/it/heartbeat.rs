@@ -44,7 +44,6 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const SOONEST: Duration = Duration::from_millis(550);
 /// Four intervals, and what a busy machine takes.
 const LATEST: Duration = Duration::from_millis(1500);
-const IMAGE: &[Need] = &[];
 
 fn router() -> Router {
     Program::new().image(stock_image()).router().unwrap()
@@ -76,7 +75,7 @@ fn ends_by_itself(pid: u32, begun: Instant) {
 
 #[test]
 fn a_stopped_child_is_given_up_where_there_is_a_heartbeat_and_else_awaited() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let router = router();
         let hasty = router.local().heartbeat(INTERVAL).connect().unwrap();
         let below = router.local().via(&hasty).connect().unwrap();
@@ -105,7 +104,7 @@ fn a_stopped_child_is_given_up_where_there_is_a_heartbeat_and_else_awaited() {
 
 #[test]
 fn it_is_of_one_connection_alone_also_in_addresses_and_behind_others() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let router = router();
         let text = "local/local?heartbeat=0.2&heartbeat_count=2/local";
         let address = |count: usize| {
@@ -146,7 +145,7 @@ fn master() {
 
 #[test]
 fn a_child_of_a_stopped_parent_ends_by_itself_if_there_is_a_heartbeat() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "heartbeat::master", "--nocapture", "--test-threads=1"]);
         let mut master = command.env(MASTER, "").stdout(Stdio::piped()).spawn().unwrap();
@@ -196,7 +195,7 @@ impl Line {
 
 #[test]
 fn both_ends_of_a_line_on_which_nothing_passes_any_more_give_it_up() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let (router, line) = (router(), Line::new());
         let context = line.connect(&router);
         let far = pid(&context);
@@ -214,7 +213,7 @@ fn both_ends_of_a_line_on_which_nothing_passes_any_more_give_it_up() {
 
 #[test]
 fn a_line_that_only_halts_for_a_moment_goes_on() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let (router, line) = (router(), Line::new());
         let context = line.connect(&router);
         for _ in 0..4 {
@@ -240,7 +239,7 @@ fn switches(pid: u32) -> u64 {
 
 #[test]
 fn an_idle_pair_stays_up_and_wakes_for_its_heartbeat_alone() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let router = router();
         let hasty = router.local().heartbeat(SECOND / 10).heartbeat_count(4).connect().unwrap();
         let calm = router.local().connect().unwrap();
@@ -259,7 +258,7 @@ fn an_idle_pair_stays_up_and_wakes_for_its_heartbeat_alone() {
 
 #[test]
 fn a_pair_under_load_and_one_that_computes_stay_up() {
-    leaves_nothing(IMAGE, || {
+    leaves_nothing(&[], || {
         let router = mitogen_test_program().router().unwrap();
         let connect = || router.local().heartbeat(SECOND / 10).heartbeat_count(8).connect();
         let [busy, loaded] = [(), ()].map(|()| connect().unwrap());
@@ -275,8 +274,12 @@ fn a_pair_under_load_and_one_that_computes_stay_up() {
                     drop(loaded.call_async(take, &bytes));
                 }
             });
-            let count = pieces.into_iter().map(|piece| piece.unwrap()).count();
-            assert_eq!(sending.get().unwrap(), count as u64);
+            let mut count = 0;
+            for piece in pieces {
+                assert_eq!(piece.unwrap().len(), PIECE);
+                count += 1;
+            }
+            assert_eq!(sending.get().unwrap(), count);
             assert!(100 < count, "{count}");
         });
         assert_eq!(loaded.call(take, vec![1; 10]).unwrap(), 10);
