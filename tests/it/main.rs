@@ -46,6 +46,7 @@ mod inside;
 mod streams;
 mod sharing;
 mod after_shutdown;
+mod drop_order;
 mod images;
 mod cross_cpu;
 mod login_shells;
