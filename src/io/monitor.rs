@@ -135,7 +135,7 @@ impl Watched {
         };
         let Some(outcome) = outcome.transpose() else { return false };
         self.tell(outcome);
-        turn.tell_ends(Some(self.tenant), &Death::of(Cause::Exited));
+        turn.tell_ends_of(self.tenant, &Death::of(Cause::Exited));
         true
     }
 

@@ -13,7 +13,6 @@ use crate::io::broker::{Broker, Task};
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
-use crate::io::turn::leaving::Leaving;
 use crate::limits::{DRAIN_READS_MAX, READ_BYTES};
 use crate::lock;
 use crate::sys::errno::Errno;
@@ -65,8 +64,6 @@ pub struct Turn {
     stopping: Option<Instant>,
     /// What each tenant's end begins with.
     ends: Vec<(Tenant, End)>,
-    /// The tenants whose processes are still to end.
-    leaving: Vec<Leaving>,
 }
 
 /// What is done once, when a tenant or the loop is to end.
@@ -107,7 +104,6 @@ impl Turn {
             buffer: Vec::new(),
             stopping: None,
             ends: Vec::new(),
-            leaving: Vec::new(),
         }
     }
 
@@ -281,9 +277,15 @@ impl Turn {
         self.timers.cancel(timer);
     }
 
+    fn tell_ends(&mut self, why: &Death) {
+        while let Some((_, end)) = self.ends.pop() {
+            end(self, why);
+        }
+    }
+
     /// Tells all that is left that the loop has ended.
     pub(crate) fn end(&mut self, why: &Death) {
-        self.tell_ends(None, why);
+        self.tell_ends(why);
         while let Some(stream) = self.streams.pop() {
             self.let_go(stream, why);
         }
@@ -299,7 +301,7 @@ impl Turn {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let next = self.timers.next().into_iter().chain(self.late_at()).min();
+        let next = self.timers.next().into_iter().chain(self.stopping).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -311,7 +313,6 @@ impl Turn {
             while let Some(action) = self.timers.due(Instant::now()) {
                 action(self);
             }
-            self.let_leave();
             if self.is_over() {
                 return Ok(());
             }

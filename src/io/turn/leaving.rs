@@ -1,20 +1,14 @@
-//! The end of one of those that a loop serves, and of the loop itself.
+//! The end of one of those that a loop serves, and of the loop itself. An agent, which ends with
+//! its process, links none of this.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::{End, Tenant, Turn};
+use super::{End, Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death};
 use crate::io::latch::Promise;
 use crate::limits::SHUTDOWN_GRACE;
-
-/// A tenant that was to end, and whose processes have not all ended.
-pub(super) struct Leaving {
-    tenant: Tenant,
-    /// When they have had long enough.
-    by: Option<Instant>,
-    /// Let go of when nothing is left.
-    _gone: Promise<()>,
-}
+use crate::wire::codec::Malformed;
 
 impl Turn {
     /// Has `end` called before this tenant or the loop ends, with the reason; by a panic too.
@@ -26,10 +20,27 @@ impl Turn {
     /// watched has ended, or in time.
     pub fn leave(&mut self, tenant: Tenant, gone: Promise<()>) {
         let why = Death::of(Cause::Shutdown);
-        self.tell_ends(Some(tenant), &why);
+        self.tell_ends_of(tenant, &why);
         self.close_streams(Some(tenant), &why);
-        let by = Instant::now().checked_add(SHUTDOWN_GRACE);
-        self.leaving.push(Leaving { tenant, by, _gone: gone });
+        let gone = Arc::new(gone);
+        for stream in self.streams.iter_mut().filter(|stream| stream.tenant == tenant) {
+            let inner = stream.protocol.take();
+            let last = inner.map(|inner| Last { inner, _gone: gone.clone() });
+            stream.protocol = last.map(|last| Box::new(last) as Box<dyn Protocol>);
+        }
+        if 1 < Arc::strong_count(&gone) {
+            let now = Instant::now();
+            let late = move |turn: &mut Turn| turn.end_late(tenant);
+            self.timer(now.checked_add(SHUTDOWN_GRACE).unwrap_or(now), Box::new(late));
+        }
+    }
+
+    /// Calls what a tenant's end begins with.
+    pub(in crate::io) fn tell_ends_of(&mut self, tenant: Tenant, why: &Death) {
+        while let Some(at) = self.ends.iter().rposition(|(of, _)| *of == tenant) {
+            let (_, end) = self.ends.remove(at);
+            end(self, why);
+        }
     }
 
     /// Closes every stream, then ends the loop when every watched process has ended, or in time.
@@ -38,37 +49,15 @@ impl Turn {
             self.stopping = Instant::now().checked_add(SHUTDOWN_GRACE);
         }
         let why = Death::of(Cause::Shutdown);
-        self.tell_ends(None, &why);
+        self.tell_ends(&why);
         self.close_streams(None, &why);
     }
 
-    /// Lets those go of whom nothing is left, or whose time is over.
-    pub(super) fn let_leave(&mut self) {
-        let mut at = 0;
-        while let Some(&Leaving { tenant, by, .. }) = self.leaving.get(at) {
-            let is_late = by.is_some_and(|by| by <= Instant::now());
-            match self.streams.iter().position(|stream| stream.tenant == tenant) {
-                Some(late) if is_late => {
-                    let stream = self.streams.remove(late);
-                    self.let_go(stream, &Death::of(Cause::Shutdown));
-                }
-                Some(_) => at += 1,
-                None => drop(self.leaving.remove(at)),
-            }
-        }
-    }
-
-    /// When the first of those who leave has had long enough.
-    pub(super) fn late_at(&self) -> Option<Instant> {
-        self.leaving.iter().filter_map(|leaving| leaving.by).chain(self.stopping).min()
-    }
-
-    /// Calls what each end begins with: one tenant's, or all.
-    pub(in crate::io) fn tell_ends(&mut self, of: Option<Tenant>, why: &Death) {
-        let is_meant = |(tenant, _): &(Tenant, End)| of.is_none_or(|of| of == *tenant);
-        while let Some(at) = self.ends.iter().rposition(is_meant) {
-            let (_, end) = self.ends.remove(at);
-            end(self, why);
+    /// Closes what is left of a tenant whose time is over.
+    fn end_late(&mut self, tenant: Tenant) {
+        while let Some(at) = self.streams.iter().position(|stream| stream.tenant == tenant) {
+            let stream = self.streams.remove(at);
+            self.let_go(stream, &Death::of(Cause::Shutdown));
         }
     }
 
@@ -82,5 +71,29 @@ impl Turn {
             let key = stream.key;
             self.close(key, why);
         }
+    }
+}
+
+/// One of the last streams of a tenant: all of them are gone when all of these are.
+struct Last {
+    inner: Box<dyn Protocol>,
+    _gone: Arc<Promise<()>>,
+}
+
+impl Protocol for Last {
+    fn input(&mut self, turn: &mut Turn, key: Key, bytes: &[u8]) -> Result<(), Malformed> {
+        self.inner.input(turn, key, bytes)
+    }
+
+    fn ended(&mut self, turn: &mut Turn, key: Key) {
+        self.inner.ended(turn, key);
+    }
+
+    fn reminded(&mut self, turn: &mut Turn, key: Key) {
+        self.inner.reminded(turn, key);
+    }
+
+    fn closed(&mut self, turn: &mut Turn, why: &Death) {
+        self.inner.closed(turn, why);
     }
 }
