@@ -1,6 +1,8 @@
 //! A program: its functions, and the two roles that it can wake up in.
 
 #[cfg(test)]
+mod identities;
+#[cfg(test)]
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -8,6 +10,7 @@ mod tests;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::agent;
 use crate::call::function::{Function, Signature};
@@ -173,6 +176,7 @@ impl Program {
         if let Some(nonce) = asked(&args) {
             let registry = Arc::new(self.registry);
             let source = source(&registry, self.forks);
+            SERVES.store(true, Ordering::Relaxed);
             agent::serve(registry, nonce, source);
         }
         self
@@ -182,11 +186,17 @@ impl Program {
     /// [image](Program::image), since this process's own executable may not know how to be an
     /// agent.
     ///
+    /// A process may have any number of routers. A function may make one, too: its context is then
+    /// an agent of one tree and the master of another, which ends with the agent. Agents asked to
+    /// end wait for processes of that tree as for all that a function has started.
+    ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if this process was itself started as an
-    /// agent: its `main` does not enter [`Program::run`] first, and children of it would never end.
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) if this process was started as an agent and
+    /// does not serve as one: its `main` does not enter [`Program::run`] first, and children of it
+    /// would never end. `Closed` if the [broker](Program::broker) has ended.
     pub fn router(self) -> Result<Router> {
-        if agent_nonce().is_some() || std::env::var_os(TEST_VARIABLE).is_some() {
+        let is_to_serve = agent_nonce().is_some() || std::env::var_os(TEST_VARIABLE).is_some();
+        if is_to_serve && !SERVES.load(Ordering::Relaxed) {
             return Err(Error::usage(
                 "this process was started as an agent, but its main never called Program::run: \
                  call it first, before anything else",
@@ -237,6 +247,9 @@ impl Program {
         self
     }
 }
+
+/// Whether this process has become the agent that it was started as.
+static SERVES: AtomicBool = AtomicBool::new(false);
 
 /// Makes what an agent can send and start.
 type MakeSource = fn(&Arc<Registry>, Option<Allowed>) -> Option<Box<dyn Source>>;

@@ -1,4 +1,4 @@
-//! What a program holds may be dropped in any order, on any threads: nothing hangs, panics or stays.
+//! What a program holds may be dropped in any order, on any threads: nothing hangs or stays.
 
 use std::any::Any;
 use std::sync::mpsc::{self, RecvTimeoutError};
