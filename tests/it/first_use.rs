@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use mitogen::{CallContext, Context, Latch, Level, Program, Result, Router, Sender, stock};
+use mitogen::{Broker, CallContext, Context, Latch, Level, Program, Result, Router, Sender, stock};
 
 use crate::support::*;
 
@@ -201,6 +201,30 @@ fn the_first_receivers_calls_and_sends_of_a_router() {
             all.sort();
             assert_eq!(all, (0..2 * THREADS as u32).map(|i| i / 2).collect::<Vec<_>>());
             at_once(|_| router.shutdown());
+        }
+    });
+}
+
+#[test]
+fn the_first_and_the_last_routers_of_a_broker() {
+    leaves_nothing(&[], || {
+        for _ in 0..ROUNDS {
+            let broker = Broker::new().unwrap();
+            let routers = at_once(|place| {
+                let router = mitogen_test_program().broker(&broker).router().unwrap();
+                let context = match place % 4 {
+                    0 => router.local().connect().unwrap(),
+                    _ => router.in_process().unwrap(),
+                };
+                assert_eq!(context.call(add, (1, 2)).unwrap(), 3);
+                Mutex::new(Some((router, context)))
+            });
+            // It lasts until the last of them is dropped, and no longer.
+            let kept = routers[0].lock().unwrap().take();
+            drop(broker);
+            at_once(|place| drop(routers[place].lock().unwrap().take()));
+            assert_eq!(kept.as_ref().unwrap().1.call(add, (1, 2)).unwrap(), 3);
+            drop(kept);
         }
     });
 }
