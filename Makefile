@@ -11,7 +11,7 @@ SOURCE := $(shell find src .ci/make -type f) Cargo.toml Cargo.lock Makefile
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all agents test repeat soak model lint check-portable bench versus demo size setup clean help
+.PHONY: all agents test repeat soak model race lint check-portable bench versus demo size setup clean help
 
 all: $(DIST)            # the command, one static file that carries the stock images
 	@echo "$(DIST): $$(wc -c <$(DIST)) bytes, static"
@@ -66,6 +66,9 @@ soak: $(IMAGE)          # 10,000 connects, 1,000,000 calls: nothing may grow; ta
 model:                  # what threads sleep on, in every order in which they can use it
 	@CARGO_TARGET_DIR=$(CURDIR)/target/model $(CARGO) run --quiet --locked \
 		--manifest-path model/Cargo.toml
+
+race: $(IMAGE)          # what threads share, under ThreadSanitizer; takes some minutes
+	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/race
 
 lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check

@@ -244,7 +244,9 @@ mod linux {
     /// The new process, and its pidfd or -1.
     fn clone(job: &Job<'_>, stack: &mut Vec<u128>) -> Result<(c_int, c_int), Errno> {
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // ThreadSanitizer would take what the child does for what we do.
+        let shared = if cfg!(race) { 0 } else { libc::CLONE_VM };
+        let flags = shared | libc::CLONE_VFORK | libc::SIGCHLD;
         let job: *const Job<'_> = job;
         let mut pidfd: c_int = -1;
         let mut attempt = |flags| {
