@@ -141,10 +141,11 @@
 //!
 //! A context that dies fails every wait for it and for those below it, with the cause and who saw
 //! it ([`error::Death`]). [`Context::shutdown`] ends one within 4 seconds, whatever its functions
-//! do; [`Router::disconnect`] at once; and [`CallContext::detach`] has it live on alone. A connect that fails tells the hop,
-//! how far it came, the exit status, and the last lines that the target printed; see
-//! [`error::ConnectFailure`]. Where there is no time limit in a name, as in [`Call::get`], a wait
-//! lasts until the answer or the end of the context; a connect has 30 seconds.
+//! do; [`Router::disconnect`] at once; and [`CallContext::detach`] has it live on alone. A connect
+//! that fails tells the hop, how far it came, the exit status, and the last lines that the target
+//! printed; see [`error::ConnectFailure`]. Where there is no time limit in a name, as in
+//! [`Call::get`], a wait lasts until the answer or the end of the context; a connect has 30
+//! seconds.
 //!
 //! ## Tests
 //!

@@ -72,7 +72,8 @@ pub const ROUTES_PER_CHILD_MAX: usize = 64 * 1024;
 /// The same, however many hops are between.
 pub const ROUTES_PER_CHILD_MIN: usize = 1024;
 /// Ids that a new child is given at most, so that it can start children without asking; and that it
-/// asks for then. Those far from the master ask for fewer at a time: nobody gives back what is left.
+/// asks for then. Those far from the master ask for fewer at a time: nobody gives back what is
+/// left.
 pub const LEASE_IDS: u32 = 1024;
 /// The least that they ask for.
 pub const LEASE_IDS_MIN: u32 = 64;

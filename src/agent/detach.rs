@@ -48,7 +48,8 @@ impl CallContext {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::error::ErrorKind) in the first context of a tree, and in one of another's process;
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind) in the first context of a tree, and in one of
+    /// another's process;
     /// `Timeout` if the parent does not answer within 2 seconds: the context stays then;
     /// `Closed` if the parent is gone.
     pub fn detach(&self) -> Result<()> {

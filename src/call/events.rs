@@ -53,10 +53,10 @@ impl Router {
         self.node().listen_for_data(ends).map(drop)
     }
 
-    /// Has `tell` called once, when this router ends, with the reason: its shutdown, or its broker's
-    /// failure. In a child it is called when the context is asked to end, and has the 3 seconds
-    /// that functions have; one whose connection to its parent ends, or that is killed, has none,
-    /// and it is not called.
+    /// Has `tell` called once, when this router ends, with the reason: its shutdown, or its
+    /// broker's failure. In a child it is called when the context is asked to end, and has the 3
+    /// seconds that functions have; one whose connection to its parent ends, or that is killed, has
+    /// none, and it is not called.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the shutdown.

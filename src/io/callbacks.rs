@@ -132,8 +132,8 @@ impl Callbacks {
         !self.is_current() && self.ended.wait_closed(Instant::now().checked_add(limit)).is_ok()
     }
 
-    /// Waits until those that were taken by now have run, for at most this long; a callback does not
-    /// wait for itself. Returns whether they have.
+    /// Waits until those that were taken by now have run, for at most this long; a callback does
+    /// not wait for itself. Returns whether they have.
     pub fn settle(self: &Arc<Self>, limit: Duration) -> bool {
         if self.is_idle() || self.is_current() {
             return self.is_idle();

@@ -23,11 +23,12 @@ type Tell = Box<dyn FnOnce(io::Result<ExitStatus>) + Send>;
 
 impl Broker {
     /// Has `tell` called once, when this process of yours has ended, with how; on the thread for
-    /// callbacks. No other child of the program is touched, and no handler of SIGCHLD installed. Its
-    /// standard input is closed, if that is a pipe.
+    /// callbacks. No other child of the program is touched, and no handler of SIGCHLD installed.
+    /// Its standard input is closed, if that is a pipe.
     ///
-    /// It gets an error if the broker ends first, or nobody knows how the process ended, as somebody
-    /// else has waited for it, or the program ignores SIGCHLD. The process is not ended by that.
+    /// It gets an error if the broker ends first, or nobody knows how the process ended, as
+    /// somebody else has waited for it, or the program ignores SIGCHLD. The process is not ended by
+    /// that.
     ///
     /// ```
     /// # use std::process::Command;

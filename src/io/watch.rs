@@ -1,5 +1,6 @@
-//! How the end of a process is heard of: by its pidfd, or by a look from time to time where the kernel
-//! has none that can be waited for (Linux before 5.3, sandboxes that refuse it, other systems).
+//! How the end of a process is heard of: by its pidfd, or by a look from time to time where the
+//! kernel has none that can be waited for (Linux before 5.3, sandboxes that refuse it, other
+//! systems).
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
