@@ -71,6 +71,7 @@ impl Router {
         if !self.same_tree(context.router()) {
             return Err(Error::usage("a context is disconnected by a router of its own tree"));
         }
+        self.broker().forbid_copy()?;
         let (node, id) = (self.node().clone(), context.context_id());
         node.forbid_closed()?;
         if node.parent_of(id).is_none() {
@@ -84,6 +85,7 @@ impl Router {
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the router's shutdown.
     pub fn disconnect_all(&self) -> Result<()> {
+        self.broker().forbid_copy()?;
         self.node().forbid_closed()?;
         let node = self.node().clone();
         self.broker().defer(move |turn| {

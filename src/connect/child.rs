@@ -425,8 +425,8 @@ impl Child {
 
     /// Its output has ended. Its process should end at once, and tell why; unless it has left.
     fn output_ended(&self, turn: &mut Turn) {
-        if self.has_left(turn) {
-            return;
+        if self.lock().detached {
+            return self.close_streams(turn, Cause::Detached);
         }
         if let Some(attempt) = &mut self.lock().attempt {
             if attempt.outbox.queued() == 0 {

@@ -1,9 +1,8 @@
 //! The end of a child's process: it is asked, then told, and always reaped.
 
 use super::{Child, State};
-use crate::error::Cause;
 use crate::io::turn::Turn;
-use crate::limits::{DETACH_WAIT, KILL_TIME, REAP_GRACE};
+use crate::limits::{KILL_TIME, REAP_GRACE};
 use crate::sys::signal;
 
 impl Child {
@@ -20,7 +19,8 @@ impl Child {
         self.lock().ending = Some(timer);
     }
 
-    /// Leaves the process alone from now on, which leaves the tree and will end its link.
+    /// Leaves the process alone from now on, which leaves the tree and will end its link. One that
+    /// does not, since it has waited too long for this, is a child still and ends by itself.
     pub(super) fn let_live(&self, turn: &mut Turn) {
         let watch = {
             let mut state = self.lock();
@@ -30,20 +30,6 @@ impl Child {
         if let Some(key) = watch {
             turn.wait_no_longer(key);
         }
-        // One that keeps its link has it cut.
-        self.after(turn, 2 * DETACH_WAIT, |child, turn| _ = child.has_left(turn));
-    }
-
-    /// Ends the link of one that has left.
-    pub(super) fn has_left(&self, turn: &mut Turn) -> bool {
-        let (detached, linked) = {
-            let state = self.lock();
-            (state.detached, state.main.is_some())
-        };
-        if detached && linked {
-            self.close_streams(turn, Cause::Detached);
-        }
-        detached
     }
 
     /// The process has ended: nobody need wait to kill it.
