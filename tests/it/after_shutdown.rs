@@ -183,6 +183,8 @@ const TRIALS: &[Trial] = &[
     ("CallContext::local", |it| drop(CallContext::local(&it.router))),
     ("CallContext::context_id", |it| assert_eq!(it.cx.context_id(), it.router.context_id())),
     ("CallContext::caller_id", |it| assert_eq!(it.cx.caller_id(), it.router.context_id())),
+    // There is nothing to leave, whether it has ended or not.
+    ("CallContext::detach", |it| drop(it.cx.detach().unwrap_err())),
     ("CallContext::router", |it| refused(it.cx.router().in_process())),
     ("Call<R>::get", |it| refused(it.call.get())),
     ("Call<R>::get_timeout", |it| refused(it.call.get_timeout(LIMIT))),
