@@ -146,6 +146,12 @@
 //! printed; see [`error::ConnectFailure`]. Where there is no time limit in a name, as in
 //! [`Call::get`], a wait lasts until the answer or the end of the context; a connect has 30
 //! seconds.
+//! do; [`Router::disconnect`] at once; and [`CallContext::detach`] has it live on alone. A connect that fails tells the hop,
+//! A context that dies fails every wait for it, with the cause; who does not wait is told by
+//! [`Context::on_disconnect`] or [`Router::on_disconnect`]. A connect that fails tells the hop,
+//! how far it came, the exit status, and the last lines that the target printed; see
+//! [`error::ConnectFailure`]. Where there is no time limit in a name, as in [`Call::get`], a wait
+//! lasts until the answer or the end of the context; a connect has 30 seconds.
 //!
 //! ## Tests
 //!
@@ -188,9 +194,10 @@
 //! | [`function`] | which functions can be called, and the traits that say so |
 //! | [`stock`] | functions that every program has: who and where, ping, run a command |
 //! | [`test_agent!`] | lets a test binary start copies of itself |
+//! | [`Message`], [`Handle`], [`Handler`] | sent besides calls, where to, and who takes it |
 //! | [`policy`] | who may send to a handle |
 //! | [`Latch`] | a queue that threads sleep on |
-//! | [`Side`], [`Message`], [`Handle`] | parts that the floors below are made of |
+//! | [`Side`] | a descriptor, as the floors below use it |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
 //!
 //! # Floors

@@ -53,10 +53,10 @@ impl Router {
         self.node().listen_for_data(ends).map(drop)
     }
 
-    /// Has `tell` called once, when this router ends, with the reason: its shutdown, or its
-    /// broker's failure. In a child it is called when the context is asked to end, and has the 3
-    /// seconds that functions have; one whose connection to its parent ends, or that is killed, has
-    /// none, and it is not called.
+    /// Has `tell` called once, when this router ends, with the reason: its shutdown, or the failure
+    /// of its broker. In a child it is called when the context is asked to end, and has the 3
+    /// seconds that functions have. One whose connection to its parent ends, or that is killed, has
+    /// none: there it is not called.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the shutdown.
@@ -95,6 +95,7 @@ impl Context {
 const ON_SHUTDOWN: &str = "on_shutdown";
 
 type Tell = Box<dyn FnOnce(&Death) + Send>;
+type TellOf = Box<dyn FnMut(&Context, &Death) + Send>;
 
 fn tell_once(tell: &Lock<Option<Tell>>, death: &Death) {
     let tell = tell.lock().take();
@@ -113,7 +114,7 @@ struct Ends {
     own: Weak<Ends>,
     router: Router,
     /// Away while it is called.
-    tell: Lock<Option<Box<dyn FnMut(&Context, &Death) + Send>>>,
+    tell: Lock<Option<TellOf>>,
 }
 
 impl Deliver for Ends {
@@ -147,7 +148,7 @@ impl Ends {
 /// Comes back, also from a panic.
 struct Away<'a> {
     ends: &'a Ends,
-    tell: Option<Box<dyn FnMut(&Context, &Death) + Send>>,
+    tell: Option<TellOf>,
 }
 
 impl Drop for Away<'_> {

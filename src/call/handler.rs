@@ -47,9 +47,11 @@ pub struct Handler {
 
 type Call = Box<dyn FnMut(&Router, Result<Message, Death>) + Send>;
 
+type Lets = Box<dyn Fn(&Message, &Arrival<'_>) -> bool + Send + Sync>;
+
 /// Who may send, and what that rule is called.
 struct Policy {
-    lets: Box<dyn Fn(&Message, &Arrival<'_>) -> bool + Send + Sync>,
+    lets: Lets,
     name: &'static str,
 }
 

@@ -26,7 +26,7 @@ impl Broker {
     /// callbacks. No other child of the program is touched, and no handler of SIGCHLD installed.
     /// Its standard input is closed, if that is a pipe.
     ///
-    /// It gets an error if the broker ends first, or nobody knows how the process ended, as
+    /// It gets an error if the broker ends first, or if nobody knows how the process ended, as
     /// somebody else has waited for it, or the program ignores SIGCHLD. The process is not ended by
     /// that.
     ///

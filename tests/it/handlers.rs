@@ -87,8 +87,7 @@ fn a_message_and_its_answer_cross_a_tree_and_policies_hold_on_the_way() {
             assert_eq!(question(&router, &below, &data).unwrap().unwrap(), data);
         }
         assert_eq!(a.call(ask, (&below, b"from a")).unwrap(), "from a");
-        // A cousin has no authority there; where nothing listens it is told so; nor when it is
-        // gone.
+        // A cousin has no authority there; where nothing listens, or nobody is, that is told.
         assert_eq!(below.call(ask, (&b, b"from below")).unwrap(), "Refused");
         assert_eq!(b.call(ask, (&a, b"from b")).unwrap(), "NoHandle");
         b.shutdown().unwrap();
