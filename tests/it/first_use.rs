@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, fs, io, thread};
 
 use mitogen::{Broker, CallContext, Context, Latch, Level, Program, Result, Router, Sender, stock};
 
@@ -24,11 +24,15 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn program() -> Program {
     let program = Program::new().function(add).function(count).function(commands);
-    program.function(connects).function(receivers).function(latches)
+    program.function(connects).function(fail).function(receivers).function(latches)
 }
 
 fn add(a: u64, b: u64) -> u64 {
     a + b
+}
+
+fn fail() -> io::Result<()> {
+    Err(io::Error::other("on purpose"))
 }
 
 fn count(to: u32, out: Sender<u32>) -> Result<()> {
@@ -147,14 +151,20 @@ fn the_first_to_listen_to_the_log() {
         let heard = heard.clone();
         let sink = move |_: &mitogen::Record<'_>| heard.lock().unwrap()[place] += 1;
         mitogen::log_to(Level::Io, Box::new(sink));
-        let router = router();
-        router.context_by_id(mitogen::ContextId(0xffff_fff0)).shutdown().unwrap();
+        log_something();
     });
     // The last sink has heard the last of it, and only one has.
     let before = *heard.lock().unwrap();
-    router().context_by_id(mitogen::ContextId(0xffff_fff0)).shutdown().unwrap();
+    log_something();
     let after = *heard.lock().unwrap();
     assert_eq!(before.iter().zip(after).filter(|(before, after)| *before != after).count(), 1);
+}
+
+/// What fails and is not awaited is logged, before what was called later has its answer.
+fn log_something() {
+    let inner = router().in_process().unwrap();
+    inner.call_no_reply(fail, ()).unwrap();
+    inner.call(add, (1, 2)).unwrap();
 }
 
 #[test]
