@@ -145,13 +145,13 @@
 //! that fails tells the hop, how far it came, the exit status, and the last lines that the target
 //! printed; see [`error::ConnectFailure`]. Where there is no time limit in a name, as in
 //! [`Call::get`], a wait lasts until the answer or the end of the context; a connect has 30
+//! seconds. do; [`Router::disconnect`] at once; and [`CallContext::detach`] has it live on alone. A
+//! connect that fails tells the hop, A context that dies fails every wait for it, with the cause;
+//! who does not wait is told by [`Context::on_disconnect`] or [`Router::on_disconnect`]. A connect
+//! that fails tells the hop, how far it came, the exit status, and the last lines that the target
+//! printed; see [`error::ConnectFailure`]. Where there is no time limit in a name, as in
+//! [`Call::get`], a wait lasts until the answer or the end of the context; a connect has 30
 //! seconds.
-//! do; [`Router::disconnect`] at once; and [`CallContext::detach`] has it live on alone. A connect that fails tells the hop,
-//! A context that dies fails every wait for it, with the cause; who does not wait is told by
-//! [`Context::on_disconnect`] or [`Router::on_disconnect`]. A connect that fails tells the hop,
-//! how far it came, the exit status, and the last lines that the target printed; see
-//! [`error::ConnectFailure`]. Where there is no time limit in a name, as in [`Call::get`], a wait
-//! lasts until the answer or the end of the context; a connect has 30 seconds.
 //!
 //! ## Tests
 //!
