@@ -2,7 +2,8 @@
 //! Pure; an id leaves the pool once and never comes back.
 
 use crate::ids::ContextId;
-use crate::limits::LEASE_IDS;
+use crate::limits::{LEASE_IDS, LEASED_IDS_MAX, LEASED_IDS_MIN};
+use crate::limits::{ROUTES_PER_CHILD_MAX, ROUTES_PER_CHILD_MIN};
 
 /// A range of ids: the first, and how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,17 @@ impl Pool {
         let left = self.leases.iter().map(|lease| lease.count).max().unwrap_or(0);
         self.lease((left / 32).min(LEASE_IDS)).unwrap_or_default()
     }
+}
+
+/// How many contexts may live behind each link of a context that has this many ancestors, its child
+/// among them: fewer with each hop, so that one child cannot use up what its parent may have.
+pub fn routes_max(depth: usize) -> usize {
+    (ROUTES_PER_CHILD_MAX >> (2 * depth.min(8))).max(ROUTES_PER_CHILD_MIN)
+}
+
+/// The same of ids that each child may have leased in all.
+pub fn ids_max(depth: usize) -> u64 {
+    (LEASED_IDS_MAX >> (2 * depth.min(8))).max(LEASED_IDS_MIN)
 }
 
 #[cfg(test)]

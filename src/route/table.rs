@@ -5,9 +5,8 @@
 mod tests;
 
 use crate::ids::ContextId;
-use crate::limits::{GRANTS_MAX, LEASED_IDS_MAX, LEASED_IDS_MIN};
-use crate::limits::{ROUTES_PER_CHILD_MAX, ROUTES_PER_CHILD_MIN};
-use crate::route::lease::Lease;
+use crate::limits::{GRANTS_MAX, ROUTES_PER_CHILD_MAX};
+use crate::route::lease::{Lease, ids_max, routes_max};
 
 /// Names a link of one context: its connection to its parent or to a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,17 +47,6 @@ struct Link<W> {
     /// Contexts that live behind it.
     routes: usize,
     way: W,
-}
-
-/// How many contexts may live behind each link of a context that has this many ancestors, its child
-/// among them: fewer with each hop, so that one child cannot use up what its parent may have.
-fn routes_max(depth: usize) -> usize {
-    (ROUTES_PER_CHILD_MAX >> (2 * depth.min(8))).max(ROUTES_PER_CHILD_MIN)
-}
-
-/// The same of ids that each child may have leased in all.
-fn ids_max(depth: usize) -> u64 {
-    (LEASED_IDS_MAX >> (2 * depth.min(8))).max(LEASED_IDS_MIN)
 }
 
 /// What a link's end takes with it.
