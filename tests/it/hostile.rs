@@ -8,7 +8,9 @@ use mitogen::error::{Cause, ConnectFailure, ErrorKind};
 use mitogen::{Context, stock};
 
 use crate::support::hostile::{Attack, Evil, HOSTILE, arguments, sender_in};
-use crate::support::scene::{Scene, death, give_context, give_sender, go, go_with, scene};
+use crate::support::scene::{
+    GROWTH_MAX, Scene, death, give_context, give_sender, go, go_with, scene,
+};
 use crate::support::wire::{self, CALL, CONTROL, DATA, DEAD, Frame, REPLY, numbers};
 use crate::{hostile_behind, hostile_floods};
 
@@ -27,6 +29,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("lie about connects", lie_about_connects),
     ("answer twice", answer_twice),
     ("answer badly", answer_badly),
+    ("guess handles", guess_handles),
 ];
 
 /// Not a test: the hostile agent.
@@ -399,5 +402,47 @@ fn answers_that_do_not_read_are_typed_errors() {
             };
             assert!(is_typed, "{which}: {error}");
         }
+    });
+}
+
+/// Sends to handles that were never given out: as many as the call says.
+fn guess_handles(evil: &mut Evil, call: &Frame) {
+    let template = evil.frame(DATA, 0, &wire::varint(1));
+    let handles = (0..arguments(call)[0]).map(|n| n.wrapping_mul(2_654_435_761) | 1 << 30);
+    evil.send(handles.map(|handle| Frame { handle, ..template.clone() }));
+    evil.answer_number(call, 0);
+}
+
+#[test]
+fn handles_that_a_child_guesses_reach_nobody_and_end_it_after_a_thousand() {
+    scene(|scene| {
+        let evil = scene.hostile("guess handles");
+        let items = scene.router.receiver::<u32>();
+        let keeper = items.to_sender();
+        evil.call(go, vec![900]).unwrap();
+        let end = death(evil.call(go, vec![200]));
+        assert_eq!((end.cause, end.context), (Cause::Protocol, Some(evil.context_id())));
+        scene.assert_logged("refused: a handle never given out (source, authority, handle):");
+        scene.assert_logged("what else is refused by this link is not logged (neighbour):");
+        scene.assert_logged("cut off, for what it sends (child):");
+        drop(keeper);
+        assert_eq!(items.into_iter().count(), 0);
+    });
+}
+
+#[test]
+fn a_shell_that_babbles_before_it_is_an_agent_is_given_up() {
+    scene(|scene| {
+        scene.grows_within(GROWTH_MAX, || {
+            for line in ["", "MGN0-0000000000000000 Linux x86_64", "MGN1-0000000000000000 1"] {
+                let babble = format!("exec yes '{line}'");
+                let command = ["sh", "-c", &babble, "sh"];
+                let outcome = scene.router.command(command).connect();
+                let error = outcome.map(drop).unwrap_err();
+                let ErrorKind::Connect(error) = error.kind() else { panic!("{error}") };
+                let gave_up = matches!(error.failure, ConnectFailure::Protocol(_));
+                assert!(gave_up && error.tail.len() < 8192, "{line}: {error}");
+            }
+        });
     });
 }
