@@ -129,6 +129,19 @@ fn an_error_of_a_protocol_closes_its_stream_alone() {
 }
 
 #[test]
+fn a_protocol_that_panics_ends_the_loop_and_is_told_of_it_as_all_are() {
+    let a_loop = a_loop();
+    let (_, mut end) = a_loop.stream("a", Box::new(|_, _| panic!("on purpose")));
+    let (_, _other) = a_loop.stream("b", idle());
+    end.write_all(b"x").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("a", b"x"));
+    assert_eq!(a_loop.next(), Event::Closed("b", Cause::BrokerFailed));
+    assert_eq!(a_loop.next(), Event::Closed("a", Cause::BrokerFailed));
+    assert!(a_loop.broker.join_timeout(LIMIT));
+    assert!(end.read(&mut [0]).is_ok_and(|count| count == 0), "it is closed");
+}
+
+#[test]
 fn a_protocol_replaces_itself_inside_a_call() {
     let a_loop = a_loop();
     let mut second = Some(a_loop.noted("second", idle()));

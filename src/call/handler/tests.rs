@@ -55,6 +55,15 @@ fn assert_closed<T>(result: Result<T>, cause: Cause) {
     assert!(matches!(error.kind(), ErrorKind::Closed(death) if death.cause == cause), "{error}");
 }
 
+/// Fails if what is refused takes room for good.
+#[track_caller]
+fn assert_sends_on(child: &Context, handle: Handle) {
+    for _ in 0..2 * WINDOW_BYTES / 10_000 {
+        let call = child.call_async(send, (handle.0, vec![0; 10_000]));
+        call.get_timeout(LIMIT).unwrap();
+    }
+}
+
 #[test]
 fn messages_come_in_order_until_the_handler_is_deleted() {
     let router = router();
@@ -69,6 +78,7 @@ fn messages_come_in_order_until_the_handler_is_deleted() {
     child.call(send, (handle.0, vec![1])).unwrap();
     assert!(child.call(ask, handle.0).unwrap().contains("NoHandle"));
     assert!(told.recv_timeout(PAUSE).is_err());
+    assert_sends_on(&child, handle);
     // It is free again, and what was refused before took no room for good.
     let (_, told) = add(&router, |handler| handler.at(PORT).once());
     child.call(send, (handle.0, vec![2])).unwrap();
@@ -103,6 +113,7 @@ fn the_only_one_who_may_send_ends_the_handler_when_it_ends() {
     let (handle, told) = add(&router, |handler| handler.from(&one));
     other.call(send, (handle.0, vec![1])).unwrap();
     assert!(other.call(ask, handle.0).unwrap().contains("Refused"));
+    assert_sends_on(&other, handle);
     one.call(send, (handle.0, vec![2])).unwrap();
     assert_eq!(told.recv_timeout(LIMIT).unwrap(), Ok(vec![2]));
     one.shutdown().unwrap();
