@@ -16,7 +16,7 @@ use mitogen::{Program, stock};
 
 use crate::support::*;
 use fate::Fates;
-use functions::End;
+use functions::{End, adopt, hear, pass, relay};
 use traffic::Traffic;
 use tree::{Random, Tree};
 
@@ -223,12 +223,34 @@ fn a_stream_ends_whose_sender_was_given_to_one_that_refuses_it_by_one_that_is_ki
         let numbers = router.receiver();
         // A sibling has no authority to call it.
         let args = (&taker, 1, 1, numbers.to_sender());
-        assert!(giver.call(functions::relay, args).unwrap().is_none());
+        assert!(giver.call(relay, args).unwrap().is_none());
         signal(pids[0], "KILL");
         assert!(until(SECOND, || (router.children().len() == 1).then_some(())).is_some());
         signal(pids[1], "CONT");
         let error = numbers.get_timeout(5 * SECOND).map(drop).unwrap_err();
         assert_eq!(End::of(&error).context, Some(giver.context_id().0), "{error}");
         taker.call(stock::ping, ()).unwrap();
+    });
+}
+
+#[test]
+fn a_stream_goes_on_whose_sender_had_arrived_when_the_one_that_gave_it_is_killed() {
+    leaves_nothing(&[], || {
+        let router = mitogen_test_program().router().unwrap();
+        let taker = router.local().connect().unwrap();
+        let giver = router.local().via(&taker).connect().unwrap();
+        let pid = giver.call(stock::identify, ()).unwrap().pid;
+        let (ways, taken) = (router.receiver(), router.receiver());
+        let adopting = taker.call_async(adopt, (ways.to_sender(), taken.to_sender()));
+        let (way, numbers) = (ways.get_timeout(LIMIT).unwrap(), router.receiver());
+        giver.call(pass, (&way, numbers.to_sender())).unwrap();
+        taken.get_timeout(LIMIT).unwrap();
+        signal(pid, "KILL");
+        assert!(until(SECOND, || giver.call(stock::ping, ()).err()).is_some());
+        drop(way);
+        adopting.get_timeout(LIMIT).unwrap();
+        let heard = hear(numbers);
+        assert_eq!(heard.counts, [(taker.context_id().0, 10)], "{heard:?}");
+        assert!(heard.in_order && heard.end.is_none(), "{heard:?}");
     });
 }

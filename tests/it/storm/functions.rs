@@ -33,7 +33,7 @@ mitogen::value! {
 
 pub fn add_to(program: Program) -> Program {
     let program = program.function(echo).function(nap).function(count).function(gather);
-    program.function(ask).function(relay)
+    program.function(ask).function(relay).function(pass).function(adopt)
 }
 
 impl End {
@@ -129,4 +129,27 @@ pub fn ask(to: Context, bytes: Vec<u8>) -> Option<End> {
 pub fn relay(to: Context, values: u32, bytes: usize, out: Sender<Numbered>) -> Option<End> {
     let sent: Result<()> = to.call_no_reply(count, (values, bytes, out));
     sent.err().map(|error| End::of(&error))
+}
+
+/// Gives one Sender away by another.
+pub fn pass(to: Sender<Sender<Numbered>>, out: Sender<Numbered>) -> Result<()> {
+    to.send(out)
+}
+
+/// Takes Senders, which it hands a way out for, until there are no more to come; then sends by each.
+pub fn adopt(
+    cx: &CallContext,
+    to: Sender<Sender<Sender<Numbered>>>,
+    taken: Sender<()>,
+) -> Result<()> {
+    let senders = cx.router().receiver();
+    to.send(senders.to_sender())?;
+    drop(to);
+    let mut all = Vec::new();
+    for sender in &senders {
+        all.push(sender?);
+        taken.send(())?;
+    }
+    all.into_iter().for_each(|out| drop(count(cx, 10, 10, out)));
+    Ok(())
 }
