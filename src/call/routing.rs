@@ -43,6 +43,7 @@ impl Router {
         if handle < Handle::FIRST_DYNAMIC {
             return Err(Error::usage("handles below 256 are the protocol's own"));
         }
+        self.node().forbid_closed()?;
         let kind = if handle < Handle::FIRST_RANDOM { Kind::Reply } else { Kind::Data };
         let payload = FrameBuf::encode(None, |w| w.put(&data));
         let payload = payload.map_err(|Malformed(why)| Error::usage(why))?;
@@ -78,6 +79,7 @@ impl Router {
     /// no more; `System` with `EINTR` after a signal.
     pub fn allocate_id(&self) -> Result<ContextId> {
         self.broker().forbid_own_thread()?;
+        self.node().forbid_closed()?;
         let (promise, answer) = promise();
         let node = self.node().clone();
         self.broker().defer(move |turn| {

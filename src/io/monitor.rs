@@ -49,7 +49,7 @@ impl Broker {
         tell: impl FnOnce(io::Result<ExitStatus>) + Send + 'static,
     ) {
         drop(child.stdin.take());
-        let report = Report { tell: Some(Box::new(tell)), outcome: None, broker: self.clone() };
+        let report = Report { tell: Some(Box::new(tell)), outcome: None, broker: self.weak() };
         let watched = (child, report);
         // Dropped if the broker has ended, and so told.
         let _ = self.defer(move |turn| Watched::begin(turn, watched.0, watched.1));

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::{fs, thread};
 use mitogen::error::{Cause, ConnectFailure, ErrorKind};
 use mitogen::{
     Address, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending, Error,
-    ForkPromise, Program, Receiver, Router, Sender, stock,
+    ForkPromise, Handle, Handler, Message, Program, Receiver, Router, Sender, stock,
 };
 
 use crate::support::*;
@@ -142,6 +143,23 @@ const TRIALS: &[Trial] = &[
     ("Router::shutdown", |it| it.router.shutdown()),
     ("Router::disconnect", |it| refused(it.router.disconnect(&it.context))),
     ("Router::disconnect_all", |it| refused(it.router.disconnect_all())),
+    ("Router::myself", |it| refused(it.router.myself().call(stock::ping, ()))),
+    ("Router::parent", |it| assert_eq!(it.router.parent().is_none(), it.router.is_master())),
+    ("Router::allocate_id", |it| refused(it.router.allocate_id())),
+    ("Router::add_handler", |it| refused(it.router.add_handler(Handler::new(|_, _| ())))),
+    ("Router::del_handler", |it| refused(it.router.del_handler(Handle::well_known(1)))),
+    ("Router::route", |it| {
+        let handle = Handle::well_known(1);
+        refused(it.router.route(Message::to(it.router.context_id(), handle)));
+        refused(it.router.route(Message::to(it.context.context_id(), handle)));
+    }),
+    ("Router::reply", |it| {
+        let asks = Message::to(it.router.context_id(), Handle::well_known(1));
+        refused(it.router.reply(&asks.reply_to(Handle::well_known(2)), "x"))
+    }),
+    ("Router::on_disconnect", |it| refused(it.router.on_disconnect(|_, _| ()))),
+    ("Router::on_shutdown", |it| refused(it.router.on_shutdown(|_| ()))),
+    ("Context::on_disconnect", |it| refused(it.context.on_disconnect(|_| ()))),
     ("Router::in_process", |it| refused(it.router.in_process())),
     ("Router::on_prompt", |it| it.router.on_prompt(|_| None)),
     ("Router::cost", |it| assert_eq!(it.router.cost(&address()), None)),
@@ -180,6 +198,8 @@ const TRIALS: &[Trial] = &[
     // It had ended before.
     ("Ending::wait", |it| drop(it.ending.wait())),
     ("Ending::wait_timeout", |it| drop(it.ending.wait_timeout(LIMIT))),
+    // This context is no process of its own.
+    ("CallContext::detach", |it| assert!(it.cx.detach().is_err())),
     ("CallContext::local", |it| drop(CallContext::local(&it.router))),
     ("CallContext::context_id", |it| assert_eq!(it.cx.context_id(), it.router.context_id())),
     ("CallContext::caller_id", |it| assert_eq!(it.cx.caller_id(), it.router.context_id())),
@@ -214,6 +234,14 @@ const TRIALS: &[Trial] = &[
     ("Broker::join_timeout", |it| {
         assert!(!it.router.broker().join_timeout(Duration::ZERO) || it._kept.0.is_none())
     }),
+    ("Broker::watch_process", |it| {
+        it.router.broker().shutdown();
+        let (tell, told) = mpsc::channel();
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        it.router.broker().watch_process(child, move |status| tell.send(status).unwrap());
+        drop(told.recv_timeout(LIMIT).unwrap());
+    }),
     // Not by these names, but by traits.
     ("Receiver<T> as Iterator", |mut it| {
         refused(it.receiver.next().unwrap());
@@ -228,6 +256,7 @@ const NEED_NONE: &[(&str, &str)] = &[
     ("Address::", "a text"),
     ("Error::", "a value"),
     ("Handle::", "a number"),
+    ("Handler::", "is noted for add_handler"),
     ("Message::", "a value"),
     ("Secret::", "a value"),
     ("Side::", "a descriptor"),
