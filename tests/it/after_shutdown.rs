@@ -198,8 +198,6 @@ const TRIALS: &[Trial] = &[
     // It had ended before.
     ("Ending::wait", |it| drop(it.ending.wait())),
     ("Ending::wait_timeout", |it| drop(it.ending.wait_timeout(LIMIT))),
-    // This context is no process of its own.
-    ("CallContext::detach", |it| assert!(it.cx.detach().is_err())),
     ("CallContext::local", |it| drop(CallContext::local(&it.router))),
     ("CallContext::context_id", |it| assert_eq!(it.cx.context_id(), it.router.context_id())),
     ("CallContext::caller_id", |it| assert_eq!(it.cx.caller_id(), it.router.context_id())),
