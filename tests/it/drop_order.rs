@@ -95,9 +95,9 @@ fn things_are_dropped_in_any_order() {
         const ORDERS: usize = 40_320;
         assert_eq!(order(ORDERS - 1), [7, 6, 5, 4, 3, 2, 1, 0]);
         // A sample in which each is at each place.
-        on_threads(ORDERS / 41, |number| {
+        on_threads(ORDERS / 101, |number| {
             let mut things = things().map(Some);
-            for at in order(41 * number) {
+            for at in order(101 * number) {
                 drop(things[at].take());
             }
         });
@@ -107,7 +107,7 @@ fn things_are_dropped_in_any_order() {
 #[test]
 fn things_are_dropped_by_as_many_threads_at_once() {
     leaves_nothing(&[], || {
-        on_threads(300, |_| {
+        on_threads(150, |_| {
             let barrier = Barrier::new(THINGS);
             thread::scope(|scope| {
                 for thing in things() {
@@ -124,7 +124,7 @@ fn things_are_dropped_by_as_many_threads_at_once() {
 #[test]
 fn things_are_dropped_in_a_callback() {
     leaves_nothing(&[], || {
-        on_threads(100, |number| {
+        on_threads(50, |number| {
             let router = Program::new().image(stock_image()).router().unwrap();
             let starting = router.ssh("x").ssh_path("/nowhere/ssh").start();
             let (tell, told) = mpsc::channel();
