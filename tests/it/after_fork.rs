@@ -125,6 +125,15 @@ fn a_router_says_so_after_a_fork_of_the_programs_own() {
     });
 }
 
+/// Tells others to end when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Does what takes locks of the system and of the library, until told to end.
 fn hammer(at: usize, router: &Router, child: &Context, ends: &AtomicBool) {
     let mut kept: Vec<Vec<u8>> = vec![Vec::new(); 64];
@@ -156,6 +165,8 @@ fn copies_come_up_whatever_other_threads_do() {
         };
         mitogen::log_to(mitogen::Level::Io, Box::new(sink));
         std::thread::scope(|scope| {
+            // By a panic, too: else the scope would wait for them for ever.
+            let _end = End(&ends);
             for at in 0..5 {
                 let (router, child) = (&routers[at % 3], &children[at % 3]);
                 let ends = &ends;
@@ -171,7 +182,6 @@ fn copies_come_up_whatever_other_threads_do() {
                 copy.shutdown().unwrap();
                 assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
             }
-            ends.store(true, Ordering::Relaxed);
         });
         assert!(0 < heard.load(Ordering::Relaxed));
         mitogen::log_to(mitogen::Level::Error, Box::new(|_| ()));
