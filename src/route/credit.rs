@@ -113,7 +113,7 @@ impl Credit {
         if account.sending || is_receiver && 0 < account.senders {
             account.lost = Some(death);
             account.wake_lost();
-        } else if is_receiver || matches!(death.cause, Cause::NoRoute | Cause::Disconnected) {
+        } else if is_receiver || is_out_of_reach(death.cause) {
             // Nobody there will grant what was charged for it.
             (account.outstanding, account.bulk) = (0, false);
             account.wake();
@@ -256,6 +256,11 @@ impl Account {
     }
 }
 
+/// Whether nothing gets to who is said to be gone so.
+fn is_out_of_reach(cause: Cause) -> bool {
+    matches!(cause, Cause::NoRoute | Cause::Disconnected | Cause::Unidirectional)
+}
+
 /// Whether a wait failed because a signal was handled.
 pub fn was_interrupted(error: &Error) -> bool {
     use crate::error::ErrorKind::System;
@@ -373,7 +378,9 @@ mod tests {
     #[test]
     fn what_was_charged_for_a_request_that_got_nowhere_is_forgotten() {
         let (credit, call) = (Credit::default(), (THERE.0, Handle::CALL));
-        for (cause, kept) in [(Cause::TooLarge, 1), (Cause::NoRoute, 0), (Cause::Disconnected, 0)] {
+        let lost = [Cause::NoRoute, Cause::Disconnected, Cause::Unidirectional];
+        for (cause, kept) in lost.map(|cause| (cause, 0)).into_iter().chain([(Cause::TooLarge, 1)])
+        {
             credit.begin(call).unwrap();
             credit.charge(call, 10).unwrap();
             credit.end(call);
