@@ -184,7 +184,9 @@ impl Peer {
     fn try_forward(&self, header: &Header, whole: &[u8]) -> Result<(), Cause> {
         let from_child = self.child.is_some();
         if !self.node.identity().lets_pass(from_child, header.src, header.dst) {
-            return Err(Cause::Unidirectional);
+            // Who is gone is gone for everybody.
+            let is_gone = self.node.table().is_gone(header.dst);
+            return Err(if is_gone { Cause::NoRoute } else { Cause::Unidirectional });
         }
         let way = {
             let mut table = self.node.table();

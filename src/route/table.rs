@@ -175,6 +175,11 @@ impl<W: Clone> Table<W> {
         self.link(to).map(|link| link.way.clone())
     }
 
+    /// Whether there is no such context any more, or yet: it could only live below, and does not.
+    pub fn is_gone(&self, id: ContextId) -> bool {
+        self.route(id).is_none() && self.is_leased(id)
+    }
+
     /// Has the end of `src` told to the link that leads to `dst`, where a part of a message waits
     /// for the others.
     pub fn awaits(&mut self, dst: ContextId, src: ContextId) {

@@ -261,6 +261,8 @@ impl Pair {
             let parent = routes.get(&id).map(|(_, parent)| parent.map(ContextId));
             prop_assert_eq!(table.parent_of(ContextId(id)), parent);
             prop_assert_eq!(table.is_child(ContextId(id)), children.contains(&id));
+            let gone = self.oracle.is_leased(id) && !routes.contains_key(&id);
+            prop_assert_eq!(table.is_gone(ContextId(id)), gone);
             for link in links {
                 let own = link.child.is_none_or(|c| c == id || link.leased.contains(&id));
                 prop_assert_eq!(table.may_speak_for(link.id, ContextId(id)), own);
