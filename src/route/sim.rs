@@ -141,8 +141,8 @@ fn full() -> Side {
 }
 
 impl World {
-    /// The root alone.
-    pub fn new() -> World {
+    /// The root alone; whether it keeps those below it apart.
+    pub fn new(unidirectional: bool) -> World {
         let (broker, turn) = Broker::by_hand();
         let mut world = World {
             turn,
@@ -155,7 +155,7 @@ impl World {
         };
         let (id, name) = (ContextId::MASTER, String::new());
         let (parents, message_bytes_max) = (Vec::new(), 1 << 20);
-        let (unidirectional, heartbeat) = Default::default();
+        let heartbeat = Default::default();
         let root = Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat };
         world.add(root, Pool::of_master(), Vec::new());
         world
@@ -310,6 +310,11 @@ impl World {
     pub fn is_above(&self, above: Place, below: Place) -> bool {
         above != below
             && self.contexts[below].path.get(self.contexts[above].path.len() - 1) == Some(&above)
+    }
+
+    /// Whether one of two is the other's ancestor.
+    pub fn are_in_line(&self, a: Place, b: Place) -> bool {
+        self.is_above(a, b) || self.is_above(b, a)
     }
 
     /// The nearest context that two have above them, or one of them.

@@ -80,7 +80,7 @@ fn in_every_order(born: &[Place], deeds: &[&[Deed]]) {
 }
 
 fn run(born: &[Place], deeds: &[&[Deed]], order: &mut Order) {
-    let mut traffic = Traffic::new();
+    let mut traffic = Traffic::new(false);
     for parent in [0, 0].iter().chain(born) {
         act(&mut traffic, Birth(*parent));
         while !traffic.world.busy().is_empty() {

@@ -51,6 +51,8 @@ struct Plan {
     deeds: usize,
     /// Of 1,000 deeds so many end a context, or a link.
     ends: usize,
+    /// Whether those below the root may talk to their ancestors only.
+    unidirectional: bool,
 }
 
 struct Sim {
@@ -81,7 +83,7 @@ fn runs(test: &'static str, seeds: Range<u64>, plan: Plan) {
     };
     for seed in seeds {
         let _tell = Tell(seed, test);
-        let mut sim = Sim { traffic: Traffic::new(), dice: Dice(seed), plan };
+        let mut sim = Sim { traffic: Traffic::new(plan.unidirectional), dice: Dice(seed), plan };
         sim.grow();
         for _ in 0..plan.deeds {
             sim.deed();
@@ -251,32 +253,43 @@ impl Sim {
     }
 }
 
+const PLAN: Plan =
+    Plan { shape: Shape::Random, contexts: 400, deeds: 4000, ends: 6, unidirectional: false };
+
 #[test]
 fn small_trees_that_fall_apart() {
-    let plan = Plan { shape: Shape::Random, contexts: 10, deeds: 150, ends: 30 };
-    runs("small_trees", 0..200, plan);
+    runs("small_trees", 0..200, Plan { contexts: 10, deeds: 150, ends: 30, ..PLAN });
 }
 
 #[test]
 fn random_trees_of_hundreds() {
-    let plan = Plan { shape: Shape::Random, contexts: 400, deeds: 4000, ends: 6 };
-    runs("random_trees", 0..2, plan);
+    runs("random_trees", 0..2, PLAN);
 }
 
 #[test]
 fn bushy_trees_of_hundreds() {
-    let plan = Plan { shape: Shape::Bushy, contexts: 400, deeds: 4000, ends: 6 };
-    runs("bushy_trees", 0..2, plan);
+    runs("bushy_trees", 0..2, Plan { shape: Shape::Bushy, ..PLAN });
 }
 
 #[test]
 fn deep_chains() {
-    let plan = Plan { shape: Shape::Chain, contexts: 100, deeds: 600, ends: 3 };
-    runs("deep_chains", 0..3, plan);
+    runs(
+        "deep_chains",
+        0..3,
+        Plan { shape: Shape::Chain, contexts: 100, deeds: 600, ends: 3, ..PLAN },
+    );
 }
 
 #[test]
 fn wide_stars() {
-    let plan = Plan { shape: Shape::Star, contexts: 400, deeds: 4000, ends: 20 };
-    runs("wide_stars", 0..2, plan);
+    runs("wide_stars", 0..2, Plan { shape: Shape::Star, ends: 20, ..PLAN });
+}
+
+#[test]
+fn unidirectional_trees() {
+    runs(
+        "unidirectional_trees",
+        0..50,
+        Plan { contexts: 20, deeds: 300, ends: 20, unidirectional: true, ..PLAN },
+    );
 }

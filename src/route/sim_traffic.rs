@@ -72,6 +72,7 @@ struct Debt {
 
 /// All that is said, and what became of it.
 pub struct Traffic {
+    unidirectional: bool,
     pub world: World,
     requests: Vec<Request>,
     streams: Vec<Stream>,
@@ -85,10 +86,11 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Of the root alone.
-    pub fn new() -> Traffic {
+    /// Of the root alone; whether it keeps those below it apart.
+    pub fn new(unidirectional: bool) -> Traffic {
         let mut traffic = Traffic {
-            world: World::new(),
+            unidirectional,
+            world: World::new(unidirectional),
             requests: Vec::new(),
             streams: Vec::new(),
             debts: Vec::new(),
@@ -309,6 +311,8 @@ impl Traffic {
         assert_eq!((request.to, self.world.contexts[from].id), (to, message.src), "{request:?}");
         assert!(!std::mem::replace(&mut request.asked, true), "asked twice: {request:?}");
         assert_eq!(request.bytes, message.data.len());
+        let passes = !self.unidirectional || self.world.are_in_line(from, place);
+        assert!(passes, "kept apart: {request:?}");
         let guarded = request.wish == Wish::Favour;
         assert_eq!(guarded, at == At::Guarded, "{request:?}");
         assert!(!guarded || from == place || self.world.is_above(from, place), "{request:?}");
@@ -338,6 +342,11 @@ impl Traffic {
         match death.cause {
             Cause::NoHandle => assert!(wish == Wish::Nothing && named, "{death:?}: {request:?}"),
             Cause::Refused => assert!(wish == Wish::Favour && !above && named, "{request:?}"),
+            Cause::Unidirectional => {
+                let to = self.world.by_id.get(&to);
+                let apart = to.is_none_or(|to| !self.world.are_in_line(place, *to));
+                assert!(self.unidirectional && apart && named, "{death:?}: {request:?}");
+            }
             _ => self.is_true(place, to, &death),
         }
         self.requests[number].outcome = Some(Err(death));
@@ -372,6 +381,12 @@ impl Traffic {
             assert!(!self.world.reaches(place, gone), "{death:?}, told {place} of {of}, is a lie");
         }
         assert!(death.context.is_some(), "{death:?}, told {place} of {of}, names nobody");
+        // Whoever saw it saw it from where nobody gets there.
+        let by = death.seen_by.map(|id| self.world.by_id[&id]);
+        let gone = death.context.and_then(|id| self.world.by_id.get(&id));
+        if let (Some(by), Some(gone)) = (by, gone) {
+            assert!(!self.world.reaches(by, *gone), "{death:?}, told {place} of {of}: not seen");
+        }
     }
 
     /// When all is delivered: everybody was told what became of what, and nothing is left over.
