@@ -100,6 +100,7 @@ fn a_hop_does_not_answer_for_what_only_neighbours_may_say() {
         let ids = [sibling, &scene.honest].map(|context| context.context_id().0);
         // It may be cut off.
         let _ = evil.call(go, ids.to_vec());
+        scene.assert_logged("refused: no neighbour's word (source, authority, handle):");
     });
 }
 
