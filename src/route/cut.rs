@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Key, Protocol, Turn};
+use crate::limits::DETACH_WAIT;
 use crate::route::lease::Lease;
 use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
@@ -58,6 +60,14 @@ impl Node {
         Ok(reply_to)
     }
 
+    /// Tells the parent, behind all that was sent before, to close the link: a tool between us
+    /// need not do that when we do.
+    fn say_goodbye(&self) {
+        let Some(&dst) = self.parents().first() else { return };
+        let (kind, auth, handle) = (Kind::Control, self.id(), Handle::DETACH);
+        self.tell(&Outgoing { kind, dst, auth, handle, reply_to: None }, Lane::Bulk, &|_| ());
+    }
+
     /// Whether the parent has all that was sent to it.
     pub fn has_told_parent(&self) -> bool {
         let way = self.parents().first().and_then(|parent| self.table().way_to(*parent, None));
@@ -68,6 +78,7 @@ impl Node {
     /// is the first of a tree of its own. What waits for a context that is not below fails, calls
     /// are taken no more, and there are ids for children of its own.
     pub fn leave(&self, turn: &mut Turn) {
+        self.say_goodbye();
         let awaited = [self.handles().awaited(), self.credit.targets()].concat();
         let beyond = awaited.into_iter().filter(|id| *id != self.id()).collect();
         let left = self.table().leave(beyond);
@@ -78,7 +89,12 @@ impl Node {
         }
         let death = Death::of(Cause::Detached).at(self.id());
         turn.replace(way.key, Box::new(Deaf));
-        turn.close(way.key, &death);
+        let (key, why) = (way.key, death.clone());
+        let close = move |turn: &mut Turn| turn.close(key, &why);
+        match way.outbox.queued() {
+            0 => close(turn),
+            _ => drop(turn.timer(Instant::now() + DETACH_WAIT, Box::new(close))),
+        }
         self.lose(turn, lost, &death);
         let calls = self.handles().remove(Handle::CALL);
         if let Some(calls) = calls {

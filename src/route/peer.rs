@@ -30,8 +30,8 @@ pub trait Guardian: Send {
     fn closed(&mut self, turn: &mut Turn, why: &Death);
 
     /// The peer, a child, leaves the tree. Returns whether it may; then its process is left alone,
-    /// and it ends the link.
-    fn detaches(&mut self, _: &mut Turn) -> bool {
+    /// and the link is closed when it is `done`.
+    fn detaches(&mut self, _: &mut Turn, _done: bool) -> bool {
         false
     }
 }
@@ -224,7 +224,7 @@ impl Peer {
             // That it came was heard.
             (Kind::Control, Handle::BEAT) => Ok(()),
             (Kind::Control, Handle::DETACH) => {
-                let may = self.guardian.detaches(turn);
+                let may = self.guardian.detaches(turn, message.reply_to.is_none());
                 self.node.answer_leaver(&message, may);
                 Ok(())
             }

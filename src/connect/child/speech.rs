@@ -70,8 +70,11 @@ impl Guardian for LinkGuard {
         self.0.end_process(turn);
     }
 
-    fn detaches(&mut self, turn: &mut Turn) -> bool {
+    fn detaches(&mut self, turn: &mut Turn, done: bool) -> bool {
         self.0.let_live(turn);
+        if done {
+            self.0.close_streams(turn, Cause::Detached);
+        }
         true
     }
 }
