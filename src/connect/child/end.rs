@@ -19,8 +19,8 @@ impl Child {
         self.lock().ending = Some(timer);
     }
 
-    /// Leaves the process alone from now on, which leaves the tree and will say when it is done. One
-    /// that does not, since it has waited too long for this, is a child still and ends by itself.
+    /// Leaves the process alone from now on, which leaves the tree and will say when it is done.
+    /// One that does not, since it has waited too long for this, stays a child.
     pub(super) fn let_live(&self, turn: &mut Turn) {
         let watch = {
             let mut state = self.lock();
