@@ -1,7 +1,7 @@
 //! A tree of contexts in memory, for tests: real nodes and peers, joined by bytes that move only
 //! when, and as far as, the test says. No thread, no loop, and one descriptor, which takes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::lease::Pool;
@@ -18,7 +18,7 @@ use crate::limits::OUTBOX_HIGH_WATER_BYTES;
 use crate::sys::pipe::socketpair;
 use crate::wire::frame::FrameBuf;
 use crate::wire::framer::Framer;
-use crate::wire::header::{Header, Kind};
+use crate::wire::header::{Header, Kind, Part};
 use crate::wire::message::Message;
 
 /// A context of the tree, by the order of birth; the root is 0.
@@ -126,6 +126,8 @@ pub struct World {
     /// Directions that may have something to do, each once.
     busy: Vec<Wire>,
     mail: Mail,
+    /// Handles at which an answer has arrived.
+    answered: BTreeSet<(ContextId, Handle)>,
 }
 
 /// A side that takes no byte, so that all stays in its outbox.
@@ -152,6 +154,7 @@ impl World {
             lines: Vec::new(),
             busy: Vec::new(),
             mail: Mail::default(),
+            answered: BTreeSet::new(),
         };
         let (id, name) = (ContextId::MASTER, String::new());
         let (parents, message_bytes_max) = (Vec::new(), 1 << 20);
@@ -279,7 +282,13 @@ impl World {
         let mut tap = std::mem::take(&mut self.lines[wire].tap);
         let mut frames = tap.feed(bytes);
         while let Some(frame) = frames.next() {
-            self.is_on_its_way(from, to, &frame.unwrap().header);
+            let header = frame.unwrap().header;
+            self.is_on_its_way(from, to, &header);
+            let answers = matches!(header.kind, Kind::Reply | Kind::Dead);
+            if answers && header.part != Part::Next && header.dst == self.contexts[to].id {
+                let first = self.answered.insert((header.dst, header.handle));
+                assert!(first, "a second answer: {header:?}");
+            }
         }
         peer.input(&mut self.turn, Key::of_none(), bytes).unwrap();
         let line = &mut self.lines[wire];
