@@ -136,7 +136,8 @@ pub fn pass(to: Sender<Sender<Numbered>>, out: Sender<Numbered>) -> Result<()> {
     to.send(out)
 }
 
-/// Takes Senders, which it hands a way out for, until there are no more to come; then sends by each.
+/// Takes Senders, which it hands a way out for, until there are no more to come; then sends by
+/// each.
 pub fn adopt(
     cx: &CallContext,
     to: Sender<Sender<Sender<Numbered>>>,
