@@ -42,11 +42,12 @@ pub const MESSAGE_COST_BYTES: usize = 64;
 pub const DRAIN_READS_MAX: usize = 32;
 /// Contexts that may hold Senders to one Receiver.
 pub const HOLDERS_MAX: usize = ROUTES_PER_CHILD_MAX;
-/// Ids that one child of the master may have leased in all: some for each context that may live
-/// there, since none is used twice. Of a hop a quarter of what that may have, as for contexts.
-pub const LEASED_IDS_MAX: u64 = 2 * ROUTES_PER_CHILD_MAX as u64;
+/// Ids that one child of the master may have leased in all its life: one in 256 of all there are,
+/// since none is used twice, and a hop may start children for years. Of a hop a quarter of what that
+/// may have, as for contexts.
+pub const LEASED_IDS_MAX: u64 = 1 << 24;
 /// The same, however many hops are between.
-pub const LEASED_IDS_MIN: u64 = 16 * LEASE_IDS as u64;
+pub const LEASED_IDS_MIN: u64 = 1 << 20;
 /// Bytes of half-arrived messages from one link, in units of the largest message.
 pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
 /// Bytes kept of what a target printed, for its errors.

@@ -439,7 +439,11 @@ impl<T: Decode> Decode for Sender<T> {
         if owner != scope.peer {
             holders::tell(scope.router.node(), owner, handle, scope.peer, Gift::Taken);
         }
-        let core = SenderCore::new(&scope.router, owner, handle, scope.auth);
+        // A Receiver goes by who holds its Senders, and beyond us nobody believes that we are another.
+        let node = scope.router.node();
+        let own = node.forbid_acting_for(scope.auth, owner).is_err();
+        let auth = if own { node.id() } else { scope.auth };
+        let core = SenderCore::new(&scope.router, owner, handle, auth);
         scope.take(&core);
         Ok(Sender { core, value: PhantomData })
     }

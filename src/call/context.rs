@@ -48,11 +48,6 @@ impl Context {
         &self.name
     }
 
-    /// Under whose authority what is sent through it acts.
-    pub(crate) fn auth(&self) -> ContextId {
-        self.auth
-    }
-
     /// The router through which it is reached.
     pub fn router(&self) -> &Router {
         &self.router

@@ -42,10 +42,11 @@ impl Context {
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the router's own shutdown.
     pub fn shutdown_async(&self) -> Result<Ending> {
         let (node, id) = (self.router().node(), self.context_id());
+        node.forbid_acting_for(self.authority(), id)?;
         let until = Instant::now() + SHUTDOWN_WAIT;
-        let slot = Slot::new(node, id, self.auth());
+        let slot = Slot::new(node, id, self.authority());
         let reply_to = Some(node.listen_for_answer(id, slot.clone())?);
-        let (kind, auth, handle) = (Kind::Control, self.auth(), Handle::SHUTDOWN);
+        let (kind, auth, handle) = (Kind::Control, self.authority(), Handle::SHUTDOWN);
         let out = Outgoing { kind, dst: id, auth, handle, reply_to };
         if id == node.id() {
             node.send(&out, FrameBuf::new())?;

@@ -32,7 +32,8 @@ impl Scope {
     }
 
     /// The scope of what `peer` sent under the authority `auth`. References that it gives act under
-    /// that authority too, unless it has authority over us anyway.
+    /// that authority too, unless it has authority over us anyway; beyond us only as far as
+    /// [`Node::may_act_for`] says.
     pub(crate) fn from(router: &Router, peer: ContextId, auth: ContextId) -> Scope {
         let trusted = router.parent_ids().contains(&auth);
         let auth = if trusted { router.context_id() } else { auth };

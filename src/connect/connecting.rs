@@ -54,6 +54,11 @@ impl<M: Method> Connect<M> {
             let what = "a context of another tree cannot make this connection";
             return Connecting::failed(router, Error::usage(what));
         }
+        if via.as_ref().is_some_and(|via| via.authority() != here) {
+            let what = "a context that was given by one without authority here makes no \
+                        connections for it: use Router::context_by_id to act in your own name";
+            return Connecting::failed(router, Error::usage(what));
+        }
         let parent = match via {
             Some(via) => Some(via.name()),
             None if router.is_master() => None,

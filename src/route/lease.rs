@@ -21,6 +21,38 @@ impl Lease {
     }
 }
 
+/// The ids that one child has had leased.
+#[derive(Clone, Debug, Default)]
+pub struct Leased {
+    /// Sorted; none touches the next.
+    ranges: Vec<Lease>,
+    count: u64,
+}
+
+impl Leased {
+    /// Adds ids that it has not.
+    pub fn add(&mut self, lease: Lease) {
+        self.count += u64::from(lease.count);
+        let at = self.ranges.partition_point(|range| range.first < lease.first);
+        let before = self.ranges[..at].last_mut();
+        match before.filter(|range| range.first.checked_add(range.count) == Some(lease.first)) {
+            Some(range) => range.count += lease.count,
+            None => self.ranges.insert(at, lease),
+        }
+    }
+
+    /// Whether this id is among them.
+    pub fn has(&self, id: ContextId) -> bool {
+        let at = self.ranges.partition_point(|range| range.first <= id.0);
+        self.ranges[..at].last().is_some_and(|range| range.has(id))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 /// The ids that are left to give.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
@@ -111,6 +143,19 @@ mod tests {
         assert_eq!((pool.take(), pool.lease(5), pool.gift().count), (None, None, 0));
         pool.add(Lease { first: 7, count: 1 });
         assert_eq!((pool.lease(2), pool.take(), pool.take()), (None, Some(ContextId(7)), None));
+    }
+
+    #[test]
+    fn what_is_leased_in_any_order_is_found_and_what_touches_is_one() {
+        let mut leased = Leased::default();
+        for first in [40, 10, 20, 70, 50] {
+            leased.add(Lease { first, count: 10 });
+        }
+        leased.add(Lease { first: u32::MAX, count: 1 });
+        let (found, count) = (|id| leased.has(ContextId(id)), leased.count());
+        let all: Vec<u32> = (0..100).filter(|id| found(*id)).collect();
+        assert!(all.iter().copied().eq((10..30).chain(40..60).chain(70..80)) && found(u32::MAX));
+        assert_eq!((count, leased.ranges.len()), (51, 4));
     }
 
     #[test]

@@ -463,6 +463,15 @@ impl Node {
         !is_kin && self.table().parent_of(id).is_none()
     }
 
+    /// Fails where what this context says to `dst` in the name of `auth` would be taken for forged:
+    /// a reference that one from beyond us gave leads nowhere beyond us.
+    pub fn forbid_acting_for(&self, auth: ContextId, dst: ContextId) -> Result<()> {
+        if auth == self.id() || dst == self.id() || self.table().may_act_for(auth, dst) {
+            return Ok(());
+        }
+        Err(Death::of(Cause::Refused).at(dst).seen_by(self.id()).into())
+    }
+
     /// The context that started one which lives below.
     pub fn parent_of(&self, id: ContextId) -> Option<ContextId> {
         self.table().parent_of(id).map(|parent| parent.unwrap_or(self.id()))

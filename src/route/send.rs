@@ -24,6 +24,7 @@ impl Node {
     pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
         lock::assert_none_held("sending");
         self.broker().forbid_copy()?;
+        self.forbid_acting_for(out.auth, out.dst)?;
         let (bytes, bytes_max) =
             (payload.payload().len() as u64, self.identity().message_bytes_max);
         if bytes_max < bytes {

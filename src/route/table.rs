@@ -6,7 +6,7 @@ mod tests;
 
 use crate::ids::ContextId;
 use crate::limits::{GRANTS_MAX, ROUTES_PER_CHILD_MAX};
-use crate::route::lease::{Lease, ids_max, routes_max};
+use crate::route::lease::{Lease, Leased, ids_max, routes_max};
 
 /// Names a link of one context: its connection to its parent or to a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ struct Link<W> {
     /// The child at its other end; none at the parent's.
     child: Option<ContextId>,
     /// Ids that the child may give to its own children.
-    leases: Vec<Lease>,
+    leases: Leased,
     /// Sorted: the contexts that what came by this link was for, and those from which a message in
     /// parts went there.
     talked: Vec<ContextId>,
@@ -82,12 +82,13 @@ impl<W: Clone> Table<W> {
 
     /// Adds the link to the parent.
     pub fn add_parent(&mut self, way: W) -> LinkId {
-        self.add(Link::new(None, Vec::new(), way))
+        self.add(Link::new(None, way))
     }
 
     /// Adds the link to a child, which may give out the ids of `lease`.
     pub fn add_child(&mut self, child: ContextId, lease: Lease, way: W) -> LinkId {
-        let link = self.add(Link::new(Some(child), vec![lease], way));
+        let link = self.add(Link::new(Some(child), way));
+        self.add_lease(link, lease);
         self.insert_route(Route { id: child, link, parent: None });
         link
     }
@@ -95,18 +96,13 @@ impl<W: Clone> Table<W> {
     /// Lets the child of `link` give out more ids.
     pub fn add_lease(&mut self, link: LinkId, lease: Lease) {
         let Some(link) = self.link_mut(link) else { return };
-        match link.leases.last_mut() {
-            Some(last) if last.first.checked_add(last.count) == Some(lease.first) => {
-                last.count += lease.count;
-            }
-            _ => link.leases.push(lease),
-        }
+        link.leases.add(lease);
     }
 
     /// Whether the child of `link` may have this many ids more. A part of what the parent of this
     /// context would give is left to itself.
     pub fn may_lease(&self, link: LinkId, count: u32) -> bool {
-        let leased = |link: &Link<W>| link.leases.iter().map(|l| u64::from(l.count)).sum::<u64>();
+        let leased = |link: &Link<W>| link.leases.count();
         let own = self.link(link).map_or(u64::MAX, leased).saturating_add(count.into());
         let all = || self.links.iter().map(|(_, link)| leased(link)).sum::<u64>();
         own <= ids_max(self.depth)
@@ -127,7 +123,7 @@ impl<W: Clone> Table<W> {
         id: ContextId,
         parent: ContextId,
     ) -> Result<bool, &'static str> {
-        if !self.link(link).is_some_and(|l| l.leases.iter().any(|lease| lease.has(id))) {
+        if !self.link(link).is_some_and(|l| l.leases.has(id)) {
             return Err("announced a context outside of its lease");
         }
         if let Some(route) = self.route(id) {
@@ -154,8 +150,14 @@ impl<W: Clone> Table<W> {
     pub fn may_speak_for(&self, link: LinkId, id: ContextId) -> bool {
         self.link(link).is_some_and(|link| match link.child {
             None => true,
-            Some(child) => child == id || link.leases.iter().any(|lease| lease.has(id)),
+            Some(child) => child == id || link.leases.has(id),
         })
+    }
+
+    /// Whether what this context says to `dst` is believed where it acts for `auth`, another: below,
+    /// where all is; and beyond if that lives below.
+    pub fn may_act_for(&self, auth: ContextId, dst: ContextId) -> bool {
+        self.route(dst).is_some() || self.route(auth).is_some() || self.is_leased(auth)
     }
 
     /// The way to `dst` for what came by `from`, or from here: down where it is known to live, else
@@ -312,7 +314,7 @@ impl<W: Clone> Table<W> {
 
     fn is_leased(&self, id: ContextId) -> bool {
         let mut children = self.links.iter().filter(|(_, link)| link.child.is_some());
-        children.any(|(_, link)| link.leases.iter().any(|lease| lease.has(id)))
+        children.any(|(_, link)| link.leases.has(id))
     }
 
     fn parent(&self) -> Option<LinkId> {
@@ -331,7 +333,8 @@ impl<W: Clone> Table<W> {
 }
 
 impl<W> Link<W> {
-    fn new(child: Option<ContextId>, leases: Vec<Lease>, way: W) -> Link<W> {
+    fn new(child: Option<ContextId>, way: W) -> Link<W> {
+        let leases = Leased::default();
         Link { child, leases, talked: Vec::new(), talks_much: false, routes: 0, way }
     }
 

@@ -22,7 +22,7 @@ fn sleep(seconds: u64) {
 const ENDS: [&str; 6] = ["exit", "kill", "abort", "hang up", "babble", "cut"];
 
 /// Ends this context in one of these ways.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::multiple_unsafe_ops_per_block)]
 fn end(how: &str) {
     let link = own_link();
     // SAFETY: numbers, and a text that lives as long as the call.

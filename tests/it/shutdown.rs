@@ -55,7 +55,7 @@ fn sleep_forever() -> ! {
     }
 }
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::multiple_unsafe_ops_per_block)]
 fn block_all_signals() {
     // SAFETY: a set of bits, which is filled before it is used.
     unsafe {
@@ -69,7 +69,8 @@ fn block_all_signals() {
 fn leave_deaf_children() {
     let deaf = "trap '' TERM HUP INT; sleep 100005 & sleep 100005";
     for line in [deaf.to_owned(), format!("({deaf}) & ({deaf}) &")] {
-        Command::new("sh").args(["-c", &line]).spawn().unwrap();
+        // Nobody waits for them.
+        drop(Command::new("sh").args(["-c", &line]).spawn().unwrap());
     }
 }
 

@@ -17,6 +17,8 @@ fn program() -> Program {
         .function(serve)
         .function(send_all)
         .function(nothing_soon)
+        .function(make_use)
+        .function(give)
 }
 
 fn child_of(cx: &CallContext) -> Result<u32> {
@@ -168,4 +170,42 @@ fn nobody_is_cut_off_for_answers_that_come_late() {
         let _ = a.call_async(nothing_soon, ()).get_timeout(Duration::ZERO);
     }
     a.call(stock::ping, ()).unwrap();
+}
+
+/// What one context gives another: a context, and a Sender to a stream of somebody else's.
+type Gift = (Context, Sender<u32>);
+
+/// Takes one gift, sends into its Sender, and says how a call and a connect by its Context end.
+fn make_use(cx: &CallContext, to: Sender<Sender<Gift>>) -> Result<(String, String)> {
+    let gifts: Receiver<Gift> = cx.router().receiver();
+    to.send(gifts.to_sender())?;
+    drop(to);
+    let (context, out) = gifts.get_timeout(Duration::from_secs(30))?;
+    out.send(7)?;
+    let connected = cx.router().local().via(&context).connect();
+    Ok((reach(context).0, connected.map(|it| it.to_string()).unwrap_or_else(|e| e.to_string())))
+}
+
+fn give(to: Sender<Gift>, context: Context, out: Sender<u32>) -> Result<()> {
+    to.send((context, out))
+}
+
+#[test]
+fn what_a_sibling_gives_streams_and_calls_nothing_in_its_name() {
+    let _company = beside_others();
+    let (router, [a, b]) = tree(mitogen_test_program());
+    let [below, _] = two_of(&b);
+    // A child of who takes it; a context beside both; the master.
+    let master = router.context_by_id(ContextId::MASTER);
+    for target in [&below, &a, &master] {
+        let (ways, numbers) = (router.receiver(), router.receiver::<u32>());
+        let used = b.call_async(make_use, ways.to_sender());
+        let way: Sender<Gift> = ways.get_timeout(Duration::from_secs(30)).unwrap();
+        a.call(give, (way, target, numbers.to_sender())).unwrap();
+        assert_eq!(numbers.get_timeout(Duration::from_secs(30)).unwrap(), 7);
+        let (called, connected) = used.get_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!(called, "Refused", "{target}");
+        assert!(connected.contains("in your own name"), "{connected}");
+        assert!(numbers.into_iter().next().is_none(), "it ends with its last Sender");
+    }
 }

@@ -80,7 +80,7 @@ fn main() -> Result<()> {
         let held = given.get()?;
         let bytes: usize = pieces.into_iter().map_while(Result::ok).map(|piece| piece.len()).sum();
         println!("bytes {}", bytes == PIECES * PIECE_BYTES);
-        let error = call.get().unwrap_err();
+        let Err(error) = call.get() else { return Ok(()) };
         let ErrorKind::Closed(death) = error.kind() else { return Err(error) };
         println!("left {} {error}", death.context == Some(context.context_id()));
         println!("child {}", router.children().contains(&context));
