@@ -43,8 +43,8 @@ pub const DRAIN_READS_MAX: usize = 32;
 /// Contexts that may hold Senders to one Receiver.
 pub const HOLDERS_MAX: usize = ROUTES_PER_CHILD_MAX;
 /// Ids that one child of the master may have leased in all its life: one in 256 of all there are,
-/// since none is used twice, and a hop may start children for years. Of a hop a quarter of what that
-/// may have, as for contexts.
+/// since none is used twice, and a hop may start children for years. Of a hop a quarter of what
+/// that may have, as for contexts.
 pub const LEASED_IDS_MAX: u64 = 1 << 24;
 /// The same, however many hops are between.
 pub const LEASED_IDS_MIN: u64 = 1 << 20;

@@ -24,7 +24,7 @@ use crate::limits::MESSAGE_BYTES_MIN;
 use crate::module::image::Image;
 use crate::module::images::{Forks, Images, Source};
 use crate::module::source::{Given, Own, TEST_VARIABLE};
-use crate::route::node::Identity;
+use crate::route::identity::Identity;
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::fork::{self, ForkPromise};

@@ -439,7 +439,8 @@ impl<T: Decode> Decode for Sender<T> {
         if owner != scope.peer {
             holders::tell(scope.router.node(), owner, handle, scope.peer, Gift::Taken);
         }
-        // A Receiver goes by who holds its Senders, and beyond us nobody believes that we are another.
+        // A Receiver goes by who holds its Senders, and beyond us nobody believes that we are
+        // another.
         let node = scope.router.node();
         let own = node.forbid_acting_for(scope.auth, owner).is_err();
         let auth = if own { node.id() } else { scope.auth };

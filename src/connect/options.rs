@@ -15,7 +15,7 @@ use crate::limits::{
     HEARTBEAT_MIN, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
 };
 use crate::route::heartbeat::Heartbeat;
-use crate::route::node::Terms;
+use crate::route::identity::Terms;
 use crate::wire::secret::Secret;
 
 /// A connection to be made by method `M`; see [`Router`](crate::Router) for the methods.

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::connect::meaning::Hint;
-use crate::route::node::Terms;
+use crate::route::identity::Terms;
 use crate::sys::host;
 use crate::sys::text::are_same;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};

@@ -2,7 +2,7 @@
 
 use crate::connect::recipe::*;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::node::Terms;
+use crate::route::identity::Terms;
 use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::secret::Secret;
 

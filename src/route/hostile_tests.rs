@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::node::{Identity, Outgoing, Terms};
+use super::identity::{Identity, Terms};
+use super::node::Outgoing;
 use super::policy;
 use super::testing::{
     BAD, GOOD, Inbox, LEASE, ROOT, Tree, death_in, encoded, header, tree, tree_with,

@@ -32,6 +32,9 @@ pub struct Leased {
 impl Leased {
     /// Adds ids that it has not.
     pub fn add(&mut self, lease: Lease) {
+        if lease.count == 0 {
+            return;
+        }
         self.count += u64::from(lease.count);
         let at = self.ranges.partition_point(|range| range.first < lease.first);
         let before = self.ranges[..at].last_mut();
@@ -149,6 +152,7 @@ mod tests {
     fn what_is_leased_in_any_order_is_found_and_what_touches_is_one() {
         let mut leased = Leased::default();
         for first in [40, 10, 20, 70, 50] {
+            leased.add(Lease { first, count: 0 });
             leased.add(Lease { first, count: 10 });
         }
         leased.add(Lease { first: u32::MAX, count: 1 });

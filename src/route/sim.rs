@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use super::identity::{Identity, Terms};
 use super::lease::Pool;
-use super::node::{Identity, Node, Outgoing, Terms, Way};
+use super::node::{Node, Outgoing, Way};
 use super::peer::{End, Guardian, Peer};
 use super::pending::Deliver;
 use crate::error::{Cause, Death, Result};

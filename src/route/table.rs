@@ -154,8 +154,8 @@ impl<W: Clone> Table<W> {
         })
     }
 
-    /// Whether what this context says to `dst` is believed where it acts for `auth`, another: below,
-    /// where all is; and beyond if that lives below.
+    /// Whether what this context says to `dst` is believed where it acts for `auth`, another:
+    /// below, where all is; and beyond if that lives below.
     pub fn may_act_for(&self, auth: ContextId, dst: ContextId) -> bool {
         self.route(dst).is_some() || self.route(auth).is_some() || self.is_leased(auth)
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::identity::Identity;
 use super::lease::{Lease, Pool};
-use super::node::{Identity, Node, Outgoing};
+use super::node::{Node, Outgoing};
 use super::peer::{End, Guardian, Peer};
 use super::pending::Deliver;
 use crate::error::{Cause, Death};

@@ -1,0 +1,69 @@
+//! Who a context is in its tree, and what it was asked to keep to. Pure.
+
+use crate::ids::ContextId;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::route::heartbeat::Heartbeat;
+
+/// Who a context is, as its parent told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its own id.
+    pub id: ContextId,
+    /// Its ancestors' ids, the nearest first; none in the master.
+    pub parents: Vec<ContextId>,
+    /// Its name: the address of its whole path.
+    pub name: String,
+    /// Bytes of the largest message that the tree allows.
+    pub message_bytes_max: u64,
+    /// Whether those below it may talk to it and its ancestors only.
+    pub unidirectional: bool,
+    /// Of the link to its parent.
+    pub heartbeat: Heartbeat,
+}
+
+/// What a new child is asked to keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Whether those below it may talk to it and its ancestors only; as its parent unless given.
+    pub unidirectional: Option<bool>,
+    /// Of its link.
+    pub heartbeat: Heartbeat,
+}
+
+impl Terms {
+    /// These, if they were asked for under this authority: none but the master's can loosen what a
+    /// child would keep to otherwise.
+    pub fn asked_under(self, auth: ContextId) -> Terms {
+        let loosens = self.unidirectional == Some(false) && auth != ContextId::MASTER;
+        Terms { unidirectional: if loosens { None } else { self.unidirectional }, ..self }
+    }
+}
+
+impl Identity {
+    /// The master of a tree, unless its program says otherwise.
+    pub fn of_master() -> Identity {
+        Identity {
+            id: ContextId::MASTER,
+            parents: Vec::new(),
+            name: "master".to_owned(),
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            unidirectional: false,
+            heartbeat: Heartbeat::default(),
+        }
+    }
+
+    /// Who a new child of this context is.
+    pub fn of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
+        let mut parents = vec![self.id];
+        parents.extend(&self.parents);
+        let unidirectional = terms.unidirectional.unwrap_or(self.unidirectional);
+        let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
+        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat }
+    }
+
+    /// Whether a message may pass through this context: a unidirectional one lets those below talk
+    /// to those above and back, and nobody else.
+    pub fn lets_pass(&self, from_child: bool, src: ContextId, dst: ContextId) -> bool {
+        !self.unidirectional || self.parents.contains(if from_child { &dst } else { &src })
+    }
+}
