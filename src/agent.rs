@@ -81,7 +81,7 @@ fn attend(
     start: impl FnOnce(&Router),
 ) -> ! {
     stock::guard_processes();
-    let broker = Broker::start().unwrap_or_else(|_| no_room());
+    let broker = Broker::of_process().unwrap_or_else(|_| no_room());
     or_end(fd::write_all(transmit.as_fd(), &stage::answer_line(nonce, PROTOCOL)));
     let (identity, lease) = or_end(read_identity(receive.as_fd()));
     let mut pool = Pool::default();

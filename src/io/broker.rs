@@ -4,6 +4,7 @@ mod sharing;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::io::broker::sharing::User;
-use crate::io::callbacks::{Callback, Callbacks};
+use crate::io::callbacks::{Callback, Callbacks, Calls};
 use crate::io::latch::{Latch, Promised, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
@@ -21,7 +22,7 @@ use crate::sys::errno::Errno;
 use crate::sys::fork;
 use crate::sys::poll::{Notifier, Poller};
 use crate::sys::text::{Decimal, lossy};
-use crate::sys::thread;
+use crate::sys::{signal, thread};
 use crate::trace::{self, Level, panic_text};
 
 /// Multiplexes the I/O of one or more routers on a thread of its own. Clones are the same broker.
@@ -47,7 +48,8 @@ struct Shared {
     tenants: AtomicU32,
     /// Which copy of the process has its thread.
     generation: u32,
-    callbacks: Arc<Callbacks>,
+    /// From the first on: an agent, which has none, does not link what runs them.
+    callbacks: OnceLock<Arc<dyn Calls>>,
     /// Closed when the loop has ended and let go of all that is the broker's.
     ended: Arc<Latch<()>>,
 }
@@ -73,11 +75,24 @@ impl Broker {
     /// # Errors
     /// As [`Broker::new`].
     pub(crate) fn start() -> Result<Broker> {
+        Broker::start_with(end_loop)
+    }
+
+    /// Starts a broker whose failure ends the process.
+    ///
+    /// # Errors
+    /// As [`Broker::new`].
+    pub(crate) fn of_process() -> Result<Broker> {
+        Broker::start_with(end_process)
+    }
+
+    #[inline(always)] // an agent calls it once
+    fn start_with(over: Over) -> Result<Broker> {
         let failed = |Errno(errno)| Error::system("starting a broker", errno);
         let poller = Poller::new().map_err(failed)?;
         let broker = Broker::of(&poller);
         let own = broker.clone();
-        let body = Box::new(move || own.main(poller));
+        let body = Box::new(move || own.main(poller, over));
         thread::spawn(c"mitogen-broker", BROKER_STACK_BYTES, body).map_err(failed)?;
         Ok(broker)
     }
@@ -90,7 +105,7 @@ impl Broker {
                 users: OnceLock::new(),
                 tenants: AtomicU32::new(0),
                 generation: fork::generation(),
-                callbacks: Callbacks::new(),
+                callbacks: OnceLock::new(),
                 ended: Arc::new(Latch::new()),
             }),
             _user: None,
@@ -102,7 +117,7 @@ impl Broker {
     pub(crate) fn by_hand() -> (Broker, Turn) {
         let poller = Poller::new().unwrap();
         let broker = Broker::of(&poller);
-        (broker.clone(), Turn::new(broker, poller))
+        (broker.clone(), Turn::new(broker, poller, end_loop))
     }
 
     /// Runs `task` on the broker's thread, after what was deferred before.
@@ -179,18 +194,19 @@ impl Broker {
     /// for a thread; `callback` is dropped.
     pub(crate) fn callback(&self, what: &'static str, callback: Callback) -> Result<()> {
         self.forbid_copy()?;
-        self.shared.callbacks.run(what, callback)
+        self.shared.callbacks().run(what, callback)
     }
 
     /// Waits until the callbacks that came by now have run, for at most this long; not on a
     /// broker's thread, and not in a callback. Returns whether they have.
     pub(crate) fn wait_for_callbacks(&self, limit: Duration) -> bool {
-        self.is_copy() || SELF.get() == 0 && self.shared.callbacks.settle(limit)
+        let settle = |callbacks: &Arc<dyn Calls>| callbacks.clone().settle(limit);
+        self.is_copy() || SELF.get() == 0 && self.shared.callbacks.get().is_none_or(settle)
     }
 
     /// Whether a callback runs, or waits to.
     pub(crate) fn is_calling(&self) -> bool {
-        !self.shared.callbacks.is_idle()
+        self.shared.callbacks.get().is_some_and(|callbacks| !callbacks.is_idle())
     }
 
     /// Has the loop write what `key`'s outbox holds.
@@ -258,26 +274,48 @@ impl Broker {
         std::mem::take(&mut self.shared.queue.lock().tasks)
     }
 
-    fn main(self, poller: Poller) {
+    fn main(self, poller: Poller, over: Over) {
         SELF.set(Arc::as_ptr(&self.shared) as usize);
-        let shared = self.shared.clone();
-        let mut turn = Turn::new(self, poller);
+        let mut turn = Turn::new(self, poller, over);
         let ran = catch_unwind(AssertUnwindSafe(|| turn.run()));
-        let why = match ran {
-            Ok(Ok(())) => Death::of(Cause::Shutdown),
-            Ok(Err(Errno(errno))) => {
-                let number = Decimal::new(errno as u64);
-                failed("poll failed with error number ", &lossy(number.bytes()))
-            }
-            Err(panic) => failed("the broker panicked: ", &panic_text(&*panic)),
-        };
-        shared.queue.lock().closed = Some(why.clone());
-        // What panics is told no more, but all others are: each is taken before it is called.
-        while catch_unwind(AssertUnwindSafe(|| turn.end(&why))).is_err() {}
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(turn)));
-        while catch_unwind(AssertUnwindSafe(|| shared.drop_tasks())).is_err() {}
-        shared.callbacks.finish();
-        shared.ended.close();
+        (turn.over)(turn, ran);
+    }
+}
+
+/// How a loop has ended: as it was asked to; as poll fails; or by a panic.
+pub(crate) type Ran = Result<Result<(), Errno>, Box<dyn Any + Send>>;
+
+/// What follows that.
+pub(crate) type Over = fn(Turn, Ran);
+
+/// Fails whatever waits for a loop that has ended.
+pub(crate) fn end_loop(mut turn: Turn, ran: Ran) {
+    let (shared, why) = (turn.broker.shared.clone(), why(ran));
+    shared.queue.lock().closed = Some(why.clone());
+    // What panics is told no more, but all others are: each is taken before it is called.
+    while catch_unwind(AssertUnwindSafe(|| turn.end(&why))).is_err() {}
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(turn)));
+    while catch_unwind(AssertUnwindSafe(|| shared.drop_tasks())).is_err() {}
+    shared.callbacks().finish();
+    shared.ended.close();
+}
+
+/// Ends the process: whoever waits in it ends as well, and its parent learns of it.
+fn end_process(_: Turn, ran: Ran) {
+    if trace::wanted(Level::Error) {
+        drop(why(ran));
+    }
+    signal::die()
+}
+
+fn why(ran: Ran) -> Death {
+    match ran {
+        Ok(Ok(())) => Death::of(Cause::Shutdown),
+        Ok(Err(Errno(errno))) => {
+            let number = Decimal::new(errno as u64);
+            failed("poll failed with error number ", &lossy(number.bytes()))
+        }
+        Err(panic) => failed("the broker panicked: ", &panic_text(&*panic)),
     }
 }
 
@@ -289,6 +327,10 @@ fn failed(what: &str, why: &str) -> Death {
 }
 
 impl Shared {
+    fn callbacks(&self) -> Arc<dyn Calls> {
+        self.callbacks.get_or_init(|| Callbacks::new()).clone()
+    }
+
     fn drop_tasks(&self) {
         while let Some(task) = self.take_task() {
             drop(task);

@@ -18,6 +18,21 @@ use crate::trace::{self, Level};
 /// What a user wants done.
 pub type Callback = Box<dyn FnOnce() + Send>;
 
+/// What a broker knows of its own.
+pub trait Calls: Send + Sync {
+    /// As [`Callbacks::run`].
+    fn run(self: Arc<Self>, what: &'static str, callback: Callback) -> Result<()>;
+
+    /// As [`Callbacks::settle`].
+    fn settle(self: Arc<Self>, limit: Duration) -> bool;
+
+    /// As [`Callbacks::is_idle`].
+    fn is_idle(&self) -> bool;
+
+    /// As [`Callbacks::finish`].
+    fn finish(&self);
+}
+
 /// One broker's.
 pub struct Callbacks {
     /// None is the last.
@@ -153,6 +168,24 @@ impl Callbacks {
     /// Whether the calling thread runs these.
     pub fn is_current(&self) -> bool {
         SELF.get() == self as *const Callbacks as usize
+    }
+}
+
+impl Calls for Callbacks {
+    fn run(self: Arc<Self>, what: &'static str, callback: Callback) -> Result<()> {
+        Callbacks::run(&self, what, callback)
+    }
+
+    fn settle(self: Arc<Self>, limit: Duration) -> bool {
+        Callbacks::settle(&self, limit)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn finish(&self) {
+        self.finish();
     }
 }
 

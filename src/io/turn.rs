@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
-use crate::io::broker::{Broker, Task};
+use crate::io::broker::{Broker, Over, Task};
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
@@ -50,7 +50,7 @@ pub trait Protocol: Send {
 
 /// The state of one loop.
 pub struct Turn {
-    broker: Broker,
+    pub(super) broker: Broker,
     poller: Poller,
     /// Sorted by key.
     streams: Vec<Stream>,
@@ -60,8 +60,12 @@ pub struct Turn {
     /// dropped before it is known why.
     deferred: Vec<Task>,
     buffer: Vec<u8>,
-    /// When a shutdown that was asked for has waited long enough.
-    stopping: Option<Instant>,
+    /// Whether a shutdown was asked for.
+    stopping: bool,
+    /// Whether that has waited long enough.
+    is_late: bool,
+    /// What the loop's end is followed by.
+    pub(super) over: Over,
     /// What each tenant's end begins with.
     ends: Vec<(Tenant, End)>,
 }
@@ -93,7 +97,7 @@ struct Stream {
 type Call<'a> = &'a mut dyn FnMut(&mut dyn Protocol, &mut Turn) -> Result<(), Malformed>;
 
 impl Turn {
-    pub(crate) fn new(broker: Broker, poller: Poller) -> Turn {
+    pub(crate) fn new(broker: Broker, poller: Poller, over: Over) -> Turn {
         Turn {
             broker,
             poller,
@@ -102,7 +106,9 @@ impl Turn {
             timers: Timers::default(),
             deferred: Vec::new(),
             buffer: Vec::new(),
-            stopping: None,
+            stopping: false,
+            is_late: false,
+            over,
             ends: Vec::new(),
         }
     }
@@ -131,7 +137,7 @@ impl Turn {
         receive: Side,
         outbox: Option<Arc<Outbox>>,
     ) -> Result<Key> {
-        if self.stopping.is_some() {
+        if self.stopping {
             return Err(Error::closed(Cause::Shutdown));
         }
         self.add(tenant, receive, outbox, false)
@@ -293,16 +299,15 @@ impl Turn {
 
     /// Whether the loop is to end: what is attached now would be refused.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
+        self.stopping
     }
 
     fn is_over(&self) -> bool {
-        self.stopping.is_some_and(|at| self.streams.is_empty() || at <= Instant::now())
+        self.stopping && (self.streams.is_empty() || self.is_late)
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let next = self.timers.next().into_iter().chain(self.stopping).min();
-        next.map(|at| at.saturating_duration_since(Instant::now()))
+        self.timers.next().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// The whole loop: the one place that blocks in poll. Fails if that does.

@@ -88,6 +88,7 @@ impl Node {
             self.pool().add(OWN_IDS);
         }
         let death = Death::of(Cause::Detached).at(self.id());
+        turn.live_on();
         turn.replace(way.key, Box::new(Deaf));
         let (key, why) = (way.key, death.clone());
         let close = move |turn: &mut Turn| turn.close(key, &why);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::{End, Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death};
+use crate::io::broker::end_loop;
 use crate::io::latch::Promise;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::wire::codec::Malformed;
@@ -43,10 +44,17 @@ impl Turn {
         }
     }
 
+    /// Has the end of the loop not be that of the process, which goes on without its parent.
+    pub fn live_on(&mut self) {
+        self.over = end_loop;
+    }
+
     /// Closes every stream, then ends the loop when every watched process has ended, or in time.
     pub fn stop(&mut self) {
-        if self.stopping.is_none() {
-            self.stopping = Instant::now().checked_add(SHUTDOWN_GRACE);
+        if !self.stopping {
+            self.stopping = true;
+            let at = Instant::now() + SHUTDOWN_GRACE;
+            self.timer(at, Box::new(|turn| turn.is_late = true));
         }
         let why = Death::of(Cause::Shutdown);
         self.tell_ends(&why);
