@@ -140,7 +140,8 @@ impl Node {
         message: &Message,
     ) -> Result<(), Malformed> {
         let Some(handle) = message.reply_to else { return Ok(()) };
-        let count = decode(message, |r| r.take_varint())?.min(u64::from(LEASE_IDS)) as u32;
+        // Who wants none would have us ask for some all the same.
+        let count = decode(message, |r| r.take_varint())?.clamp(1, u64::from(LEASE_IDS)) as u32;
         let (child, node) = (message.src, self.clone());
         if !self.table().may_lease(link, count) {
             self.answer_ids(child, handle, Lease::default());
@@ -157,8 +158,12 @@ impl Node {
         Ok(())
     }
 
-    /// Leases ids to a child: as many as wanted, or the half, and so on. Returns whether any.
+    /// Leases ids to a child: as many as wanted, or the half, and so on. Returns whether any; none
+    /// if it was given too many meanwhile, or is gone.
     fn give_ids(&self, link: LinkId, child: ContextId, handle: Handle, count: u32) -> bool {
+        if !self.table().may_lease(link, count) {
+            return false;
+        }
         let lease = self.pool().lease_up_to(count);
         let Some(lease) = lease else { return false };
         self.table().add_lease(link, lease);

@@ -1,19 +1,27 @@
 //! What a hostile neighbour can do to the others by what it says: forge, guess, and claim what is
 //! not its own.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::identity::{Identity, Terms};
+use super::lease::{Lease, ids_max};
 use super::node::Outgoing;
+use super::peer::End;
 use super::policy;
 use super::testing::{
-    BAD, GOOD, Inbox, LEASE, ROOT, Tree, death_in, encoded, header, tree, tree_with,
+    BAD, GOOD, Inbox, LEASE, ROOT, Tree, attach, death_in, encoded, header, tree, tree_with,
 };
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
+use crate::io::side::Side;
 use crate::limits::BAD_HANDLES_MAX;
+use crate::sys::pipe;
 use crate::wire::codec::{Decode, Encode, Reader};
-use crate::wire::frame::FrameBuf;
+use crate::wire::frame::{Frame, FrameBuf};
+use crate::wire::framer::Framer;
 use crate::wire::header::{Header, Kind};
 
 #[test]
@@ -271,6 +279,44 @@ fn ids_are_leased_on_request_and_never_twice() {
         tree.say(&Header { src: BAD, auth: BAD, ..call }, b"");
         assert_eq!(tree.hear().0.handle, Handle(8));
     }
+}
+
+#[test]
+fn a_child_of_a_hop_that_asks_for_all_ids_at_once_gets_no_more_than_its_share() {
+    let tree = tree();
+    let (side, raw) = pipe::socketpair().unwrap();
+    attach(&tree.good, End::Child(ContextId(50), Lease::default()), Side::new(side));
+    let mut raw = UnixStream::from(raw);
+    raw.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let wanted = Header {
+        dst: GOOD,
+        src: ContextId(50),
+        auth: ContextId(50),
+        reply_to: Some(Handle(300)),
+        ..header(Kind::Control, Handle::ALLOCATE_ID)
+    };
+    // All are asked of the root before it has answered one. It has more than that for its child.
+    let frames: Vec<_> = [0, 1024].map(|count| encoded(&|w| w.put_varint(count))).into();
+    for payload in frames.iter().chain([&frames[1]; 198]) {
+        raw.write_all(Frame::new(&wanted, payload).as_bytes()).unwrap();
+    }
+    let (mut given, mut answers, mut framer) = (0, 0, Framer::new());
+    while answers < 200 {
+        let mut bytes = [0; 4096];
+        let count = raw.read(&mut bytes).unwrap();
+        assert_ne!(count, 0);
+        let mut frames = framer.feed(&bytes[..count]);
+        while let Some(frame) = frames.next() {
+            let frame = frame.unwrap();
+            assert_eq!((frame.header.kind, frame.header.handle), (Kind::Reply, Handle(300)));
+            let mut r = Reader::new(frame.payload, None);
+            u32::decode(&mut r).unwrap();
+            given += u64::from(u32::decode(&mut r).unwrap());
+            answers += 1;
+        }
+    }
+    assert!(ids_max(1) / 2 < given && given <= ids_max(1), "{given}");
+    tree.others_are_well();
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn node(id: ContextId, parents: &[ContextId], unidirectional: bool) -> Arc<Node>
 }
 
 /// Makes a link out of `side`; what is returned tells its end.
-fn attach(node: &Arc<Node>, end: End, side: Side) -> Arc<Latch<Death>> {
+pub(super) fn attach(node: &Arc<Node>, end: End, side: Side) -> Arc<Latch<Death>> {
     let (ended, own) = (Arc::new(Latch::new()), node.clone());
     let watch = Box::new(Watch(ended.clone()));
     let attached = node
