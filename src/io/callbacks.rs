@@ -212,11 +212,11 @@ mod tests {
                 tell.send((i, own.is_current(), own.wait(LIMIT))).unwrap();
                 assert_ne!(i, 50, "on purpose");
             };
-            callbacks.run("a test", Box::new(callback)).unwrap();
+            Callbacks::run(&callbacks, "a test", Box::new(callback)).unwrap();
         }
         callbacks.finish();
         callbacks.finish();
-        assert!(callbacks.run("too late", Box::new(|| ())).is_err());
+        assert!(Callbacks::run(&callbacks, "too late", Box::new(|| ())).is_err());
         assert!(callbacks.wait(LIMIT) && !callbacks.is_current());
         assert!(told.try_iter().eq((0..100).map(|i| (i, true, false))));
     }
@@ -237,7 +237,7 @@ mod tests {
                         let count = move || {
                             let _ = ran.fetch_add(1, Ordering::SeqCst);
                         };
-                        callbacks.run("a test", Box::new(count)).is_ok()
+                        Callbacks::run(&callbacks, "a test", Box::new(count)).is_ok()
                     }
                 };
                 let threads: Vec<_> = (0..16).map(|place| scope.spawn(run(place))).collect();
@@ -252,12 +252,13 @@ mod tests {
     fn who_waits_for_one_that_never_ends_is_let_go_in_time() {
         let callbacks = Callbacks::new();
         let (end, ended) = mpsc::channel::<()>();
-        callbacks.run("endless", Box::new(move || assert!(ended.recv().is_err()))).unwrap();
+        Callbacks::run(&callbacks, "endless", Box::new(move || assert!(ended.recv().is_err())))
+            .unwrap();
         callbacks.finish();
         assert!(!callbacks.wait(Duration::from_millis(20)));
-        assert!(!callbacks.settle(Duration::from_millis(20)) && !callbacks.is_idle());
+        assert!(!Callbacks::settle(&callbacks, Duration::from_millis(20)) && !callbacks.is_idle());
         drop(end);
         assert!(callbacks.wait(LIMIT));
-        assert!(callbacks.settle(Duration::ZERO) && callbacks.is_idle());
+        assert!(Callbacks::settle(&callbacks, Duration::ZERO) && callbacks.is_idle());
     }
 }

@@ -46,6 +46,9 @@ struct Link<W> {
     talks_much: bool,
     /// Contexts that live behind it.
     routes: usize,
+    /// Contexts that were announced there, those that are gone, too. Invariant: no more than the
+    /// ids in `leases`, for none is used twice.
+    announced: u64,
     way: W,
 }
 
@@ -133,9 +136,14 @@ impl<W: Clone> Table<W> {
         if self.route(parent).is_none_or(|route| route.link != link) {
             return Err("announced a child of another's");
         }
-        let is_full = |link: &Link<W>| routes_max(self.depth) <= link.routes;
+        let routes_max = routes_max(self.depth);
+        let is_full =
+            |link: &Link<W>| routes_max <= link.routes || link.leases.count() <= link.announced;
         if self.is_full() || self.link(link).is_none_or(is_full) {
             return Err("announced too many contexts");
+        }
+        if let Some(link) = self.link_mut(link) {
+            link.announced += 1;
         }
         self.insert_route(Route { id, link, parent: Some(parent) });
         Ok(true)
@@ -334,8 +342,9 @@ impl<W: Clone> Table<W> {
 
 impl<W> Link<W> {
     fn new(child: Option<ContextId>, way: W) -> Link<W> {
-        let leases = Leased::default();
-        Link { child, leases, talked: Vec::new(), talks_much: false, routes: 0, way }
+        let (leases, talked) = (Leased::default(), Vec::new());
+        let (talks_much, routes, announced) = (false, 0, 0);
+        Link { child, leases, talked, talks_much, routes, announced, way }
     }
 
     /// The other end is to be told when `id` is gone.

@@ -48,6 +48,8 @@ struct Link {
     child: Option<u32>,
     /// Ids that may be given out.
     leased: BTreeSet<u32>,
+    /// How many were.
+    announced: usize,
     talked: BTreeSet<u32>,
 }
 
@@ -79,7 +81,7 @@ impl Oracle {
         let lives = |id| self.routes.get(&id).is_some_and(|(l, _)| *l == link.id);
         match (link.leased.contains(&id), self.routes.contains_key(&id)) {
             (true, true) if lives(id) => Ok(false),
-            (true, false) if lives(parent) => Ok(true),
+            (true, false) if lives(parent) && link.announced < link.leased.len() => Ok(true),
             _ => Err(()),
         }
     }
@@ -122,8 +124,8 @@ impl Pair {
         if has_parent {
             let id = pair.next_link();
             assert_eq!(pair.table.add_parent(id), id);
-            let (leased, talked) = Default::default();
-            pair.oracle.links.push(Link { id, child: None, leased, talked });
+            let (leased, announced, talked) = Default::default();
+            pair.oracle.links.push(Link { id, child: None, leased, announced, talked });
         }
         pair
     }
@@ -172,8 +174,8 @@ impl Pair {
         let (child, lease, id) = (self.children, self.next_lease(), self.next_link());
         prop_assert_eq!(self.table.add_child(ContextId(child), lease, id), id);
         let leased = (lease.first..lease.first + lease.count).collect();
-        let talked = BTreeSet::new();
-        self.oracle.links.push(Link { id, child: Some(child), leased, talked });
+        let (announced, talked) = Default::default();
+        self.oracle.links.push(Link { id, child: Some(child), leased, announced, talked });
         self.oracle.routes.insert(child, (id, None));
         Ok(())
     }
@@ -193,6 +195,7 @@ impl Pair {
         prop_assert_eq!(added.map_err(drop), self.oracle.may_add(at, id, parent));
         if added == Ok(true) {
             self.oracle.routes.insert(id, (link, Some(parent)));
+            self.oracle.links[at].announced += 1;
         }
         Ok(())
     }

@@ -149,3 +149,20 @@ fn a_child_is_leased_what_leaves_some_for_its_parent() {
         assert!(depth == 0 || count <= ids_max(depth - 1) / 4 * 3, "{depth}: {count}");
     }
 }
+
+#[test]
+fn a_child_announces_no_more_contexts_than_it_has_ids_also_if_they_come_and_go() {
+    let (mut table, parent, a, _) = table();
+    let (id, by) = (ContextId(100), ContextId(7));
+    let ids = table.link(a).unwrap().leases.count();
+    for _ in 0..ids {
+        assert_eq!(table.add_route(a, id, by), Ok(true));
+        assert_eq!(table.add_route(a, id, by), Ok(false));
+        let lost = table.remove_route(a, id).unwrap();
+        assert_eq!(lost.contexts, [id]);
+    }
+    assert_eq!(table.add_route(a, id, by), Err("announced too many contexts"));
+    assert_eq!(table.way_to(id, Some(parent)), None);
+    table.add_lease(a, Lease { first: 1000, count: 1 });
+    assert_eq!(table.add_route(a, ContextId(1000), by), Ok(true));
+}
