@@ -140,15 +140,18 @@ impl Node {
         message: &Message,
     ) -> Result<(), Malformed> {
         let Some(handle) = message.reply_to else { return Ok(()) };
-        // Who wants none would have us ask for some all the same.
-        let count = decode(message, |r| r.take_varint())?.clamp(1, u64::from(LEASE_IDS)) as u32;
+        let count = decode(message, |r| r.take_varint())?;
+        // Few at a time would make for many leases, and for many questions to our parent.
+        let count = count.clamp(LEASE_IDS_MIN.into(), LEASE_IDS.into()) as u32;
         let (child, node) = (message.src, self.clone());
         if !self.table().may_lease(link, count) {
             self.answer_ids(child, handle, Lease::default());
             return Ok(());
         }
         if !self.give_ids(link, child, handle, count) {
+            self.table().ask(link, count);
             let give = move |_: &mut Turn, _: Result<(), Death>| {
+                node.table().asked(link, count);
                 if !node.give_ids(link, child, handle, count) {
                     node.answer_ids(child, handle, Lease::default());
                 }

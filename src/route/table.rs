@@ -39,6 +39,8 @@ struct Link<W> {
     child: Option<ContextId>,
     /// Ids that the child may give to its own children.
     leases: Leased,
+    /// How many more the parent of this context is being asked for, for this child.
+    asked: u64,
     /// Sorted: the contexts that what came by this link was for, and those from which a message in
     /// parts went there.
     talked: Vec<ContextId>,
@@ -102,12 +104,26 @@ impl<W: Clone> Table<W> {
         link.leases.add(lease);
     }
 
+    /// Counts ids for the child of `link` for which the parent of this context is asked.
+    pub fn ask(&mut self, link: LinkId, count: u32) {
+        if let Some(link) = self.link_mut(link) {
+            link.asked += u64::from(count);
+        }
+    }
+
+    /// Counts them no more: an answer is there.
+    pub fn asked(&mut self, link: LinkId, count: u32) {
+        if let Some(link) = self.link_mut(link) {
+            link.asked = link.asked.saturating_sub(count.into());
+        }
+    }
+
     /// Whether the child of `link` may have this many ids more. A part of what the parent of this
     /// context would give is left to itself.
     pub fn may_lease(&self, link: LinkId, count: u32) -> bool {
-        let leased = |link: &Link<W>| link.leases.count();
-        let own = self.link(link).map_or(u64::MAX, leased).saturating_add(count.into());
-        let all = || self.links.iter().map(|(_, link)| leased(link)).sum::<u64>();
+        let has = |link: &Link<W>| link.leases.count() + link.asked;
+        let own = self.link(link).map_or(u64::MAX, has).saturating_add(count.into());
+        let all = || self.links.iter().map(|(_, link)| has(link)).sum::<u64>();
         own <= ids_max(self.depth)
             && (self.depth == 0 || all() + u64::from(count) <= ids_max(self.depth - 1) / 4 * 3)
     }
@@ -343,8 +359,8 @@ impl<W: Clone> Table<W> {
 impl<W> Link<W> {
     fn new(child: Option<ContextId>, way: W) -> Link<W> {
         let (leases, talked) = (Leased::default(), Vec::new());
-        let (talks_much, routes, announced) = (false, 0, 0);
-        Link { child, leases, talked, talks_much, routes, announced, way }
+        let (asked, talks_much, routes, announced) = (0, false, 0, 0);
+        Link { child, leases, asked, talked, talks_much, routes, announced, way }
     }
 
     /// The other end is to be told when `id` is gone.

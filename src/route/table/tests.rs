@@ -166,3 +166,20 @@ fn a_child_announces_no_more_contexts_than_it_has_ids_also_if_they_come_and_go()
     table.add_lease(a, Lease { first: 1000, count: 1 });
     assert_eq!(table.add_route(a, ContextId(1000), by), Ok(true));
 }
+
+#[test]
+fn ids_that_the_parent_is_asked_for_count_until_it_answers() {
+    let mut table = Table::at_depth(1);
+    let link = table.add_child(ContextId(1), Lease::default(), "bad");
+    let mut count = 0;
+    while table.may_lease(link, 64) {
+        table.ask(link, 64);
+        count += 64;
+    }
+    assert_eq!(count, ids_max(1));
+    table.asked(link, 64);
+    assert!(table.may_lease(link, 64) && !table.may_lease(link, 65));
+    table.remove_link(link);
+    table.asked(link, 64);
+    assert!(!table.may_lease(link, 1));
+}
