@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::arguments::Sends;
-use crate::call::holders::{self, End, Gift, Holders};
+use crate::call::holders::{self, End, Holders};
 use crate::call::reply::Reply;
 use crate::call::room::Rooms;
 use crate::call::router::Router;
@@ -19,7 +19,7 @@ use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::lock::{Held, Lock};
 use crate::route::node::{Node, Outgoing, Payload};
-use crate::route::pending::Deliver;
+use crate::route::pending::{Deliver, Gift};
 use crate::route::send::room_of;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
@@ -98,21 +98,13 @@ impl Deliver for Core {
         self.end(end);
     }
 
-    fn held(&self, giver: ContextId, taker: ContextId) {
-        self.holders().give(giver, taker);
-    }
-
-    fn taken_back(&self, giver: ContextId, taker: ContextId, why: Option<Death>) {
-        let end = self.holders().take_back(giver, taker, why);
+    fn news(&self, _: Handle, from: ContextId, other: ContextId, gift: Gift) {
+        let end = self.holders().hear(from, other, gift);
         self.end(end);
     }
 
     fn senders(&self) -> Vec<ContextId> {
         self.holders().all()
-    }
-
-    fn taken(&self, giver: ContextId, taker: ContextId) {
-        self.holders().taken(giver, taker);
     }
 
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
@@ -149,7 +141,10 @@ impl<T: Decode> Receiver<T> {
             rooms: Rooms::new(router.context_id()),
         });
         match router.node().listen_for_data(core.clone()) {
-            Ok(handle) => drop(core.handle.set(handle)),
+            Ok(handle) => {
+                holders::count(router.node());
+                core.handle.get_or_init(|| handle);
+            }
             // It ends at once, and says why.
             Err(_) => core.shut(router.broker().death(Cause::Shutdown)),
         }
@@ -346,7 +341,7 @@ impl SenderCore {
     fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
         let node = self.router.node();
         node.broker().forbid_own_thread()?;
-        if self.owner == node.id() && node.data_at(self.handle).is_none() {
+        if self.owner == node.id() && node.listener(self.handle, Kind::Data).is_none() {
             return Err(self.without_receiver());
         }
         let scope = Scope::to(&self.router, self.owner);

@@ -80,12 +80,15 @@ impl Deliver for Answer {
     }
 }
 
-/// Serves [`Handle::GRANT`].
+/// Serves [`Handle::GRANT`]; and [`Handle::HOLD`], while there is no Receiver to be told of.
 pub(crate) struct Grants(pub(crate) Arc<Node>);
 
 impl Deliver for Grants {
     fn message(&self, _: &mut Turn, message: Message) {
         let Grants(node) = self;
+        if message.handle != Handle::GRANT {
+            return;
+        }
         let mut r = Reader::new(&message.data, None);
         let (Ok(gives), Ok(id)) = (bool::decode(&mut r), ContextId::decode(&mut r)) else { return };
         let room = node.change_grant(id, gives);

@@ -14,7 +14,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::limits::HOLDERS_MAX;
 use crate::route::node::{Node, Outgoing};
-use crate::route::pending::Deliver;
+use crate::route::pending::{Deliver, Gift};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
@@ -60,6 +60,16 @@ impl Holders {
     /// Whether `id` holds one.
     pub(crate) fn is_held_by(&self, id: ContextId) -> bool {
         self.held.binary_search_by_key(&id, |(id, _)| *id).is_ok()
+    }
+
+    /// `from` tells what became of one between it and another.
+    pub(crate) fn hear(&mut self, from: ContextId, other: ContextId, gift: Gift) -> Option<End> {
+        match gift {
+            Gift::Given => self.give(from, other),
+            Gift::TakenBack(why) => return self.take_back(from, other, why),
+            Gift::Taken => self.taken(other, from),
+        }
+        None
     }
 
     /// `giver` has given one to `taker`; it must hold one itself.
@@ -173,43 +183,23 @@ impl Holders {
     }
 }
 
-/// What becomes of a Sender that is given to another context.
-pub(crate) enum Gift {
-    /// It is on its way.
-    Given,
-    /// It did not get there, and why, if the giver itself was not told.
-    TakenBack(Option<Death>),
-    /// It has got here, from the other.
-    Taken,
+fn put_gift(gift: &Gift, w: &mut Writer<'_>) {
+    match gift {
+        Gift::Given => 0_u8.encode(w),
+        Gift::TakenBack(why) => {
+            1_u8.encode(w);
+            why.encode(w);
+        }
+        Gift::Taken => 2_u8.encode(w),
+    }
 }
 
-impl Gift {
-    fn tell(self, receiver: &dyn Deliver, from: ContextId, other: ContextId) {
-        match self {
-            Gift::Given => receiver.held(from, other),
-            Gift::TakenBack(why) => receiver.taken_back(from, other, why),
-            Gift::Taken => receiver.taken(other, from),
-        }
-    }
-
-    fn put(&self, w: &mut Writer<'_>) {
-        match self {
-            Gift::Given => 0_u8.encode(w),
-            Gift::TakenBack(why) => {
-                1_u8.encode(w);
-                why.encode(w);
-            }
-            Gift::Taken => 2_u8.encode(w),
-        }
-    }
-
-    fn take(r: &mut Reader<'_>) -> Result<Gift, Malformed> {
-        match u8::decode(r)? {
-            0 => Ok(Gift::Given),
-            1 => Ok(Gift::TakenBack(Option::decode(r)?)),
-            2 => Ok(Gift::Taken),
-            _ => Err(Malformed("no such news of a Sender")),
-        }
+fn take_gift(r: &mut Reader<'_>) -> Result<Gift, Malformed> {
+    match u8::decode(r)? {
+        0 => Ok(Gift::Given),
+        1 => Ok(Gift::TakenBack(Option::decode(r)?)),
+        2 => Ok(Gift::Taken),
+        _ => Err(Malformed("no such news of a Sender")),
     }
 }
 
@@ -222,8 +212,8 @@ pub(crate) fn tell(
     gift: Gift,
 ) {
     if owner == node.id() {
-        if let Some(receiver) = node.data_at(handle) {
-            gift.tell(&*receiver, owner, other);
+        if let Some(holds) = node.listener(Handle::HOLD, Kind::Control) {
+            holds.news(handle, owner, other, gift);
         }
         return;
     }
@@ -233,32 +223,43 @@ pub(crate) fn tell(
     node.tell(&out, Lane::Quick, &|w| {
         handle.encode(w);
         other.encode(w);
-        gift.put(w);
+        put_gift(&gift, w);
     });
 }
 
-/// Serves [`Handle::HOLD`].
-pub(crate) struct Holds(pub(crate) Arc<Node>);
+/// Serves [`Handle::HOLD`] from now on: this context has a Receiver. One without hears of no gifts,
+/// and a stock agent does not link this.
+pub(crate) fn count(node: &Arc<Node>) {
+    node.wrap(Handle::HOLD, |_| Arc::new(Holds(node.clone())));
+}
+
+struct Holds(Arc<Node>);
 
 impl Deliver for Holds {
     fn message(&self, _: &mut Turn, message: Message) {
         let Holds(node) = self;
         let mut r = Reader::new(&message.data, None);
         let (Ok(handle), Ok(taker), Ok(gift)) =
-            (Handle::decode(&mut r), ContextId::decode(&mut r), Gift::take(&mut r))
+            (Handle::decode(&mut r), ContextId::decode(&mut r), take_gift(&mut r))
         else {
             return;
         };
-        let Some(receiver) = node.data_at(handle) else { return };
         let given = matches!(gift, Gift::Given);
-        gift.tell(&*receiver, message.src, taker);
-        if given && taker != node.id() && !probe(node, taker, handle) {
+        self.news(handle, message.src, taker, gift);
+        let has_receiver = node.listener(handle, Kind::Data).is_some();
+        if given && has_receiver && taker != node.id() && !probe(node, taker, handle) {
             let death = Death::of(Cause::NoRoute).at(taker);
-            receiver.taken_back(message.src, taker, Some(death));
+            self.news(handle, message.src, taker, Gift::TakenBack(Some(death)));
         }
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
+
+    fn news(&self, handle: Handle, from: ContextId, other: ContextId, gift: Gift) {
+        if let Some(receiver) = self.0.listener(handle, Kind::Data) {
+            receiver.news(handle, from, other, gift);
+        }
+    }
 }
 
 /// Says something to a new holder that it ignores: who was talked to, we are told the end of; and

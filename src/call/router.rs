@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
 use crate::call::grant::Grants;
-use crate::call::holders::Holds;
 use crate::call::registry::Registry;
 use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};
@@ -115,9 +114,8 @@ impl Router {
         images: Arc<Images>,
         end: fn(&Inner),
     ) -> Result<Router> {
-        let holds = Arc::new(Holds(node.clone()));
-        node.listen(Handle::HOLD, Kind::Control, policy::anyone, holds)?;
         let grants = Arc::new(Grants(node.clone()));
+        node.listen(Handle::HOLD, Kind::Control, policy::anyone, grants.clone())?;
         node.listen(Handle::GRANT, Kind::Control, policy::is_ancestor, grants)?;
         respond::listen(&node, &images)?;
         let (kept, share) = (Arc::default(), Lock::new(share));

@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
 use crate::call::channel::SenderCore;
-use crate::call::holders::{self, Gift};
+use crate::call::holders;
 use crate::call::router::Router;
 use crate::error::Death;
 use crate::ids::{ContextId, Handle};
 use crate::route::node::Node;
+use crate::route::pending::Gift;
 
 /// The surroundings of one message's values.
 pub(crate) struct Scope {
@@ -19,7 +20,7 @@ pub(crate) struct Scope {
     /// Under whose authority references that are decoded here act.
     pub(crate) auth: ContextId,
     /// Senders that were given to the peer: the Receiver's context and handle.
-    given: RefCell<Vec<(ContextId, Handle)>>,
+    given: RefCell<List>,
     /// Senders that arrived.
     taken: RefCell<Vec<Arc<SenderCore>>>,
 }
@@ -42,7 +43,9 @@ impl Scope {
 
     /// Notes a Sender that is being given away.
     pub(crate) fn give(&self, owner: ContextId, handle: Handle) {
-        self.given.borrow_mut().push((owner, handle));
+        let mut given = self.given.borrow_mut();
+        given.senders.push((owner, handle));
+        given.take_back = Some(Given::take_back_all);
     }
 
     /// Notes a Sender that arrived.
@@ -66,15 +69,28 @@ impl Scope {
 pub(crate) struct Given {
     node: Weak<Node>,
     peer: ContextId,
-    list: Vec<(ContextId, Handle)>,
+    list: List,
+}
+
+#[derive(Default)]
+struct List {
+    senders: Vec<(ContextId, Handle)>,
+    /// What that is done by: a stock agent, which gives none away, does not link it.
+    take_back: Option<fn(&Given, Option<&Death>)>,
 }
 
 impl Given {
     /// The message did not get there: its destination holds none of them. Their Receivers are told
     /// why, unless who sent it is.
     pub(crate) fn take_back(&self, why: Option<&Death>) {
+        if let Some(take_back) = self.list.take_back {
+            take_back(self, why);
+        }
+    }
+
+    fn take_back_all(&self, why: Option<&Death>) {
         let Some(node) = self.node.upgrade() else { return };
-        for (owner, handle) in &self.list {
+        for (owner, handle) in &self.list.senders {
             let gift = Gift::TakenBack(why.cloned());
             holders::tell(&node, *owner, *handle, self.peer, gift);
         }

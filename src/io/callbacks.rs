@@ -20,16 +20,21 @@ pub type Callback = Box<dyn FnOnce() + Send>;
 
 /// What a broker knows of its own.
 pub trait Calls: Send + Sync {
-    /// As [`Callbacks::run`].
+    /// Has `callback` run behind those before it; `what` names it in the log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind) after [`Calls::finish`], `System` if
+    /// there is no room for a thread.
     fn run(self: Arc<Self>, what: &'static str, callback: Callback) -> Result<()>;
 
-    /// As [`Callbacks::settle`].
+    /// Waits until those that were taken by now have run, for at most this long; a callback does
+    /// not wait for itself. Returns whether they have.
     fn settle(self: Arc<Self>, limit: Duration) -> bool;
 
-    /// As [`Callbacks::is_idle`].
+    /// Whether none runs, and none waits to.
     fn is_idle(&self) -> bool;
 
-    /// As [`Callbacks::finish`].
+    /// Takes no more; those that were taken run.
     fn finish(&self);
 }
 
@@ -64,30 +69,6 @@ impl Callbacks {
     pub fn new() -> Arc<Callbacks> {
         let (queue, state, ended) = (Latch::new(), Lock::default(), Latch::new());
         Arc::new(Callbacks { queue, state, pending: AtomicU32::new(0), ended })
-    }
-
-    /// Has `callback` run behind those before it; `what` names it in the log.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`](crate::error::ErrorKind) after [`Callbacks::finish`], `System` if
-    /// there is no room for a thread.
-    pub fn run(self: &Arc<Self>, what: &'static str, callback: Callback) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.finished {
-            return Err(Error::closed(Cause::Shutdown));
-        }
-        if !state.started {
-            self.start()?;
-            state.started = true;
-        }
-        self.pending.fetch_add(1, Ordering::Relaxed);
-        self.queue.put(Some((what, callback)))?;
-        let slow = state.running.take_if(|(_, since)| CALLBACK_TIME < since.elapsed());
-        drop(state);
-        if let Some((what, _)) = slow {
-            trace::text(Level::Warn, "a callback keeps others waiting", &[], what);
-        }
-        Ok(())
     }
 
     fn start(self: &Arc<Self>) -> Result<()> {
@@ -127,17 +108,6 @@ impl Callbacks {
         }
     }
 
-    /// Takes no more; those that were taken run.
-    pub fn finish(&self) {
-        let mut state = self.state.lock();
-        let last = state.started && !state.finished;
-        state.finished = true;
-        if last {
-            // It is closed by nobody.
-            let _ = self.queue.put(None);
-        }
-    }
-
     /// Waits until the last has run, for at most this long; a callback does not wait for itself.
     /// Returns whether it has.
     pub fn wait(&self, limit: Duration) -> bool {
@@ -145,24 +115,6 @@ impl Callbacks {
             return true;
         }
         !self.is_current() && self.ended.wait_closed(Instant::now().checked_add(limit)).is_ok()
-    }
-
-    /// Waits until those that were taken by now have run, for at most this long; a callback does
-    /// not wait for itself. Returns whether they have.
-    pub fn settle(self: &Arc<Self>, limit: Duration) -> bool {
-        if self.is_idle() || self.is_current() {
-            return self.is_idle();
-        }
-        let (promise, done) = promise();
-        match self.run("the end", Box::new(move || promise.keep(()))) {
-            Ok(()) => done.wait(Instant::now().checked_add(limit)).is_ok(),
-            Err(_) => self.wait(limit),
-        }
-    }
-
-    /// Whether none runs, and none waits to.
-    pub fn is_idle(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) == 0
     }
 
     /// Whether the calling thread runs these.
@@ -173,19 +125,47 @@ impl Callbacks {
 
 impl Calls for Callbacks {
     fn run(self: Arc<Self>, what: &'static str, callback: Callback) -> Result<()> {
-        Callbacks::run(&self, what, callback)
+        let mut state = self.state.lock();
+        if state.finished {
+            return Err(Error::closed(Cause::Shutdown));
+        }
+        if !state.started {
+            self.start()?;
+            state.started = true;
+        }
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.queue.put(Some((what, callback)))?;
+        let slow = state.running.take_if(|(_, since)| CALLBACK_TIME < since.elapsed());
+        drop(state);
+        if let Some((what, _)) = slow {
+            trace::text(Level::Warn, "a callback keeps others waiting", &[], what);
+        }
+        Ok(())
     }
 
     fn settle(self: Arc<Self>, limit: Duration) -> bool {
-        Callbacks::settle(&self, limit)
+        if self.is_idle() || self.is_current() {
+            return self.is_idle();
+        }
+        let (promise, done) = promise();
+        match self.clone().run("the end", Box::new(move || promise.keep(()))) {
+            Ok(()) => done.wait(Instant::now().checked_add(limit)).is_ok(),
+            Err(_) => self.wait(limit),
+        }
     }
 
     fn is_idle(&self) -> bool {
-        self.is_idle()
+        self.pending.load(Ordering::Relaxed) == 0
     }
 
     fn finish(&self) {
-        self.finish();
+        let mut state = self.state.lock();
+        let last = state.started && !state.finished;
+        state.finished = true;
+        if last {
+            // It is closed by nobody.
+            let _ = self.queue.put(None);
+        }
     }
 }
 
@@ -212,11 +192,11 @@ mod tests {
                 tell.send((i, own.is_current(), own.wait(LIMIT))).unwrap();
                 assert_ne!(i, 50, "on purpose");
             };
-            Callbacks::run(&callbacks, "a test", Box::new(callback)).unwrap();
+            callbacks.clone().run("a test", Box::new(callback)).unwrap();
         }
         callbacks.finish();
         callbacks.finish();
-        assert!(Callbacks::run(&callbacks, "too late", Box::new(|| ())).is_err());
+        assert!(callbacks.clone().run("too late", Box::new(|| ())).is_err());
         assert!(callbacks.wait(LIMIT) && !callbacks.is_current());
         assert!(told.try_iter().eq((0..100).map(|i| (i, true, false))));
     }
@@ -237,7 +217,7 @@ mod tests {
                         let count = move || {
                             let _ = ran.fetch_add(1, Ordering::SeqCst);
                         };
-                        Callbacks::run(&callbacks, "a test", Box::new(count)).is_ok()
+                        callbacks.clone().run("a test", Box::new(count)).is_ok()
                     }
                 };
                 let threads: Vec<_> = (0..16).map(|place| scope.spawn(run(place))).collect();
@@ -252,13 +232,12 @@ mod tests {
     fn who_waits_for_one_that_never_ends_is_let_go_in_time() {
         let callbacks = Callbacks::new();
         let (end, ended) = mpsc::channel::<()>();
-        Callbacks::run(&callbacks, "endless", Box::new(move || assert!(ended.recv().is_err())))
-            .unwrap();
+        callbacks.clone().run("endless", Box::new(move || assert!(ended.recv().is_err()))).unwrap();
         callbacks.finish();
         assert!(!callbacks.wait(Duration::from_millis(20)));
-        assert!(!Callbacks::settle(&callbacks, Duration::from_millis(20)) && !callbacks.is_idle());
+        assert!(!callbacks.clone().settle(Duration::from_millis(20)) && !callbacks.is_idle());
         drop(end);
         assert!(callbacks.wait(LIMIT));
-        assert!(Callbacks::settle(&callbacks, Duration::ZERO) && callbacks.is_idle());
+        assert!(callbacks.clone().settle(Duration::ZERO) && callbacks.is_idle());
     }
 }

@@ -74,7 +74,7 @@ impl Node {
             tenant: broker.tenant(),
             broker,
             table,
-            handles: Lock::new(Handles::new(random::u64())),
+            handles: Lock::new(Handles::new()),
             credit: Credit::default(),
             pool: Lock::new(pool),
         })
@@ -135,7 +135,7 @@ impl Node {
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
         let entry = Entry { accepts: Kind::Data, from: None, policy: anyone, once: false, to };
-        self.handles().add_unguessable(entry).map_err(|cause| self.closed(cause))
+        self.handles().add_unguessable(entry, random::u64).map_err(|cause| self.closed(cause))
     }
 
     /// Listens for data at a handle of a program's own, or at one that nobody can guess; `from`
@@ -153,7 +153,7 @@ impl Node {
         let entry = Entry { accepts: Kind::Data, from, policy: anyone, once: false, to };
         let added = match at {
             Some(handle) => self.handles().add(handle, entry).map(|()| handle),
-            None => self.handles().add_unguessable(entry),
+            None => self.handles().add_unguessable(entry, random::u64),
         };
         added.map_err(|cause| match cause {
             Cause::Refused => Error::usage("something listens at this handle already"),
@@ -241,9 +241,9 @@ impl Node {
         r.finish()
     }
 
-    /// Who takes data at this handle of ours.
-    pub fn data_at(&self, handle: Handle) -> Option<Arc<dyn Deliver>> {
-        self.handles().data_at(handle)
+    /// Who takes what is of this kind at this handle of ours.
+    pub fn listener(&self, handle: Handle, kind: Kind) -> Option<Arc<dyn Deliver>> {
+        self.handles().listener(handle, kind)
     }
 
     /// The lane that keeps the order of what was sent to this handle before.

@@ -6,7 +6,7 @@ use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::route::policy::{Arrival, Policy};
-use crate::route::unguessable::Unguessable;
+use crate::route::unguessable::{Gives, Unguessable};
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -18,22 +18,26 @@ pub trait Deliver: Send + Sync {
     /// In place of a message: why `from` sends none, or no more.
     fn dead(&self, turn: &mut Turn, from: ContextId, death: &Death);
 
-    /// `giver` has given `taker` a Sender to this handle.
-    fn held(&self, _giver: ContextId, _taker: ContextId) {}
-
-    /// What `giver` gave to `taker` did not get there, and why, if it is not `giver` who was told.
-    fn taken_back(&self, _giver: ContextId, _taker: ContextId, _why: Option<Death>) {}
+    /// `from` tells what became of a Sender to this handle between it and another context.
+    fn news(&self, _handle: Handle, _from: ContextId, _other: ContextId, _gift: Gift) {}
 
     /// Who may send data, as far as that is known here.
     fn senders(&self) -> Vec<ContextId> {
         Vec::new()
     }
 
-    /// `taker` has what `giver` gave to it.
-    fn taken(&self, _giver: ContextId, _taker: ContextId) {}
-
     /// A context is gone; told to handles that data arrives at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
+}
+
+/// What becomes of a Sender that is given to another context.
+pub enum Gift {
+    /// It is on its way.
+    Given,
+    /// It did not get there, and why, if the giver itself was not told.
+    TakenBack(Option<Death>),
+    /// It has got here, from the other.
+    Taken,
 }
 
 /// Who listens at a handle.
@@ -57,8 +61,8 @@ pub struct Handles {
     /// For the next answer. It goes round, past those in use.
     next: u32,
     went_round: bool,
-    /// For data.
-    unguessable: Unguessable,
+    /// For data, from the first on: a stock agent, which takes none, does not link the cipher.
+    unguessable: Option<Box<dyn Gives>>,
     closed: bool,
 }
 
@@ -78,11 +82,10 @@ pub enum Rule {
 }
 
 impl Handles {
-    /// No handles. Those for data follow from this key, which is to be random and secret.
-    pub fn new(key: u64) -> Handles {
-        let unguessable = Unguessable::new(key);
+    /// No handles.
+    pub fn new() -> Handles {
         let (entries, next) = (Vec::new(), Handle::FIRST_DYNAMIC.0);
-        Handles { entries, next, went_round: false, unguessable, closed: false }
+        Handles { entries, next, went_round: false, unguessable: None, closed: false }
     }
 
     /// Listens at this handle. Fails if somebody does, or if the context is shut down.
@@ -109,12 +112,16 @@ impl Handles {
         self.add(handle, entry).map(|()| handle)
     }
 
-    /// Listens at a handle that nobody can guess.
-    pub fn add_unguessable(&mut self, entry: Entry) -> Result<Handle, Cause> {
-        let mut handle = self.unguessable.give();
-        while self.find(handle).is_some() {
-            handle = self.unguessable.give();
-        }
+    /// Listens at a handle that nobody can guess. All of them follow from the first's key, which is
+    /// to be random and secret.
+    pub fn add_unguessable(&mut self, entry: Entry, key: fn() -> u64) -> Result<Handle, Cause> {
+        let handle = loop {
+            let make = || Box::new(Unguessable::new(key())) as Box<dyn Gives>;
+            let handle = self.unguessable.get_or_insert_with(make).give();
+            if self.find(handle).is_none() {
+                break handle;
+            }
+        };
         self.add(handle, entry).map(|()| handle)
     }
 
@@ -190,16 +197,16 @@ impl Handles {
             return true;
         }
         if Handle::FIRST_RANDOM <= handle {
-            return self.unguessable.has_given(handle);
+            return self.unguessable.as_ref().is_some_and(|all| all.has_given(handle));
         }
         let is_answer = matches!(message.kind, Kind::Reply | Kind::Dead);
         is_answer && (self.went_round || handle.0 < self.next)
     }
 
-    /// Who takes data at this handle.
-    pub fn data_at(&self, handle: Handle) -> Option<Arc<dyn Deliver>> {
+    /// Who takes what is of this kind at this handle.
+    pub fn listener(&self, handle: Handle, kind: Kind) -> Option<Arc<dyn Deliver>> {
         let entry = &self.entries[self.find(handle)?].1;
-        (entry.accepts == Kind::Data).then(|| entry.to.clone())
+        (entry.accepts == kind).then(|| entry.to.clone())
     }
 
     /// Takes those whose wait ends with `id`, and names those that data arrives at: whether the
@@ -270,7 +277,7 @@ mod tests {
 
     impl Default for Handles {
         fn default() -> Handles {
-            Handles::new(7)
+            Handles::new()
         }
     }
 
@@ -332,7 +339,7 @@ mod tests {
         let concerned: Vec<bool> = handles.lost(CHILD).iter().map(|(ends, _)| *ends).collect();
         assert_eq!((concerned, handles.answers()), (vec![true, false], 1));
         assert!(handles.remove(a).is_none() && handles.remove(b).is_some());
-        assert!(handles.data_at(Handle::FIRST_RANDOM).is_some());
+        assert!(handles.listener(Handle::FIRST_RANDOM, Kind::Data).is_some());
     }
 
     #[test]
@@ -351,8 +358,8 @@ mod tests {
         let mut handles = Handles::default();
         let answer = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
         let given_up = handles.add_answer(entry(Kind::Reply, Some(CHILD))).unwrap();
-        let data = handles.add_unguessable(entry(Kind::Data, None)).unwrap();
-        let closed = handles.add_unguessable(entry(Kind::Data, None)).unwrap();
+        let data = handles.add_unguessable(entry(Kind::Data, None), || 7).unwrap();
+        let closed = handles.add_unguessable(entry(Kind::Data, None), || 7).unwrap();
         handles.remove(given_up);
         handles.remove(closed);
         let never = Handle(given_up.0 + 1);

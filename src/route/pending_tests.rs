@@ -182,7 +182,7 @@ impl Pair {
             Some(entry) => Ok(address(&entry.to)),
         };
         prop_assert_eq!(to, expected);
-        let data = self.handles.data_at(handle).map(|to| address(&to));
+        let data = self.handles.listener(handle, Kind::Data).map(|to| address(&to));
         let listens = self.oracle.get(&handle).filter(|entry| entry.accepts == Kind::Data);
         let listens = listens.filter(|entry| !(entry.once && expected.is_ok()));
         prop_assert_eq!(data, listens.map(|entry| address(&entry.to)));

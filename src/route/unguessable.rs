@@ -9,6 +9,15 @@ const ROUNDS: usize = 22;
 const COUNT_MAX: u32 = Handle::FIRST_RANDOM.0;
 
 /// Gives out such handles.
+pub trait Gives: Send {
+    /// Gives out the next one.
+    fn give(&mut self) -> Handle;
+
+    /// Whether this one, of their range, was given out.
+    fn has_given(&self, handle: Handle) -> bool;
+}
+
+/// Those of one key.
 pub struct Unguessable {
     keys: [u16; ROUNDS],
     given: u64,
@@ -19,9 +28,10 @@ impl Unguessable {
     pub fn new(key: u64) -> Unguessable {
         Unguessable { keys: schedule(key), given: 0 }
     }
+}
 
-    /// Gives out the next one.
-    pub fn give(&mut self) -> Handle {
+impl Gives for Unguessable {
+    fn give(&mut self) -> Handle {
         let mut number = Handle::random((self.given % u64::from(COUNT_MAX)) as u32).0;
         self.given += 1;
         loop {
@@ -33,8 +43,7 @@ impl Unguessable {
         }
     }
 
-    /// Whether this one, of their range, was given out.
-    pub fn has_given(&self, handle: Handle) -> bool {
+    fn has_given(&self, handle: Handle) -> bool {
         let mut number = handle.0;
         while {
             number = self.keys.iter().rev().fold(number, |number, key| round_back(number, *key));
