@@ -298,11 +298,12 @@ fn a_child_of_a_hop_that_asks_for_all_ids_at_once_gets_no_more_than_its_share() 
     };
     // All are asked of the root before it has answered one. It has more than that for its child.
     let frames: Vec<_> = [0, 1024].map(|count| encoded(&|w| w.put_varint(count))).into();
-    for payload in frames.iter().chain([&frames[1]; 198]) {
+    let asks = ids_max(1) as usize / 1024 * 5 / 4;
+    for payload in frames.iter().chain(std::iter::repeat_n(&frames[1], asks - 2)) {
         raw.write_all(Frame::new(&wanted, payload).as_bytes()).unwrap();
     }
     let (mut given, mut answers, mut framer) = (0, 0, Framer::new());
-    while answers < 200 {
+    while answers < asks {
         let mut bytes = [0; 4096];
         let count = raw.read(&mut bytes).unwrap();
         assert_ne!(count, 0);
