@@ -65,14 +65,14 @@ soak: $(IMAGE)          # 10,000 connects, 1,000,000 calls: nothing may grow; ta
 
 model:                  # what threads sleep on, in every order in which they can use it
 	@CARGO_TARGET_DIR=$(CURDIR)/target/model $(CARGO) run --quiet --locked \
-		--manifest-path model/Cargo.toml
+		--manifest-path tests/model/Cargo.toml
 
 race: $(IMAGE)          # what threads share, under ThreadSanitizer; takes some minutes
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/race
 
 lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check
-	@$(CARGO) fmt --check --manifest-path model/Cargo.toml
+	@$(CARGO) fmt --check --manifest-path tests/model/Cargo.toml
 	@$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	@$(CARGO) clippy --quiet --locked --no-default-features -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps

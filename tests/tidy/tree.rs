@@ -75,7 +75,9 @@ pub fn unreached(sources: &[Source], manifest: &str) -> Vec<String> {
     }
     let unreached = sources.iter().filter(|source| !reached.contains(&source.path));
     // A workspace of its own, and snippets that a test hands to the compiler.
-    let elsewhere = |path: &str| path.starts_with("fuzz/") || path.starts_with("tests/ui/");
+    let elsewhere = |path: &str| {
+        ["fuzz/", "tests/ui/", "tests/model/"].iter().any(|folder| path.starts_with(folder))
+    };
     unreached
         .filter(|s| !elsewhere(&s.path))
         .map(|s| s.finding(1, "no mod line leads here"))

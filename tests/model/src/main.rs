@@ -13,7 +13,7 @@ mod floor;
 
 use floor::{error, limits, lock, sys, trace, wire};
 
-#[path = "../../src/io"]
+#[path = "../../../src/io"]
 mod io {
     pub mod callbacks;
     pub mod latch;
@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use error::ErrorKind;
-use io::callbacks::Callbacks;
+use io::callbacks::{Callbacks, Calls};
 use io::latch::{Latch, promise};
 use io::outbox::{Outbox, Pushed};
 use io::side::Side;

@@ -67,6 +67,8 @@ pub mod limits {
     pub const CALLBACK_TIME: Duration = Duration::MAX;
     pub const COPY_STACK_BYTES: usize = 0;
     pub const IDLE_WAKES_MAX: usize = 1;
+    /// None, so that three frames fill an outbox.
+    pub const MESSAGE_COST_BYTES: usize = 0;
     pub const OUTBOX_BYTES_MAX: usize = 100;
     pub const OUTBOX_HIGH_WATER_BYTES: usize = 2;
 }
@@ -84,7 +86,8 @@ pub mod lock {
     }
 
     /// As the library's; the model's lock is made when it is first taken. The innermost one is a
-    /// static, which outlives an order: nobody waits inside of it, so no thread ever finds it taken.
+    /// static, which outlives an order: nobody waits inside of it, so no thread ever finds it
+    /// taken.
     pub struct Lock<T, const RANK: u8 = { rank::LEAF }> {
         model: OnceLock<loom::sync::Mutex<()>>,
         innermost: sync::Mutex<()>,
