@@ -18,6 +18,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::lock::{Held, Lock};
+use crate::route::credit::is_out_of_reach;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::{Deliver, Gift};
 use crate::route::send::room_of;
@@ -93,13 +94,23 @@ impl Deliver for Core {
         if from == self.me && !matches!(death.cause, Cause::SenderClosed | Cause::Failed) {
             return self.shut(death.clone());
         }
-        let why = (death.cause != Cause::SenderClosed).then_some(death);
-        let end = self.holders().remove(from, why.cloned());
+        let end = match death.cause {
+            Cause::SenderClosed => self.holders().remove(from, None),
+            // It was not `from` who says so.
+            cause if is_out_of_reach(cause) => self.holders().unreachable(from, death.clone()),
+            _ => self.holders().remove(from, Some(death.clone())),
+        };
         self.end(end);
     }
 
     fn news(&self, _: Handle, from: ContextId, other: ContextId, gift: Gift) {
-        let end = self.holders().hear(from, other, gift);
+        let end = match gift {
+            Gift::Given if from == self.me => {
+                self.holders().give_always(from, other);
+                None
+            }
+            gift => self.holders().hear(from, other, gift),
+        };
         self.end(end);
     }
 

@@ -74,15 +74,27 @@ impl Holders {
 
     /// `giver` has given one to `taker`; it must hold one itself.
     pub(crate) fn give(&mut self, giver: ContextId, taker: ContextId) {
-        if !self.is_held_by(giver) || HOLDERS_MAX <= self.held.len() {
-            return;
+        let room = self.given.len() < HOLDERS_MAX || self.find_gift(giver, taker).is_ok();
+        if room && self.held.len() < HOLDERS_MAX && self.is_held_by(giver) {
+            self.give_always(giver, taker);
         }
+    }
+
+    /// The Receiver's own context has given one to `taker`, however many others have.
+    pub(crate) fn give_always(&mut self, giver: ContextId, taker: ContextId) {
         match self.find_gift(giver, taker) {
             Ok(at) => self.given[at].count += 1,
-            Err(_) if HOLDERS_MAX <= self.given.len() => return,
             Err(at) => self.given.insert(at, Given { giver, taker, count: 1, in_doubt: false }),
         }
         self.add(taker);
+    }
+
+    /// What somebody gave to `taker` found no way there, and why.
+    pub(crate) fn unreachable(&mut self, taker: ContextId, why: Death) -> Option<End> {
+        match self.given.iter().find(|gift| gift.taker == taker).map(|gift| gift.giver) {
+            Some(giver) => self.take_back(giver, taker, Some(why)),
+            None => self.remove(taker, Some(why)),
+        }
     }
 
     /// What `giver` gave to `taker` did not get there. It may hold none itself any more.
@@ -352,6 +364,29 @@ mod tests {
             holders.give(A, ContextId(1 << 21 | taker));
         }
         assert!(!holders.is_held_by(ContextId(1 << 21)));
+        // What the Receiver's own context gives is not for them to prevent.
+        holders.give_always(C, ContextId(1 << 21));
+        assert!(holders.is_held_by(ContextId(1 << 21)));
+    }
+
+    #[test]
+    fn gifts_to_whom_there_is_no_way_are_forgotten_whatever_becomes_of_their_givers() {
+        let (mut holders, no_route) = (Holders::default(), Death::of(Cause::NoRoute));
+        holders.add(C);
+        holders.add(A);
+        for taker in 10..20 {
+            holders.give(A, ContextId(taker));
+            holders.give(A, ContextId(taker));
+        }
+        for taker in (10..20).chain(10..15) {
+            assert_eq!(holders.unreachable(ContextId(taker), no_route.clone()), None);
+        }
+        assert!(!holders.is_held_by(ContextId(10)) && holders.is_held_by(ContextId(15)));
+        assert_eq!(holders.lost(A, &Death::of(Cause::Exited)), None);
+        assert_eq!(holders.unreachable(ContextId(15), no_route.clone()), None);
+        assert_eq!((holders.all(), holders.given.len()), (vec![C], 4));
+        // One that was given to nobody, and of which its taker has told.
+        assert!(holders.unreachable(C, no_route).is_some());
     }
 
     #[test]

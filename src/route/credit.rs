@@ -257,7 +257,7 @@ impl Account {
 }
 
 /// Whether nothing gets to who is said to be gone so.
-fn is_out_of_reach(cause: Cause) -> bool {
+pub fn is_out_of_reach(cause: Cause) -> bool {
     matches!(cause, Cause::NoRoute | Cause::Disconnected | Cause::Unidirectional)
 }
 

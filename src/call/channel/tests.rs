@@ -59,3 +59,17 @@ fn a_right_guess_of_a_handle_reaches_no_receiver() {
     drop(kept);
     assert_eq!(numbers.into_iter().collect::<Result<Vec<_>>>().unwrap(), [7]);
 }
+
+#[test]
+fn what_holders_make_up_keeps_no_place_from_those_that_the_program_gives_to() {
+    let router = Program::new().function(send).router().unwrap();
+    let children = [(); 2].map(|()| router.in_process().unwrap());
+    let numbers = router.receiver::<u32>();
+    let [hostile, good] = children.map(|child| (child.context_id(), child));
+    numbers.core.holders().add(hostile.0);
+    for taker in 0..crate::limits::HOLDERS_MAX as u32 + 10 {
+        numbers.core.news(Handle(0), hostile.0, ContextId(1 << 20 | taker), Gift::Given);
+    }
+    good.1.call(send, numbers.to_sender()).unwrap();
+    assert_eq!(numbers.get_timeout(Duration::from_secs(10)).unwrap(), 7);
+}
