@@ -54,8 +54,10 @@ static SINK: Lock<Option<Sink>, { rank::LOG }> = Lock::new(None);
 /// mitogen::log_to(mitogen::Level::Warn, Box::new(|record| eprintln!("{record}")));
 /// ```
 pub fn log_to(level: Level, sink: Sink) {
-    *SINK.lock() = Some(sink);
+    let before = SINK.lock().replace(sink);
     LEVEL.store(level as u8, Ordering::Relaxed);
+    // What it owns may log as it is dropped.
+    drop(before);
 }
 
 /// Keeps other threads from logging while this process is copied: in the copy nobody would let go
@@ -159,6 +161,31 @@ mod tests {
         (0..3).for_each(|i| text(Level::Error, "something", &[i], "by a test"));
         log_to(Level::Error, Box::new(|_| ()));
         assert!(told.iter().eq(0..3));
+        a_sink_is_replaced_while_what_it_owns_logs();
+    }
+
+    /// Not a test of its own: there is one sink.
+    fn a_sink_is_replaced_while_what_it_owns_logs() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let last = Last;
+        log_to(Level::Error, Box::new(move |_| _ = &last));
+        let next = move |record: &Record<'_>| {
+            if record.text == "as it is dropped" {
+                tell.send(()).unwrap();
+            }
+        };
+        std::thread::spawn(move || log_to(Level::Error, Box::new(next)));
+        told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+        log_to(Level::Error, Box::new(|_| ()));
+    }
+
+    /// Logs as it is dropped.
+    struct Last;
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            text(Level::Error, "something", &[], "as it is dropped");
+        }
     }
 
     #[test]
