@@ -49,7 +49,8 @@ impl Broker {
         tell: impl FnOnce(io::Result<ExitStatus>) + Send + 'static,
     ) {
         drop(child.stdin.take());
-        let report = Report { tell: Some(Box::new(tell)), outcome: None, broker: self.weak() };
+        let (tell, broker): (Tell, _) = (Box::new(tell), self.weak());
+        let report = Report { tell: Some(tell), outcome: None, broker, was_queued: false };
         let watched = (child, report);
         // Dropped if the broker has ended, and so told.
         let _ = self.defer(move |turn| Watched::begin(turn, watched.0, watched.1));
@@ -61,11 +62,18 @@ struct Report {
     tell: Option<Tell>,
     outcome: Option<io::Result<ExitStatus>>,
     broker: Broker,
+    /// Whether the thread for callbacks has it, or has refused it.
+    was_queued: bool,
 }
 
 impl Report {
     fn tell(mut self, outcome: io::Result<ExitStatus>) {
         self.outcome = Some(outcome);
+        self.queue();
+    }
+
+    fn queue(mut self) {
+        self.was_queued = true;
         // Where no callback runs any more it is called here.
         let _ = self.broker.clone().callback(WHAT, Box::new(move || drop(self)));
     }
@@ -78,6 +86,11 @@ impl Drop for Report {
             let death = self.broker.death(Cause::Shutdown);
             Err(io::Error::other(Error::from(death)))
         });
+        if !self.was_queued {
+            // The loop, which ends, does not wait for user code.
+            let (outcome, broker) = (Some(outcome), self.broker.clone());
+            return Report { tell: Some(tell), outcome, broker, was_queued: false }.queue();
+        }
         if catch_unwind(AssertUnwindSafe(|| tell(outcome))).is_err() {
             trace::text(Level::Error, "a callback panicked", &[], WHAT);
         }

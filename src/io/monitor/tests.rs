@@ -66,6 +66,23 @@ fn a_broker_that_ends_says_so_at_once_and_ends_no_process() {
 }
 
 #[test]
+fn what_comes_as_the_broker_ends_is_told_on_the_thread_for_callbacks() {
+    let broker = Broker::start().unwrap();
+    let (tell, told) = channel();
+    let (own, child) = (broker.clone(), sh("exit 0"));
+    let watch = move |turn: &mut Turn| {
+        turn.stop();
+        let here = own.clone();
+        let tell = move |status: io::Result<ExitStatus>| {
+            tell.send((here.is_current(), status.is_err())).unwrap();
+        };
+        own.watch_process(child, tell);
+    };
+    broker.defer(watch).unwrap();
+    assert_eq!(told.recv_timeout(LIMIT).unwrap(), (false, true));
+}
+
+#[test]
 fn a_kernel_without_pidfds_does() {
     if testing::is_again() {
         testing::forget_new_calls();
