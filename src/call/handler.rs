@@ -159,7 +159,7 @@ impl Router {
             policy,
             name,
             rooms: Rooms::new(self.context_id()),
-            state: Lock::new(State { call: Some(call), handle: None, is_over: false, refused: 0 }),
+            state: Lock::new(State { call: Some(call), ..State::default() }),
         });
         let handle = match (at, once, from) {
             (None, true, Some(from)) => self.node().listen_for_answer(from, core.clone())?,
@@ -223,11 +223,14 @@ struct Core {
     state: Lock<State>,
 }
 
+#[derive(Default)]
 struct State {
     /// Away while it is called.
     call: Option<Call>,
     /// None for the moment before it is known.
     handle: Option<Handle>,
+    /// Whether the last call is on its way: a sender can say again and again that it ends.
+    ends: bool,
     /// Whether it is called no more.
     is_over: bool,
     refused: u32,
@@ -256,7 +259,8 @@ impl Deliver for Core {
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
         let is_end = self.from == Some(from);
-        if is_end || from == self.router.context_id() && death.is_own() {
+        let is_own = from == self.router.context_id() && death.is_own();
+        if (is_end || is_own) && !std::mem::replace(&mut self.state.lock().ends, true) {
             let death = death.clone();
             self.later(move |core| core.last(Err(death)));
         }

@@ -246,3 +246,32 @@ fn whatever_ends_the_router_is_told_to_every_handler_once() {
         assert!(freed, "{way}: {}", node.strong_count());
     }
 }
+
+#[test]
+fn a_sender_that_says_again_and_again_that_it_ends_takes_no_memory_while_another_is_called() {
+    let router = router();
+    let child = router.in_process().unwrap();
+    let (go_on, held) = channel::<()>();
+    let slow = Handler::new(move |_, _| _ = held.recv_timeout(LIMIT));
+    let slow = router.add_handler(slow).unwrap();
+    router.route(Message::to(router.context_id(), slow)).unwrap();
+    let (handle, told) = add(&router, |handler| handler.from(&child));
+    let (node, id) = (router.node().clone(), child.context_id());
+    let says = move |turn: &mut Turn| {
+        for _ in 0..1000 {
+            let message = Message::to(node.id(), handle);
+            let death = [Cause::Exited as u8, 0, 0, 0, 0].to_vec();
+            let said = Message { kind: Kind::Dead, src: id, auth: id, data: death, ..message };
+            assert!(node.deliver(turn, said).is_ok());
+        }
+    };
+    router.broker().defer_sync(says).unwrap();
+    let handlers = router.handlers();
+    let held =
+        |(other, core): &(Handle, Weak<Core>)| (*other == handle).then(|| core.strong_count());
+    let count = handlers.0.lock().list.iter().find_map(held).unwrap();
+    assert!(count < 10, "{count}");
+    drop(go_on);
+    assert_eq!(told.recv_timeout(LIMIT).unwrap(), Err(Cause::Exited));
+    assert!(told.recv_timeout(LIMIT).is_err(), "it was called again");
+}
