@@ -1,6 +1,6 @@
 //! What a log says of a neighbour that does not keep to the rules.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::policy;
 use super::testing::{BAD, GOOD, Inbox, header, tree_with};
@@ -14,6 +14,7 @@ const MARK: u32 = 0x5eed;
 
 #[test]
 fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
+    let _alone = trace::SINKS.lock().unwrap_or_else(PoisonError::into_inner);
     let records = Arc::new(Mutex::new(Vec::new()));
     let to = records.clone();
     let sink = move |record: &trace::Record<'_>| {
