@@ -93,12 +93,7 @@ impl Deliver for Grants {
         let (Ok(gives), Ok(id)) = (bool::decode(&mut r), ContextId::decode(&mut r)) else { return };
         let room = node.change_grant(id, gives);
         let Some(handle) = message.reply_to else { return };
-        let (dst, auth) = (message.src, node.id());
-        let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
-        if let Ok(payload) = FrameBuf::encode(None, |w| room.encode(w)) {
-            // Who is gone need not be told.
-            let _ = node.send(&out, payload);
-        }
+        node.answer((message.src, handle), &|w| room.encode(w));
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}

@@ -1,7 +1,7 @@
 //! The public face of one context's place in the tree.
 
 use std::any::Any;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::call::channel::Receiver;
 use crate::call::context::Context;
@@ -12,7 +12,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::turn::Turn;
 use crate::limits::SHUTDOWN_GRACE;
-use crate::lock::Lock;
+use crate::lock::{Held, Lock};
 use crate::module::images::Images;
 use crate::module::respond;
 use crate::route::identity::Identity;
@@ -45,7 +45,7 @@ pub(crate) struct Inner {
     registry: Arc<Registry>,
     images: Arc<Images>,
     /// What other files and floors keep here, one of a type.
-    kept: Arc<Lock<Vec<Kept>>>,
+    kept: OnceLock<Arc<dyn Keeps>>,
     /// A master's share in its broker, until its end.
     share: Lock<Option<Broker>>,
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
@@ -74,6 +74,17 @@ impl Names {
 
 /// What this floor knows no more of than that it is kept.
 type Kept = Arc<dyn Any + Send + Sync>;
+
+/// A list of that. A stock agent, which keeps nothing, does not link it.
+trait Keeps: Send + Sync {
+    fn list(&self) -> Held<'_, Vec<Kept>>;
+}
+
+impl Keeps for Lock<Vec<Kept>> {
+    fn list(&self) -> Held<'_, Vec<Kept>> {
+        self.lock()
+    }
+}
 
 impl Router {
     /// The router of a new tree, served by this broker or by one of its own.
@@ -118,7 +129,7 @@ impl Router {
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, grants.clone())?;
         node.listen(Handle::GRANT, Kind::Control, policy::is_ancestor, grants)?;
         respond::listen(&node, &images)?;
-        let (kept, share) = (Arc::default(), Lock::new(share));
+        let (kept, share) = (OnceLock::new(), Lock::new(share));
         Ok(Router { inner: Arc::new(Inner { node, registry, images, kept, share, end }) })
     }
 
@@ -206,7 +217,7 @@ impl Router {
         if self.broker().is_copy() {
             return Arc::new(make());
         }
-        let mut all = self.inner.kept.lock();
+        let mut all = self.inner.keeps().list();
         let known = all.iter().find_map(|kept| kept.clone().downcast().ok());
         known.unwrap_or_else(|| {
             let made = Arc::new(make());
@@ -217,9 +228,10 @@ impl Router {
 
     /// The same router; but dropping this one ends nothing, and keeping it puts off no end.
     pub(crate) fn unowned(&self) -> Router {
-        let Inner { node, registry, images, kept, .. } = &*self.inner;
+        let Inner { node, registry, images, .. } = &*self.inner;
         let (node, registry, images) = (node.clone(), registry.clone(), images.clone());
-        let (kept, share, end) = (kept.clone(), Lock::new(None), |_: &Inner| ());
+        let kept = OnceLock::from(self.inner.keeps().clone());
+        let (share, end) = (Lock::new(None), |_: &Inner| ());
         Router { inner: Arc::new(Inner { node, registry, images, kept, share, end }) }
     }
 
@@ -230,6 +242,10 @@ impl Router {
 }
 
 impl Inner {
+    fn keeps(&self) -> &Arc<dyn Keeps> {
+        self.kept.get_or_init(|| Arc::new(Lock::<Vec<Kept>>::default()))
+    }
+
     fn shutdown(&self) {
         let broker = self.node.broker();
         if broker.is_copy() {

@@ -12,11 +12,10 @@ use crate::io::turn::Turn;
 use crate::limits::{ATTEMPTS_MAX, NAME_BYTES_MAX};
 use crate::lock::{Held, Lock};
 use crate::module::images::Images;
-use crate::route::node::{Node, Outgoing, Payload};
+use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
-use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 use crate::wire::secret::Secret;
@@ -86,7 +85,7 @@ impl Deliver for Service {
             _ => Err(Malformed("no word of a connect")),
         };
         if let (Err(_), Some(handle)) = (read, message.reply_to) {
-            tell(&self.node, (message.src, handle), &|w| w.put_u8(2));
+            self.node.answer((message.src, handle), &|w| w.put_u8(2));
         }
     }
 
@@ -162,22 +161,14 @@ impl Listener for Line {
         let mut questions = None;
         self.attempts.find(self.asker, |attempt| questions = Some(attempt.questions));
         if let Some(handle) = questions {
-            tell(&self.node, (self.asker.0, handle), &|w| w.put_bytes(question.as_bytes()));
+            let asker = (self.asker.0, handle);
+            self.node.answer(asker, &|w| w.put_bytes(question.as_bytes()));
         }
     }
 
     fn done(&self, _: &mut Turn, outcome: Result<Connected, Box<ConnectError>>) {
         self.attempts.lock().retain(|attempt| attempt.asker != self.asker);
-        tell(&self.node, self.asker, &|w| put_outcome(&outcome, w));
-    }
-}
-
-/// Answers, here or elsewhere.
-fn tell(node: &Arc<Node>, (dst, handle): Asker, payload: Payload<'_>) {
-    let out = Outgoing { kind: Kind::Reply, dst, auth: node.id(), handle, reply_to: None };
-    if let Ok(payload) = FrameBuf::encode(None, payload) {
-        // Who is gone need not be told.
-        let _ = node.send(&out, payload);
+        self.node.answer(self.asker, &|w| put_outcome(&outcome, w));
     }
 }
 

@@ -125,7 +125,7 @@ impl Peer {
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
         if !self.is_verified(header) {
-            let about = [header.src.0, header.auth.0, header.dst.0].map(u64::from);
+            let about = [header.src.0.into(), header.auth.0.into(), header.dst.0.into()];
             const WHAT: &str = "refused: a forged source (source, authority, destination):";
             self.log(Level::Warn, WHAT, &about, "");
             return self.fault(None);
@@ -169,7 +169,7 @@ impl Peer {
     fn forward(&mut self, header: &Header, whole: &[u8]) {
         let Err(cause) = self.try_forward(header, whole) else { return };
         if header.part != Part::Next {
-            let about = [header.src.0, header.dst.0].map(u64::from);
+            let about = [header.src.0.into(), header.dst.0.into()];
             let (level, what) = match cause {
                 Cause::Unidirectional => {
                     (Level::Error, "refused: this context is unidirectional (source, destination):")
@@ -199,18 +199,19 @@ impl Peer {
     }
 
     fn deliver(&mut self, turn: &mut Turn, message: Message) -> Result<(), Malformed> {
+        let is_for_neighbours = matches!(
+            message.handle,
+            Handle::ADD_ROUTE | Handle::DEL_ROUTE | Handle::ALLOCATE_ID | Handle::DETACH
+        );
+        if message.kind == Kind::Control && is_for_neighbours && !self.is_neighbours(&message) {
+            // Whoever is behind the link, or beyond us, can send this; the link goes on.
+            let about = [message.src.0.into(), message.auth.0.into(), message.handle.0.into()];
+            const WHAT: &str = "refused: no neighbour's word (source, authority, handle):";
+            self.log(Level::Warn, WHAT, &about, "");
+            self.node.refuse(turn, &message, Cause::Refused);
+            return self.fault(Some(message.src));
+        }
         match (message.kind, message.handle) {
-            (
-                Kind::Control,
-                Handle::ADD_ROUTE | Handle::DEL_ROUTE | Handle::ALLOCATE_ID | Handle::DETACH,
-            ) if !self.is_neighbours(&message) => {
-                // Whoever is behind the link, or beyond us, can send this; the link goes on.
-                let about = [message.src.0, message.auth.0, message.handle.0].map(u64::from);
-                const WHAT: &str = "refused: no neighbour's word (source, authority, handle):";
-                self.log(Level::Warn, WHAT, &about, "");
-                self.node.refuse(turn, &message, Cause::Refused);
-                self.fault(Some(message.src))
-            }
             (Kind::Grant, _) => match self.node.granted(&message) {
                 Ok(()) => Ok(()),
                 Err(malformed) => self.malformed(message.src, malformed),

@@ -8,7 +8,7 @@ use crate::io::outbox::Pushed;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES};
 use crate::lock;
 use crate::route::credit::was_interrupted;
-use crate::route::node::{Node, Outgoing, Way};
+use crate::route::node::{Node, Outgoing, Payload, Way};
 use crate::wire::fragment;
 use crate::wire::frame::{Frame, FrameBuf};
 use crate::wire::header::{Header, Kind, Lane, Part};
@@ -43,6 +43,17 @@ impl Node {
         let lane = self.credit.lane(target);
         let header = self.header(out, lane, Part::Whole);
         self.transmit(&header, payload.seal(&header).as_bytes())
+    }
+
+    /// Answers who asked for something, here or elsewhere, with a small message.
+    #[inline(never)] // smaller code
+    pub fn answer(self: &Arc<Self>, asker: (ContextId, Handle), payload: Payload<'_>) {
+        let ((dst, handle), auth) = (asker, self.id());
+        let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
+        if let Ok(payload) = FrameBuf::encode(None, payload) {
+            // Who is gone need not be told.
+            let _ = self.send(&out, payload);
+        }
     }
 
     pub(super) fn header(&self, out: &Outgoing, lane: Lane, part: Part) -> Header {
