@@ -7,6 +7,7 @@
 //! gift of the Receiver's context; and what a dead giver gave, and no taker has told of, counts no
 //! more, unless one does later.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::{Cause, Death, Result};
@@ -22,10 +23,13 @@ use crate::wire::message::Message;
 /// The count of one Receiver. Pure.
 #[derive(Default)]
 pub(crate) struct Holders {
-    /// Sorted by context; no count is 0.
-    held: Vec<(ContextId, u32)>,
+    /// Sorted by context; no count is 0. Those of one child, which end in their order, are taken
+    /// out at the front.
+    held: VecDeque<(ContextId, u32)>,
     /// Sorted by giver and taker: what the taker has not told of. No count is 0.
     given: Vec<Given>,
+    /// Contexts that are gone, and may be takers in `given` still: they are looked for together.
+    gone: Vec<ContextId>,
     /// The first end of a holder that was not clean.
     broken: Option<Death>,
     /// How often the last holder ended.
@@ -51,7 +55,7 @@ impl Holders {
     /// `id` holds one more.
     pub(crate) fn add(&mut self, id: ContextId) {
         self.ended &= self.shut;
-        match self.held.binary_search_by_key(&id, |(id, _)| *id) {
+        match self.place_of(id) {
             Ok(at) => self.held[at].1 += 1,
             Err(at) => self.held.insert(at, (id, 1)),
         }
@@ -59,7 +63,7 @@ impl Holders {
 
     /// Whether `id` holds one.
     pub(crate) fn is_held_by(&self, id: ContextId) -> bool {
-        self.held.binary_search_by_key(&id, |(id, _)| *id).is_ok()
+        self.place_of(id).is_ok()
     }
 
     /// `from` tells what became of one between it and another.
@@ -74,6 +78,9 @@ impl Holders {
 
     /// `giver` has given one to `taker`; it must hold one itself.
     pub(crate) fn give(&mut self, giver: ContextId, taker: ContextId) {
+        if HOLDERS_MAX <= self.given.len() && !self.gone.is_empty() {
+            self.forget_gone();
+        }
         let room = self.given.len() < HOLDERS_MAX || self.find_gift(giver, taker).is_ok();
         if room && self.held.len() < HOLDERS_MAX && self.is_held_by(giver) {
             self.give_always(giver, taker);
@@ -132,7 +139,7 @@ impl Holders {
     /// `id` holds one less; with a reason, if it was not a clean end. Returns the end of all, if it
     /// was the last.
     pub(crate) fn remove(&mut self, id: ContextId, why: Option<Death>) -> Option<End> {
-        let at = self.held.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        let at = self.place_of(id).ok()?;
         self.held[at].1 -= 1;
         if self.held[at].1 == 0 {
             self.held.remove(at);
@@ -143,24 +150,37 @@ impl Holders {
 
     /// `id` is gone.
     pub(crate) fn lost(&mut self, id: ContextId, why: &Death) -> Option<End> {
-        self.given.retain(|gift| gift.taker != id);
-        let mut concerned = false;
-        for gift in self.given.iter_mut().filter(|gift| gift.giver == id) {
+        let own = self.place_of(id);
+        if let Ok(at) = own {
+            self.held.remove(at);
+        }
+        let from = self.given.partition_point(|gift| gift.giver < id);
+        let to = self.given.partition_point(|gift| gift.giver <= id);
+        for gift in &mut self.given[from..to] {
             gift.in_doubt = true;
-            concerned = true;
-            if let Some((_, count)) = self.held.iter_mut().find(|(id, _)| *id == gift.taker) {
-                *count = count.saturating_sub(gift.count);
+            if let Ok(at) = self.held.binary_search_by_key(&gift.taker, |(id, _)| *id) {
+                let left = self.held[at].1.saturating_sub(gift.count);
+                match left {
+                    0 => drop(self.held.remove(at)),
+                    _ => self.held[at].1 = left,
+                }
             }
         }
-        self.held.retain(|(holder, count)| {
-            concerned |= *holder == id;
-            *holder != id && *count != 0
-        });
-        if !concerned {
+        self.gone.push(id);
+        if self.given.len() / 16 <= self.gone.len() {
+            self.forget_gone();
+        }
+        if own.is_err() && from == to {
             return None;
         }
         self.broken.get_or_insert_with(|| why.clone());
         self.end()
+    }
+
+    fn forget_gone(&mut self) {
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.sort_unstable();
+        self.given.retain(|gift| gone.binary_search(&gift.taker).is_err());
     }
 
     /// The Receiver's own context is shut down: whatever comes, this is the end.
@@ -179,6 +199,10 @@ impl Holders {
     /// All that hold one.
     pub(crate) fn all(&self) -> Vec<ContextId> {
         self.held.iter().map(|(id, _)| *id).collect()
+    }
+
+    fn place_of(&self, id: ContextId) -> Result<usize, usize> {
+        self.held.binary_search_by_key(&id, |(id, _)| *id)
     }
 
     fn find_gift(&self, giver: ContextId, taker: ContextId) -> Result<usize, usize> {
@@ -286,6 +310,7 @@ pub(crate) fn probe(node: &Node, taker: ContextId, handle: Handle) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     const A: ContextId = ContextId(1);
     const B: ContextId = ContextId(2);
@@ -367,6 +392,25 @@ mod tests {
         // What the Receiver's own context gives is not for them to prevent.
         holders.give_always(C, ContextId(1 << 21));
         assert!(holders.is_held_by(ContextId(1 << 21)));
+    }
+
+    #[test]
+    fn many_holders_end_in_less_than_the_square_of_their_number() {
+        let (mut holders, exited) = (Holders::default(), Death::of(Cause::Exited));
+        let ids = || (10..HOLDERS_MAX as u32).map(ContextId);
+        holders.add(A);
+        holders.add(C);
+        for taker in ids() {
+            holders.give(A, taker);
+            holders.give(C, taker);
+        }
+        let begun = Instant::now();
+        for id in [A].into_iter().chain(ids()) {
+            assert_eq!(holders.lost(id, &exited), None);
+        }
+        assert_eq!((holders.all(), holders.given.len()), (vec![C], 0));
+        // By the square it was minutes.
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The room that each sending context has in one queue here. Pure but for its lock.
 
+use std::collections::VecDeque;
+
 use crate::ids::ContextId;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
 use crate::lock::Lock;
@@ -10,8 +12,8 @@ pub(crate) const ROOM_MAX: usize = WINDOW_BYTES + FRAGMENT_BYTES + MESSAGE_COST_
 /// Everybody's room in one queue, in the unit of `room_of`.
 pub(crate) struct Rooms {
     me: ContextId,
-    /// Sorted by sender.
-    list: Lock<Vec<(ContextId, Room)>>,
+    /// Sorted by sender. Those of one child, which end in their order, are taken out at the front.
+    list: Lock<VecDeque<(ContextId, Room)>>,
 }
 
 #[derive(Default)]
@@ -52,11 +54,14 @@ impl Rooms {
 
     /// A context is gone.
     pub(crate) fn forget(&self, src: ContextId) {
-        self.list.lock().retain(|(other, _)| *other != src);
+        let mut list = self.list.lock();
+        if let Ok(at) = list.binary_search_by_key(&src, |(other, _)| *other) {
+            list.remove(at);
+        }
     }
 }
 
-fn room_for(list: &mut Vec<(ContextId, Room)>, src: ContextId) -> &mut Room {
+fn room_for(list: &mut VecDeque<(ContextId, Room)>, src: ContextId) -> &mut Room {
     let at = list.partition_point(|(other, _)| *other < src);
     if list.get(at).is_none_or(|(other, _)| *other != src) {
         list.insert(at, (src, Room::default()));
