@@ -423,20 +423,23 @@ impl Child {
         self.close_streams(turn, cause);
     }
 
-    /// Its output has ended. Its process should end at once, and tell why; unless it has left.
+    /// Its output has ended. Its process should end at once, and tell why; unless it has left, and
+    /// could not say so.
     fn output_ended(&self, turn: &mut Turn) {
-        if self.lock().detached {
-            return self.close_streams(turn, Cause::Detached);
-        }
         if let Some(attempt) = &mut self.lock().attempt {
             if attempt.outbox.queued() == 0 {
                 attempt.handshake.pushed();
             }
         }
         self.after(turn, REAP_GRACE, |child, turn| {
-            if child.lock().exit.is_none() {
+            let (lives, left) = {
+                let state = child.lock();
+                (state.exit.is_none(), state.detached)
+            };
+            if lives {
                 child.fail_closed(turn, None);
-                child.close_streams(turn, Cause::Disconnected);
+                let cause = if left { Cause::Detached } else { Cause::Disconnected };
+                child.close_streams(turn, cause);
             }
         });
     }

@@ -4,7 +4,7 @@
 
 use std::env;
 
-use mitogen::error::{Cause, ConnectFailure, ErrorKind};
+use mitogen::error::{Cause, ConnectFailure, ErrorKind, Exit};
 use mitogen::{Context, stock};
 
 use crate::support::hostile::{Attack, Evil, HOSTILE, arguments, sender_in};
@@ -29,6 +29,7 @@ const ATTACKS: &[(&str, Attack)] = &[
     ("answer twice", answer_twice),
     ("answer badly", answer_badly),
     ("guess handles", guess_handles),
+    ("ask to leave and crash", ask_to_leave_and_crash),
 ];
 
 /// Not a test: the hostile agent.
@@ -444,5 +445,21 @@ fn a_shell_that_babbles_before_it_is_an_agent_is_given_up() {
                 assert!(gave_up && error.tail.len() < 8192, "{line}: {error}");
             }
         });
+    });
+}
+
+/// Is let go, and ends in another way.
+fn ask_to_leave_and_crash(evil: &mut Evil, _: &Frame) {
+    evil.send([Frame { reply_to: Some(301), ..evil.frame(CONTROL, 13, b"") }]);
+    evil.hear_until(|frame| frame.handle == 301);
+    std::process::exit(7);
+}
+
+#[test]
+fn who_was_let_go_and_crashed_has_not_left() {
+    scene(|scene| {
+        let evil = scene.hostile("ask to leave and crash");
+        let death = death(evil.call(go, Vec::new()));
+        assert_eq!((death.cause, death.exit), (Cause::Exited, Some(Exit::Code(7))));
     });
 }
