@@ -21,7 +21,9 @@ pub mod rank {
     /// The log's sink, which is called inside.
     pub const LOG: u8 = 6;
     /// The idle wake-up descriptors.
-    pub const INNERMOST: u8 = 7;
+    pub const IDLE: u8 = 7;
+    /// Descriptors that are made, while they have no mark.
+    pub const INNERMOST: u8 = 8;
 }
 
 /// A value that one thread uses at a time. What a panic left behind is used as it is.
@@ -75,7 +77,7 @@ mod noted {
 
     thread_local! {
         /// A bit for each rank.
-        static HELD: Cell<u8> = const { Cell::new(0) };
+        static HELD: Cell<u16> = const { Cell::new(0) };
     }
 
     /// That a lock of this rank is held.

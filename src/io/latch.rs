@@ -18,7 +18,7 @@ use crate::sys::poll::{self, SLEEP_FDS_MAX};
 
 /// Wake-up descriptors that nobody sleeps on. Not one per thread: what is torn down at a thread's
 /// end would weigh more in an agent than all of this.
-static IDLE: Lock<Idle, { rank::INNERMOST }> = Lock::new(Idle { generation: 0, wakes: Vec::new() });
+static IDLE: Lock<Idle, { rank::IDLE }> = Lock::new(Idle { generation: 0, wakes: Vec::new() });
 
 struct Idle {
     /// Which copy of the process they belong to: the wake-ups of another would be taken from it.

@@ -11,6 +11,7 @@ use super::errno::{Result, check};
 use super::thread::SignalsBlocked;
 use super::wait::{Process, pidfd_of};
 use super::{host, signal};
+use crate::lock::{Held, Lock, rank};
 
 /// More than 0 in a copy of a process that made use of this library, and more in each copy of a
 /// copy. Written only while a copy has one thread; it stays 0 in the stock agent, where all that
@@ -102,11 +103,22 @@ pub fn generation() -> u32 {
     unsafe { *GENERATION.0.get() }
 }
 
+/// Held while descriptors are made and have no mark yet, and while a process is copied. Not the
+/// same one in a copy that the program makes by itself, where nobody would let go of it.
+static UNMARKED: [Lock<(), { rank::INNERMOST }>; 4] = [const { Lock::new(()) }; 4];
+
+/// Keeps this process from being copied until descriptors that are made now have their mark.
+pub fn wait() -> Held<'static, ()> {
+    UNMARKED[generation() as usize % UNMARKED.len()].lock()
+}
+
 /// Copies this process. In the copy, which gets `None`, this thread is the only one; all signals
 /// are blocked in it and have their defaults, and the copy ends with the thread that made it.
 pub fn fork(_: ForkPromise) -> Result<Option<Process>> {
     let original = host::pid();
     let blocked = SignalsBlocked::new();
+    // Of either process this thread lets it go.
+    let _marked = wait();
     // SAFETY: all that the copy may not do its maker has promised.
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {

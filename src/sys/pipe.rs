@@ -14,6 +14,7 @@ const SOCKET_BUFFER_BYTES: c_int = 512 * 1024;
 /// A pipe: the end to read from, the end to write to. No copy of this process keeps them.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
+    let _unmarked = fork::wait();
     #[cfg(not(target_vendor = "apple"))]
     // SAFETY: `ends` has room for the two numbers.
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
@@ -50,6 +51,7 @@ pub fn socketpair() -> Result<(OwnedFd, OwnedFd)> {
     #[cfg(target_vendor = "apple")]
     let kind = libc::SOCK_STREAM;
     let mut ends = [-1; 2];
+    let _unmarked = fork::wait();
     // SAFETY: `ends` has room for the two numbers.
     check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
     let (a, b) = own_both(ends)?;
@@ -154,6 +156,18 @@ mod tests {
         wake.wake();
         assert!(wake.drain());
         assert!(!wake.drain());
+    }
+
+    #[test]
+    fn nothing_is_made_while_the_process_is_copied() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let copying = fork::wait();
+        let make = move || tell.send((pipe().is_ok(), socketpair().is_ok())).unwrap();
+        std::thread::spawn(make);
+        let pause = std::time::Duration::from_millis(50);
+        assert!(told.recv_timeout(pause).is_err());
+        drop(copying);
+        assert_eq!(told.recv_timeout(200 * pause), Ok((true, true)));
     }
 
     #[test]
