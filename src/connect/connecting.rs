@@ -104,7 +104,8 @@ impl Connecting {
     pub fn then(self, then: impl FnOnce(Result<Context>) + Send + 'static) {
         let Connecting(ticket) = self;
         let (slot, router) = (ticket.slot.clone(), ticket.router.clone());
-        let told = Told { ticket: Some(ticket), then: Some(Box::new(then)), outcome: None };
+        let (ticket, then): (_, Then) = (Some(ticket), Box::new(then));
+        let told = Told { ticket, then: Some(then), outcome: None, was_queued: false };
         // If the broker has ended, it is told so by being dropped.
         let _ = router.broker().defer(move |_| {
             slot.call(Box::new(move |outcome| told.tell(outcome)));
@@ -175,13 +176,22 @@ impl Drop for Ticket {
 /// Somebody to be called with an outcome, or with the lack of one.
 struct Told {
     ticket: Option<Ticket>,
-    then: Option<Box<dyn FnOnce(Result<Context>) + Send>>,
+    then: Option<Then>,
     outcome: Option<Result<Reached>>,
+    /// Whether the thread for callbacks has it, or has refused it.
+    was_queued: bool,
 }
+
+type Then = Box<dyn FnOnce(Result<Context>) + Send>;
 
 impl Told {
     fn tell(mut self, outcome: Result<Reached>) {
         self.outcome = Some(outcome);
+        self.queue();
+    }
+
+    fn queue(mut self) {
+        self.was_queued = true;
         let broker = self.ticket.as_ref().map(|ticket| ticket.router.broker().clone());
         // Where no callback runs any more it is called here.
         let _ = broker.map(|broker| broker.callback(THEN, Box::new(move || drop(self))));
@@ -195,6 +205,11 @@ impl Drop for Told {
     fn drop(&mut self) {
         let (Some(ticket), Some(then)) = (self.ticket.take(), self.then.take()) else { return };
         let outcome = self.outcome.take().unwrap_or(Err(Error::closed(Cause::Shutdown)));
+        if !self.was_queued {
+            // The loop, which ends, does not wait for user code.
+            let (ticket, then, outcome) = (Some(ticket), Some(then), Some(outcome));
+            return Told { ticket, then, outcome, was_queued: false }.queue();
+        }
         let outcome = match outcome {
             Ok(reached) => Ok(ticket.take(&reached)),
             Err(error) => Err(ticket.explained(error)),
@@ -259,4 +274,27 @@ fn key_of(address: &Address) -> String {
         hop.values().hash(&mut hasher);
     }
     [&address.to_string(), "#", &hasher.finish().to_string()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Program;
+    use crate::io::turn::Turn;
+
+    #[test]
+    fn what_comes_as_the_broker_ends_is_told_on_the_thread_for_callbacks() {
+        let router = Program::new().router().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let connecting = router.command(["sleep", "1000"]).start();
+        let (broker, here) = (router.broker().clone(), router.broker().clone());
+        let end = move |turn: &mut Turn| {
+            turn.stop();
+            connecting.then(move |outcome| {
+                tell.send((here.is_current(), outcome.is_err())).unwrap();
+            });
+        };
+        broker.defer(end).unwrap();
+        let limit = std::time::Duration::from_secs(10);
+        assert_eq!(told.recv_timeout(limit).unwrap(), (false, true));
+    }
 }
