@@ -243,6 +243,7 @@ impl Turn {
     }
 
     /// Ends a stream that is one of the loop no more.
+    #[inline(never)] // a frame of its own: smaller code
     fn let_go(&mut self, mut stream: Stream, why: &Death) {
         let key = stream.key;
         self.poller.remove(key.receive());
