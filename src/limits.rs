@@ -31,6 +31,9 @@ pub const ASSEMBLIES_MAX: usize = 1024;
 pub const WINDOW_BYTES: usize = 4 * (FRAGMENT_BYTES + MESSAGE_COST_BYTES);
 /// Bytes that one outbox holds before a user's thread waits.
 pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
+/// Bytes of these that frames of others cannot take, so that what a context has to say itself, its
+/// grants and its news of ends, is not lost for what is only forwarded.
+pub const OUTBOX_OWN_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that one outbox holds before a frame is answered dead: "does not read".
 pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes read at once by a loop; one buffer serves all its streams.

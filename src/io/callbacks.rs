@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, Result};
 use crate::io::latch::{Latch, promise};
-use crate::limits::{CALLBACK_TIME, COPY_STACK_BYTES};
+use crate::limits::{CALLBACK_TIME, COPY_STACK_BYTES, LOOK_AGAIN_MAX};
 use crate::lock::{self, Lock, rank};
 use crate::sys::errno::Errno;
-use crate::sys::thread;
+use crate::sys::{poll, thread};
 use crate::trace::{self, Level};
 
 /// What a user wants done.
@@ -87,7 +87,10 @@ impl Callbacks {
                     self.pending.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ok(None) => break,
-                Err(_) => (),
+                // There are too few descriptors to sleep on one.
+                Err(_) => {
+                    let _ = poll::sleep(&[], Instant::now().checked_add(LOOK_AGAIN_MAX));
+                }
             }
         }
         self.ended.close();

@@ -8,7 +8,8 @@ use std::time::Instant;
 use crate::error::{Cause, Error, Result};
 use crate::io::latch;
 use crate::io::side::Side;
-use crate::limits::{MESSAGE_COST_BYTES, OUTBOX_BYTES_MAX, OUTBOX_HIGH_WATER_BYTES};
+use crate::limits::{MESSAGE_COST_BYTES, OUTBOX_BYTES_MAX};
+use crate::limits::{OUTBOX_HIGH_WATER_BYTES, OUTBOX_OWN_BYTES};
 use crate::lock::{Held, Lock, rank};
 use crate::sys::pipe::Wake;
 use crate::wire::header::Lane;
@@ -63,6 +64,15 @@ impl Outbox {
 
     /// Writes one whole frame, or queues what is left of it.
     pub fn push(&self, frame: &[u8], lane: Lane) -> Pushed {
+        self.push_within(OUTBOX_BYTES_MAX, frame, lane)
+    }
+
+    /// As [`Outbox::push`], of a frame that somebody else has sent: room is left for our own.
+    pub fn forward(&self, frame: &[u8], lane: Lane) -> Pushed {
+        self.push_within(OUTBOX_BYTES_MAX - OUTBOX_OWN_BYTES, frame, lane)
+    }
+
+    fn push_within(&self, bytes_max: usize, frame: &[u8], lane: Lane) -> Pushed {
         let mut state = self.lock();
         let Some(side) = &state.side else { return Pushed::Closed };
         let mut written = 0;
@@ -77,7 +87,7 @@ impl Outbox {
             return Pushed::Taken;
         }
         let left = frame.len() - written;
-        if OUTBOX_BYTES_MAX < state.bytes + left + state.cost() {
+        if bytes_max < state.bytes + left + state.cost() {
             return Pushed::Full;
         }
         state.enqueue(frame, written, lane);

@@ -30,6 +30,8 @@ pub struct Way {
     pub outbox: Arc<Outbox>,
     /// Its stream.
     pub key: Key,
+    /// Whether it leads to the parent.
+    pub up: bool,
 }
 
 /// The routing state of one context.

@@ -39,6 +39,7 @@ pub trait Guardian: Send {
 /// One link's protocol.
 pub struct Peer {
     node: Arc<Node>,
+    key: Key,
     link: LinkId,
     framer: Framer,
     assembler: Assembler,
@@ -93,13 +94,14 @@ impl Peer {
         outbox: Arc<Outbox>,
         guardian: Box<dyn Guardian>,
     ) -> Peer {
-        let way = Arc::new(Way { outbox, key });
+        let way = Arc::new(Way { outbox, key, up: matches!(end, End::Parent) });
         let (link, child) = match end {
             End::Parent => (node.table().add_parent(way), None),
             End::Child(id, lease) => (node.table().add_child(id, lease, way), Some(id)),
         };
         Peer {
             node: node.clone(),
+            key,
             link,
             framer: Framer::new(),
             assembler: Assembler::new(),
@@ -195,7 +197,7 @@ impl Peer {
             }
             table.way_to(header.dst, Some(self.link))
         };
-        self.node.push(&*way.ok_or(Cause::NoRoute)?, header, whole)
+        self.node.forward(&*way.ok_or(Cause::NoRoute)?, self.key, header, whole)
     }
 
     fn deliver(&mut self, turn: &mut Turn, message: Message) -> Result<(), Malformed> {

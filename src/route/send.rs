@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::outbox::Pushed;
+use crate::io::turn::Key;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES};
 use crate::lock;
 use crate::route::credit::was_interrupted;
@@ -144,16 +145,32 @@ impl Node {
     /// Why it goes nowhere. Where that could not be told to who sent it, the link is closed: a lost
     /// answer, fragment or route would leave somebody waiting.
     pub fn push(&self, way: &Way, header: &Header, frame: &[u8]) -> Result<(), Cause> {
-        match way.outbox.push(frame, header.lane) {
+        self.pushed(way.outbox.push(frame, header.lane), way, way.key, header)
+    }
+
+    /// As [`Node::push`], of what came by the link `from`. Where the way up is full, that link is
+    /// the one to be closed: one child's flood must not cost all others theirs.
+    pub fn forward(
+        &self,
+        way: &Way,
+        from: Key,
+        header: &Header,
+        frame: &[u8],
+    ) -> Result<(), Cause> {
+        let guilty = if way.up { from } else { way.key };
+        self.pushed(way.outbox.forward(frame, header.lane), way, guilty, header)
+    }
+
+    fn pushed(&self, pushed: Pushed, way: &Way, guilty: Key, header: &Header) -> Result<(), Cause> {
+        match pushed {
             Pushed::Taken => Ok(()),
             Pushed::Closed => Err(Cause::Disconnected),
             Pushed::Full => {
                 let asks = header.kind == Kind::Data || header.reply_to.is_some();
                 if !asks || header.part == Part::Next {
-                    let key = way.key;
                     // An ended broker has closed it.
                     let _ = self.broker().defer(move |turn| {
-                        turn.close(key, &Death::of(Cause::DoesNotRead));
+                        turn.close(guilty, &Death::of(Cause::DoesNotRead));
                     });
                 }
                 Err(Cause::DoesNotRead)

@@ -2,15 +2,21 @@
 //! ends, and the pace.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use super::lease::Lease;
 use super::node::Outgoing;
+use super::peer::End;
 use super::policy;
 use super::send::room_of;
-use super::testing::{BAD, Inbox, LEASE, ROOT, death_in, encoded, header, tree};
+use super::testing::{BAD, Inbox, LEASE, ROOT, attach, death_in, encoded, header, node, tree};
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
+use crate::io::side::Side;
 use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
+use crate::sys::pipe;
 use crate::wire::codec::Encode;
 use crate::wire::frame::{Frame, FrameBuf};
 use crate::wire::header::{Header, Kind, Lane, Part};
@@ -166,4 +172,28 @@ fn who_stands_before_a_hostile_context_is_not_cut_off_for_it() {
     }
     tree.settle();
     assert!(tree.bad_ended.is_empty());
+}
+
+#[test]
+fn a_flood_of_answers_through_a_hop_costs_the_child_that_sends_it_and_nobody_else() {
+    const HOP: ContextId = ContextId(3);
+    let hop = node(HOP, &[ROOT], false);
+    let (side, _parent) = pipe::socketpair().unwrap();
+    let parent_ended = attach(&hop, End::Parent, Side::new(side));
+    let (side, raw) = pipe::socketpair().unwrap();
+    let child_ended = attach(&hop, End::Child(BAD, Lease::default()), Side::new(side));
+    // The parent reads none of it: so does a slow line.
+    let answer = Frame::new(&header(Kind::Reply, Handle(300)), &[0; FRAGMENT_BYTES]);
+    let mut raw = UnixStream::from(raw);
+    let flood = std::thread::spawn(move || while raw.write_all(answer.as_bytes()).is_ok() {});
+    let why = child_ended.get_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(why.cause, Cause::DoesNotRead);
+    flood.join().unwrap();
+    let (dst, auth, reply_to) = (ROOT, HOP, None);
+    let own = Outgoing { kind: Kind::Dead, dst, auth, handle: Handle(300), reply_to };
+    assert!(hop.tell(&own, Lane::Quick, &|w| Death::of(Cause::NoRoute).encode(w)));
+    hop.broker().defer_sync(|_| ()).unwrap();
+    assert!(parent_ended.is_empty());
+    hop.broker().shutdown();
+    hop.broker().join();
 }

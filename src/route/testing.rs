@@ -85,7 +85,7 @@ impl Guardian for Watch {
     }
 }
 
-fn node(id: ContextId, parents: &[ContextId], unidirectional: bool) -> Arc<Node> {
+pub(super) fn node(id: ContextId, parents: &[ContextId], unidirectional: bool) -> Arc<Node> {
     let heartbeat = Default::default();
     let (parents, name) = (parents.to_vec(), String::new());
     let message_bytes_max = 1 << 20;

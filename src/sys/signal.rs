@@ -36,7 +36,6 @@ const NONE: i32 = -1;
 pub fn absorb(signal: i32) {
     extern "C" fn count(signal: c_int) {
         ABSORBED.fetch_add(1, Ordering::Relaxed);
-        #[cfg(target_os = "linux")]
         end_if_orphaned(signal);
     }
     let handler: extern "C" fn(c_int) = count;
@@ -139,7 +138,6 @@ pub fn die_with_group() {
 pub fn die_with_group() {}
 
 /// What a signal means that comes as the parent ends, and at other times: async-signal-safe.
-#[cfg(target_os = "linux")]
 fn end_if_orphaned(signal: c_int) {
     let parent = PARENT.load(Ordering::Relaxed);
     if signal == libc::SIGCONT && parent != NONE && host::parent() != parent {

@@ -67,10 +67,12 @@ pub mod limits {
     pub const CALLBACK_TIME: Duration = Duration::MAX;
     pub const COPY_STACK_BYTES: usize = 0;
     pub const IDLE_WAKES_MAX: usize = 1;
+    pub const LOOK_AGAIN_MAX: Duration = Duration::ZERO;
     /// None, so that three frames fill an outbox.
     pub const MESSAGE_COST_BYTES: usize = 0;
     pub const OUTBOX_BYTES_MAX: usize = 100;
     pub const OUTBOX_HIGH_WATER_BYTES: usize = 2;
+    pub const OUTBOX_OWN_BYTES: usize = 10;
 }
 
 pub mod lock {
@@ -82,7 +84,7 @@ pub mod lock {
         pub const CALLBACKS: u8 = 0;
         pub const OUTBOX: u8 = 4;
         pub const LEAF: u8 = 5;
-        pub const INNERMOST: u8 = 7;
+        pub const IDLE: u8 = 7;
     }
 
     /// As the library's; the model's lock is made when it is first taken. The innermost one is a
@@ -112,7 +114,7 @@ pub mod lock {
         }
 
         pub fn lock(&self) -> Held<'_, T> {
-            let guards = if RANK == rank::INNERMOST {
+            let guards = if RANK == rank::IDLE {
                 (None, Some(self.innermost.try_lock().unwrap()))
             } else {
                 let model = self.model.get_or_init(|| loom::sync::Mutex::new(()));
