@@ -280,8 +280,17 @@ fn serve_in_process(
     let mut pool = Pool::default();
     pool.add(lease);
     let node = Node::new(identity, pool, Broker::start()?);
-    let (inner, calls) = begin(&node, router.registry().clone(), router.images().clone())?;
-    let asked = Arc::new(InProcessShutdown(Arc::downgrade(&node)));
+    let started = start_in_process(router, &node, side);
+    if started.is_err() {
+        node.broker().shutdown();
+    }
+    started
+}
+
+/// Serves the calls of a context in this process, once its link is there.
+fn start_in_process(router: &Router, node: &Arc<Node>, side: Side) -> Result<()> {
+    let (inner, calls) = begin(node, router.registry().clone(), router.images().clone())?;
+    let asked = Arc::new(InProcessShutdown(Arc::downgrade(node)));
     node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, asked)?;
     let link = node.clone();
     let guardian = Box::new(InProcessEnd(node.clone()));

@@ -112,7 +112,8 @@ impl Program {
 
     /// Has this broker serve the router: many routers may share one, and so one thread. Their trees
     /// have nothing else in common: one that is shut down or dropped ends alone, and none can reach
-    /// another's contexts. Default: a broker for each router.
+    /// another's contexts. Their callbacks have one thread, too: a shutdown waits for those of all
+    /// that are due, 3 seconds at most. Default: a broker for each router.
     ///
     /// ```
     /// # use mitogen::{Broker, Program, Result};

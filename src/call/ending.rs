@@ -210,7 +210,10 @@ impl Slot {
 }
 
 impl Deliver for Slot {
-    fn message(&self, _: &mut Turn, _: Message) {}
+    /// None is an answer: what says so is cut off at once.
+    fn message(&self, turn: &mut Turn, _: Message) {
+        self.was_not_asked(turn);
+    }
 
     fn dead(&self, turn: &mut Turn, from: ContextId, death: &Death) {
         let timer = self.force.lock().take();

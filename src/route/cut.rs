@@ -8,15 +8,12 @@ use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Key, Protocol, Turn};
 use crate::limits::DETACH_WAIT;
-use crate::route::lease::Lease;
+use crate::route::lease::FIRST_HIGH;
 use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
 use crate::wire::codec::{Encode, Malformed};
 use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
-
-/// The ids that no master comes to: those for children of a context without a parent.
-const OWN_IDS: Lease = Lease { first: 1 << 31, count: u32::MAX >> 1 };
 
 impl Node {
     /// Ends the link to a child, if it is one; whoever watches over it ends its process.
@@ -84,8 +81,8 @@ impl Node {
         let left = self.table().leave(beyond);
         let Some((way, lost)) = left else { return };
         self.detached.store(true, Ordering::Relaxed);
-        if !OWN_IDS.has(self.id()) {
-            self.pool().add(OWN_IDS);
+        if self.id().0 < FIRST_HIGH {
+            self.pool().add_high();
         }
         let death = Death::of(Cause::Detached).at(self.id());
         turn.live_on();
@@ -118,6 +115,7 @@ impl Protocol for Deaf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::lease::Lease;
     use crate::route::table::{Table, Tell};
 
     #[test]

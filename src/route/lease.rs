@@ -60,18 +60,32 @@ impl Leased {
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     leases: Vec<Lease>,
+    /// Whether ids were ever leased to this context that no master comes to.
+    has_high: bool,
 }
+
+/// The first id that no master comes to: those from there on are given to children by a context
+/// that has left its tree.
+pub const FIRST_HIGH: u32 = 1 << 31;
 
 impl Pool {
     /// The master's: all but its own.
     pub fn of_master() -> Pool {
-        Pool { leases: vec![Lease { first: 1, count: u32::MAX }] }
+        Pool { leases: vec![Lease { first: 1, count: u32::MAX }], has_high: false }
     }
 
     /// Adds what the parent leased.
     pub fn add(&mut self, lease: Lease) {
         if 0 < lease.count {
+            self.has_high |= FIRST_HIGH <= lease.first;
             self.leases.push(lease);
+        }
+    }
+
+    /// Adds the ids that no master comes to, unless some of them are in use.
+    pub fn add_high(&mut self) {
+        if !self.has_high {
+            self.add(Lease { first: FIRST_HIGH, count: FIRST_HIGH - 1 });
         }
     }
 
@@ -146,6 +160,20 @@ mod tests {
         assert_eq!((pool.take(), pool.lease(5), pool.gift().count), (None, None, 0));
         pool.add(Lease { first: 7, count: 1 });
         assert_eq!((pool.lease(2), pool.take(), pool.take()), (None, Some(ContextId(7)), None));
+    }
+
+    #[test]
+    fn who_had_high_ids_from_one_that_left_gets_no_others_of_them_as_it_leaves() {
+        let mut first = Pool::default();
+        first.add_high();
+        first.add_high();
+        let gift = first.gift();
+        assert_eq!((gift.first, first.leases.len()), (FIRST_HIGH, 1));
+        let mut second = Pool::default();
+        second.add(gift);
+        assert_eq!(second.take(), Some(ContextId(FIRST_HIGH)));
+        second.add_high();
+        assert_eq!(second.leases, [Lease { first: gift.first + 1, count: gift.count - 1 }]);
     }
 
     #[test]
