@@ -439,17 +439,17 @@ impl<T: Decode> Decode for Sender<T> {
     fn decode(r: &mut Reader<'_>) -> Result<Sender<T>, Malformed> {
         let scope = r.scope::<Scope>().ok_or(Malformed("a Sender outside a call or channel"))?;
         let (owner, handle) = (ContextId::decode(r)?, Handle::decode(r)?);
-        if handle < Handle::FIRST_RANDOM {
+        if handle < Handle::FIRST_RANDOM || handle.is_well_known() {
             return Err(Malformed("a Sender to a handle that is no Receiver's"));
         }
         if owner != scope.peer {
             holders::tell(scope.router.node(), owner, handle, scope.peer, Gift::Taken);
         }
-        // A Receiver goes by who holds its Senders, and beyond us nobody believes that we are
-        // another.
+        // A Receiver goes by who holds its Senders. Below us we are believed to be anybody, and so
+        // are who gave it; beyond us nobody would believe that.
         let node = scope.router.node();
-        let own = node.forbid_acting_for(scope.auth, owner).is_err();
-        let auth = if own { node.id() } else { scope.auth };
+        let is_below = owner == node.id() || node.parent_of(owner).is_some();
+        let auth = if is_below { scope.auth } else { node.id() };
         let core = SenderCore::new(&scope.router, owner, handle, auth);
         scope.take(&core);
         Ok(Sender { core, value: PhantomData })

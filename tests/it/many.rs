@@ -69,7 +69,8 @@ fn twelve_hundred_connects_take_no_thread_and_all_of_them_answer() {
     let mut children: Vec<Context> = Vec::new();
     while children.len() < COUNT {
         if children.len() % 50 == 0 {
-            assert_eq!(own_threads().len(), threads, "{:?}", own_threads());
+            // One for callbacks, once there are any.
+            assert!(own_threads().len() <= threads + 1, "{:?}", own_threads());
         }
         children.push(told.recv().unwrap().unwrap());
     }
@@ -79,7 +80,7 @@ fn twelve_hundred_connects_take_no_thread_and_all_of_them_answer() {
     pids.sort();
     pids.dedup();
     assert_eq!(pids.len(), COUNT);
-    assert_eq!(own_threads().len(), threads);
+    assert_eq!(own_threads().len(), threads + 1);
     let held = own_descriptors().len();
     assert!(held <= 3 * COUNT + 20, "{held} descriptors");
     router.shutdown();

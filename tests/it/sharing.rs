@@ -193,6 +193,14 @@ fn a_broker_without_routers_lasts_as_long_as_its_last_clone() {
     });
 }
 
+/// Nobody else waits for it any more.
+#[allow(unsafe_code)]
+fn reap(pid: u32) {
+    // SAFETY: no status is wanted.
+    let reaped = unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), 0) };
+    assert_eq!(reaped, pid as i32);
+}
+
 #[test]
 fn who_watches_a_process_keeps_no_broker() {
     leaves_nothing(&[], || {
@@ -204,6 +212,7 @@ fn who_watches_a_process_keeps_no_broker() {
         assert!(told.recv_timeout(LIMIT).unwrap());
         assert_eq!(brokers(), 0);
         signal(pid, "KILL");
+        reap(pid);
     });
 }
 
