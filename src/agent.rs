@@ -20,7 +20,7 @@ use crate::connect::{request, service};
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
-use crate::io::latch::promise;
+use crate::io::promise::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::SHUTDOWN_GRACE;

@@ -22,6 +22,8 @@ pub struct Error(Box<ErrorKind>);
 pub enum ErrorKind {
     /// A wait ran out of time.
     Timeout,
+    /// This thread handled a signal while it waited. What it waited for may still come.
+    Interrupted,
     /// What was waited for, or sent to, is gone or closed.
     Closed(Death),
     /// A context could not be started.

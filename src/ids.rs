@@ -43,6 +43,8 @@ impl Handle {
     pub const BEAT: Handle = Handle(12);
     /// A child says that it leaves the tree.
     pub const DETACH: Handle = Handle(13);
+    /// Who has called says that it waits for the answer no longer.
+    pub const CANCEL: Handle = Handle(14);
     /// Handles below this one are given out by this library's protocol alone.
     pub const FIRST_DYNAMIC: Handle = Handle(256);
     /// Receivers' handles are random and at least this, so that they cannot be guessed and never

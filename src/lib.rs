@@ -239,13 +239,14 @@ mod agent;
 mod program;
 pub mod stock;
 
-pub use call::channel::{Receiver, Sender};
 pub use call::context::{CallContext, Context};
 pub use call::ending::Ending;
 pub use call::function;
 pub use call::handler::Handler;
 pub use call::pending::Call;
+pub use call::receiver::Receiver;
 pub use call::router::Router;
+pub use call::sender::Sender;
 pub use connect::address::Address;
 pub use connect::buildah::Buildah;
 pub use connect::command::ByCommand;

@@ -13,8 +13,8 @@ use crate::connect::fork::{Fork, ForkOptions, Hooks};
 use crate::connect::options::Connect;
 use crate::connect::recipe::Offered;
 use crate::error::ConnectFailure;
-use crate::io::latch;
 use crate::io::side::Side;
+use crate::io::sleep;
 use crate::limits::COPY_STACK_BYTES;
 use crate::module::images::{Forks, Source, Started};
 use crate::stock;
@@ -120,12 +120,12 @@ struct Held {
     sink: trace::Held,
     guard: stock::Held,
     /// Of use as long as it lives.
-    _idle: latch::Held,
+    _idle: sleep::Held,
 }
 
 impl Held {
     fn new() -> Held {
-        Held { guard: stock::hold(), sink: trace::hold(), _idle: latch::hold() }
+        Held { guard: stock::hold(), sink: trace::hold(), _idle: sleep::hold() }
     }
 
     fn leave_behind(self) {

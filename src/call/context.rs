@@ -65,7 +65,7 @@ impl Context {
     /// [`ErrorKind::Call`](crate::error::ErrorKind) if the function fails there or is not known
     /// there, `Closed` if the context is gone, `Usage` if the function is not registered here,
     /// `TooLarge` if the arguments have more than [128 MiB](crate::Program::message_bytes_max), and
-    /// `System` with `EINTR` after a signal.
+    /// `Interrupted` after a signal.
     pub fn call<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Result<F::Output>
     where
         F: Signature<M> + Function<M>,

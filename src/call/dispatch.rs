@@ -58,7 +58,7 @@ impl Calls {
     pub(crate) fn serve(&self, router: &Router) {
         loop {
             self.busy.store(false, Ordering::Relaxed);
-            match self.queue.get() {
+            match router.broker().wait(&self.queue, None) {
                 Ok(message) => {
                     self.busy.store(true, Ordering::Relaxed);
                     run(router, &message);

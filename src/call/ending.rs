@@ -29,8 +29,7 @@ impl Context {
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it has not ended in 4 seconds, because
     /// something on the way there is stopped itself; `Closed` if it refuses, since we have no
-    /// authority over it, and after the router's own shutdown; `System` with `EINTR` after a
-    /// signal.
+    /// authority over it, and after the router's own shutdown; `Interrupted` after a signal.
     pub fn shutdown(&self) -> Result<()> {
         self.router().broker().forbid_own_thread()?;
         self.shutdown_async()?.wait().map(drop)

@@ -23,8 +23,8 @@ impl Context {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) if the context is gone, or refuses since we
-    /// are no ancestor of it; `Usage` if it has granted that to 1,024 others; `System` with `EINTR`
-    /// after a signal.
+    /// are no ancestor of it; `Usage` if it has granted that to 1,024 others; `Interrupted` after
+    /// a signal.
     ///
     /// # Security
     /// `caller` can then do anything there. See [`security`](crate::manual::security).

@@ -138,7 +138,7 @@ impl Pending {
     /// Waits for the body of a value: its first byte is `ANSWER_VALUE`.
     fn answer(&self, deadline: Option<Instant>) -> Result<Message> {
         self.router.broker().forbid_copy()?;
-        let message = self.slot.answer.get_until(deadline)??;
+        let message = self.router.broker().wait(&self.slot.answer, deadline)??;
         match (message.data.first(), failure_in(&message)) {
             (Some(&ANSWER_VALUE), _) => Ok(message),
             (_, Some(failure)) => Err(self.failure(failure)),

@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::call::channel::Receiver;
 use crate::call::context::Context;
 use crate::call::grant::Grants;
+use crate::call::receiver::Receiver;
 use crate::call::registry::Registry;
 use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};

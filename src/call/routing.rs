@@ -4,7 +4,7 @@ use crate::call::context::Context;
 use crate::call::router::Router;
 use crate::error::{Death, Error, Result};
 use crate::ids::{ContextId, Handle};
-use crate::io::latch::promise;
+use crate::io::promise::promise;
 use crate::io::turn::Turn;
 use crate::route::node::Outgoing;
 use crate::wire::codec::Malformed;
@@ -37,7 +37,7 @@ impl Router {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::error::ErrorKind) for a handle of the protocol's own, `Closed`
-    /// if no way leads there, `TooLarge`, `System` with `EINTR` before anything was sent.
+    /// if no way leads there, `TooLarge`, `Interrupted` before anything was sent.
     pub fn route(&self, message: Message) -> Result<()> {
         let Message { dst, handle, reply_to, data, .. } = message;
         if handle < Handle::FIRST_DYNAMIC {
@@ -76,7 +76,7 @@ impl Router {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`](crate::error::ErrorKind) after the shutdown, or if the parent gives
-    /// no more; `System` with `EINTR` after a signal.
+    /// no more; `Interrupted` after a signal.
     pub fn allocate_id(&self) -> Result<ContextId> {
         self.broker().forbid_own_thread()?;
         self.node().forbid_closed()?;

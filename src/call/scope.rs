@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-use crate::call::channel::SenderCore;
 use crate::call::holders;
 use crate::call::router::Router;
+use crate::call::sender::SenderCore;
 use crate::error::Death;
 use crate::ids::{ContextId, Handle};
 use crate::route::node::Node;

@@ -36,8 +36,8 @@ impl<M: Method> Connect<M> {
     ///
     /// # Errors
     /// [`ErrorKind::Connect`](crate::error::ErrorKind) with all that is known of the failure, when
-    /// the connect timeout is over at the latest; `Closed` after the shutdown; `System` with
-    /// `EINTR` after a signal.
+    /// the connect timeout is over at the latest; `Closed` after the shutdown; `Interrupted`
+    /// after a signal.
     pub fn connect(self) -> Result<Context> {
         self.start().wait()
     }

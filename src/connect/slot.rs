@@ -62,7 +62,7 @@ impl Slot {
     /// Waits for the outcome. For one caller.
     ///
     /// # Errors
-    /// [`ErrorKind::System`](crate::error::ErrorKind) with `EINTR` after a signal.
+    /// [`ErrorKind::Interrupted`](crate::error::ErrorKind) after a signal.
     pub fn wait(&self) -> Result<Reached> {
         self.decided.wait_closed(None)?;
         self.take().unwrap_or_else(|| Err(Error::closed(Cause::ReceiverClosed)))

@@ -21,6 +21,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind() {
             ErrorKind::Timeout => f.write_str("timed out"),
+            ErrorKind::Interrupted => f.write_str("a signal interrupted the wait"),
             ErrorKind::Closed(death) => death.fmt(f),
             ErrorKind::Connect(error) => error.fmt(f),
             ErrorKind::Call(error) => error.fmt(f),

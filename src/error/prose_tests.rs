@@ -104,6 +104,7 @@ fn every_other_error_is_harmless_too() {
     let (address, why) = (hostile(), hostile());
     for kind in [
         ErrorKind::Timeout,
+        ErrorKind::Interrupted,
         ErrorKind::Closed(death()),
         ErrorKind::TooLarge { bytes: 2, bytes_max: 1 },
         ErrorKind::Malformed("a header"),

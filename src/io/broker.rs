@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::io::broker::sharing::User;
 use crate::io::callbacks::{Callback, Callbacks, Calls};
-use crate::io::latch::{Latch, Promised, promise};
+use crate::io::latch::Latch;
+use crate::io::promise::{Promised, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
 use crate::lock::Lock;
@@ -155,6 +156,14 @@ impl Broker {
         let (promise, answer) = promise();
         self.defer(move |turn| promise.keep(task(turn)))?;
         self.wait_for(&answer)
+    }
+
+    /// Takes the next item of what this broker's loop puts into; sleeps until there is one.
+    ///
+    /// # Errors
+    /// As [`Latch::get_timeout`].
+    pub(crate) fn wait<T>(&self, latch: &Latch<T>, deadline: Option<Instant>) -> Result<T> {
+        latch.get_until(deadline)
     }
 
     /// Waits for what the loop has promised.

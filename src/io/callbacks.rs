@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, Result};
-use crate::io::latch::{Latch, promise};
+use crate::io::latch::Latch;
+use crate::io::promise::promise;
 use crate::limits::{CALLBACK_TIME, COPY_STACK_BYTES, LOOK_AGAIN_MAX};
 use crate::lock::{self, Lock, rank};
 use crate::sys::errno::Errno;

@@ -1,7 +1,9 @@
 //! Descriptors, threads and waiting: moves bytes, and does not know what they mean.
 
 pub mod side;
+pub mod sleep;
 pub mod latch;
+pub mod promise;
 pub mod outbox;
 pub mod callbacks;
 pub mod timers;

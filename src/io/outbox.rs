@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Cause, Error, Result};
-use crate::io::latch;
 use crate::io::side::Side;
+use crate::io::sleep;
 use crate::limits::{MESSAGE_COST_BYTES, OUTBOX_BYTES_MAX};
 use crate::limits::{OUTBOX_HIGH_WATER_BYTES, OUTBOX_OWN_BYTES};
 use crate::lock::{Held, Lock, rank};
@@ -119,7 +119,7 @@ impl Outbox {
 
     /// Sleeps while more than the high-water mark is queued. Never called on the loop's thread.
     pub fn wait_for_room(&self, deadline: Option<Instant>) -> Result<()> {
-        let wake = latch::sleeper()?;
+        let wake = sleep::sleeper()?;
         loop {
             {
                 let mut state = self.lock();
@@ -133,7 +133,7 @@ impl Outbox {
                     state.waiting.push(wake.clone());
                 }
             }
-            latch::sleep(&wake, &[], deadline)?;
+            sleep::sleep(&wake, &[], deadline)?;
         }
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::broker::Broker;
-use super::latch::{Latch, promise};
+use super::latch::Latch;
 use super::outbox::Outbox;
+use super::promise::promise;
 use super::side::Side;
 use super::turn::{Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death, Result};

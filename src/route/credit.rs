@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::error::{Cause, Death, Error, Result};
+use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
-use crate::io::latch::{self, Sleeper};
+use crate::io::sleep::{self, Sleeper};
 use crate::limits::WINDOW_BYTES;
 use crate::lock::{Held, Lock};
-use crate::sys::errno::Errno;
 use crate::sys::pipe::Wake;
 use crate::wire::header::Lane;
 
@@ -53,7 +52,7 @@ impl Credit {
     /// Takes room for `bytes`; sleeps until there is.
     ///
     /// # Errors
-    /// The destination's end, or a signal's `EINTR`.
+    /// The destination's end, or [`ErrorKind::Interrupted`].
     pub fn charge(&self, target: Target, bytes: usize) -> Result<()> {
         self.wait(target, &mut |account| {
             let room = account.outstanding == 0 || account.outstanding + bytes <= WINDOW_BYTES;
@@ -193,12 +192,12 @@ impl Credit {
                 }
                 let wake = match &mut mine {
                     Some(wake) => wake,
-                    none => none.insert(latch::sleeper()?),
+                    none => none.insert(sleep::sleeper()?),
                 };
                 account.waiting.push(Arc::clone(wake));
                 wake
             };
-            latch::sleep(wake, &[], None)?;
+            sleep::sleep(wake, &[], None)?;
         }
     }
 
@@ -263,8 +262,7 @@ pub fn is_out_of_reach(cause: Cause) -> bool {
 
 /// Whether a wait failed because a signal was handled.
 pub fn was_interrupted(error: &Error) -> bool {
-    use crate::error::ErrorKind::System;
-    matches!(error.kind(), System { errno, .. } if Errno(*errno) == Errno::INTR)
+    matches!(error.kind(), ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

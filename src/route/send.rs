@@ -21,7 +21,7 @@ impl Node {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if no route leads there or the destination ended,
-    /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` before anything was sent.
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::Interrupted`] before anything was sent.
     pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
         lock::assert_none_held("sending");
         self.broker().forbid_copy()?;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use std::time::Instant;
 
-use crate::call::channel::Sender;
+use crate::call::sender::Sender;
 use crate::error::{Error, ErrorKind, Exit};
-use crate::io::latch;
+use crate::io::sleep;
 use crate::limits::{FRAGMENT_BYTES, LOOK_AGAIN_MAX};
 use crate::lock::{self, Lock};
 use crate::sys::errno::Errno;
@@ -141,7 +141,7 @@ impl Running {
     /// Sends what comes until the process has ended and what it had printed by then was sent. None
     /// if that cannot be done.
     fn pump(&mut self, out: &Sender<Output>) -> Option<()> {
-        let wake = latch::sleeper().ok()?;
+        let wake = sleep::sleeper().ok()?;
         let mut pause = LOOK_AGAIN_FIRST;
         loop {
             // What was printed before the end is in the pipes when the end is seen.
@@ -162,7 +162,7 @@ impl Running {
                 let Some(fd) = fd else { continue };
                 fds.push(fd);
             }
-            match latch::sleep(&wake, &fds, again) {
+            match sleep::sleep(&wake, &fds, again) {
                 Err(error) if !is_stale(&error) => return None,
                 _ => (),
             }
@@ -209,9 +209,5 @@ fn send_piece(
 
 /// Whether a sleep has ended only for us to look again.
 fn is_stale(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::Timeout => true,
-        ErrorKind::System { errno, .. } => Errno(*errno) == Errno::INTR,
-        _ => false,
-    }
+    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Interrupted)
 }

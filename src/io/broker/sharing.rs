@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Broker, SELF};
 use crate::error::{Cause, Error, Result};
-use crate::io::latch::promise;
+use crate::io::promise::promise;
 use crate::io::turn::Tenant;
 use crate::limits::{END_WAIT, SHUTDOWN_GRACE};
 

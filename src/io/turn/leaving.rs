@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{End, Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death};
 use crate::io::broker::end_loop;
-use crate::io::latch::Promise;
+use crate::io::promise::Promise;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::wire::codec::Malformed;
 

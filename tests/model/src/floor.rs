@@ -33,6 +33,7 @@ pub mod error {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub enum ErrorKind {
         Timeout,
+        Interrupted,
         Closed(Cause),
         System { doing: &'static str, errno: i32 },
     }
@@ -153,6 +154,10 @@ pub mod sys {
     pub mod errno {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Errno(pub i32);
+
+        impl Errno {
+            pub const INTR: Errno = Errno(4);
+        }
     }
 
     pub mod fork {

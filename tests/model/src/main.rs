@@ -18,6 +18,8 @@ mod io {
     pub mod callbacks;
     pub mod latch;
     pub mod outbox;
+    pub mod promise;
+    pub mod sleep;
     pub use crate::floor::side;
 }
 
@@ -27,7 +29,8 @@ use std::time::{Duration, Instant};
 
 use error::ErrorKind;
 use io::callbacks::{Callbacks, Calls};
-use io::latch::{Latch, promise};
+use io::latch::Latch;
+use io::promise::promise;
 use io::outbox::{Outbox, Pushed};
 use io::side::Side;
 use loom::thread::spawn;

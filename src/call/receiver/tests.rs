@@ -2,6 +2,10 @@
 
 use super::*;
 use crate::call::room::ROOM_MAX;
+use crate::route::node::Outgoing;
+use crate::wire::codec::Encode;
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::Kind;
 use crate::wire::header::Lane;
 use crate::{CallContext, Program, stock};
 

@@ -1,4 +1,4 @@
-//! Streams of values of one type: a Receiver stays, its Senders travel.
+//! The end of a stream of values of one type where they arrive: it stays, its Senders travel.
 
 #[cfg(test)]
 mod tests;
@@ -7,24 +7,21 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use crate::call::arguments::Sends;
 use crate::call::holders::{self, End, Holders};
-use crate::call::reply::Reply;
 use crate::call::room::Rooms;
 use crate::call::router::Router;
 use crate::call::scope::Scope;
-use crate::error::{CallFailure, Cause, Death, Error, ErrorKind, Result};
+use crate::call::sender::{Sender, SenderCore};
+use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::lock::{Held, Lock};
 use crate::route::credit::is_out_of_reach;
-use crate::route::node::{Node, Outgoing, Payload};
+use crate::route::node::Node;
 use crate::route::pending::{Deliver, Gift};
 use crate::route::send::room_of;
-use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
-use crate::wire::frame::FrameBuf;
-use crate::wire::header::Kind;
+use crate::wire::codec::{Decode, Malformed, Reader};
 use crate::wire::message::Message;
 
 /// Where values arrive that any holder of a [`Sender`] sends.
@@ -168,15 +165,14 @@ impl<T: Decode> Receiver<T> {
         let owner = self.router.context_id();
         self.core.holders().add(owner);
         let handle = self.core.handle.get().copied().unwrap_or(Handle::FIRST_DYNAMIC);
-        let core = SenderCore::new(&self.router, owner, handle, owner);
-        Sender { core, value: PhantomData }
+        Sender::of(SenderCore::new(&self.router, owner, handle, owner))
     }
 
     /// Waits for the next value.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] after the end, with [`Cause::SenderClosed`] if it was a clean one;
-    /// [`ErrorKind::Malformed`]; [`ErrorKind::System`] with `EINTR` after a signal.
+    /// [`ErrorKind::Malformed`]; [`ErrorKind::Interrupted`] after a signal.
     pub fn get(&self) -> Result<T> {
         self.get_until(None)
     }
@@ -206,7 +202,7 @@ impl<T: Decode> Receiver<T> {
     fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
         self.router.broker().forbid_copy()?;
         loop {
-            if let Some(value) = self.open(self.core.queue.get_until(deadline)?) {
+            if let Some(value) = self.open(self.router.broker().wait(&self.core.queue, deadline)?) {
                 return value;
             }
         }
@@ -302,161 +298,4 @@ impl<T: Decode> Iterator for Receiver<T> {
 fn is_end(error: &Error) -> bool {
     let ErrorKind::Closed(death) = error.kind() else { return false };
     matches!(death.cause, Cause::SenderClosed | Cause::ReceiverClosed)
-}
-
-/// Sends values to a [`Receiver`], from any context. Cheap to clone; when the last clone in a
-/// context is dropped, its Receiver is told.
-pub struct Sender<T> {
-    core: Arc<SenderCore>,
-    value: PhantomData<fn(T)>,
-}
-
-impl<T: Decode> Reply for Sender<T> {
-    type Value = Self;
-
-    fn into_reply(self) -> Result<Self, CallFailure> {
-        Ok(self)
-    }
-}
-
-/// One context's share in a Sender: what its clones have in common.
-pub(crate) struct SenderCore {
-    router: Router,
-    owner: ContextId,
-    handle: Handle,
-    auth: ContextId,
-    failed: Lock<Option<Death>>,
-}
-
-impl SenderCore {
-    fn new(router: &Router, owner: ContextId, handle: Handle, auth: ContextId) -> Arc<SenderCore> {
-        if owner != router.context_id() {
-            router.node().open_room(owner, handle);
-        }
-        Arc::new(SenderCore {
-            router: router.clone(),
-            owner,
-            handle,
-            auth,
-            failed: Lock::new(None),
-        })
-    }
-
-    /// The Receiver's end is to carry this reason.
-    pub(crate) fn fail(&self, death: Death) {
-        let mut failed = self.failed.lock();
-        // The first reason is the one that counts.
-        failed.get_or_insert(death);
-    }
-
-    fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
-        let node = self.router.node();
-        node.broker().forbid_own_thread()?;
-        if self.owner == node.id() && node.listener(self.handle, Kind::Data).is_none() {
-            return Err(self.without_receiver());
-        }
-        let scope = Scope::to(&self.router, self.owner);
-        let payload = FrameBuf::encode(Some(&scope), encode);
-        let given = scope.given();
-        let sent = match payload {
-            Ok(payload) => node.send(&self.outgoing(Kind::Data), payload),
-            Err(Malformed(why)) => Err(Error::usage(why)),
-        };
-        if sent.is_err() {
-            given.take_back(None);
-        }
-        sent
-    }
-
-    /// Why nobody listens here.
-    fn without_receiver(&self) -> Error {
-        let node = self.router.node();
-        match node.is_closed() {
-            true => node.broker().death(Cause::Shutdown).into(),
-            false => Error::closed(Cause::ReceiverClosed),
-        }
-    }
-
-    fn outgoing(&self, kind: Kind) -> Outgoing {
-        Outgoing { kind, dst: self.owner, auth: self.auth, handle: self.handle, reply_to: None }
-    }
-}
-
-/// Tells the Receiver, behind all that was sent. Never sleeps.
-impl Drop for SenderCore {
-    fn drop(&mut self) {
-        let death = self.failed.own().take();
-        let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
-        let (out, node) = (self.outgoing(Kind::Dead), self.router.node());
-        if self.owner == node.id() {
-            let dead: Payload<'_> = &|w| death.encode(w);
-            if let Ok(payload) = FrameBuf::encode(None, dead) {
-                // After the end there is nobody to tell.
-                let _ = node.send(&out, payload);
-            }
-            return;
-        }
-        let lane = node.lane(self.owner, self.handle);
-        node.tell(&out, lane, &|w| death.encode(w));
-        node.forget_room(self.owner, self.handle);
-    }
-}
-
-impl<T> Sender<T> {
-    /// Sends one value. Sleeps while the receiver has no room.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Closed`] if the receiver is closed or its context gone,
-    /// [`ErrorKind::TooLarge`], [`ErrorKind::System`] with `EINTR` after a signal.
-    pub fn send(&self, value: impl Sends<T>) -> Result<()> {
-        self.core.send(&|w| value.encode_as(w))
-    }
-}
-
-impl<T> Clone for Sender<T> {
-    fn clone(&self) -> Sender<T> {
-        Sender { core: self.core.clone(), value: PhantomData }
-    }
-}
-
-impl<T: Decode> Encode for Sender<T> {
-    fn encode(&self, w: &mut Writer<'_>) {
-        let Some(scope) = w.scope::<Scope>() else {
-            return w.fail("a Sender travels only in calls and channels");
-        };
-        if !scope.router.same_tree(&self.core.router) {
-            return w.fail("a Sender of another tree cannot be sent through this one");
-        }
-        let (owner, handle) = (self.core.owner, self.core.handle);
-        holders::tell(self.core.router.node(), owner, handle, scope.peer, Gift::Given);
-        scope.give(owner, handle);
-        owner.encode(w);
-        handle.encode(w);
-    }
-}
-
-impl<T: Decode> Decode for Sender<T> {
-    fn decode(r: &mut Reader<'_>) -> Result<Sender<T>, Malformed> {
-        let scope = r.scope::<Scope>().ok_or(Malformed("a Sender outside a call or channel"))?;
-        let (owner, handle) = (ContextId::decode(r)?, Handle::decode(r)?);
-        if handle < Handle::FIRST_RANDOM || handle.is_well_known() {
-            return Err(Malformed("a Sender to a handle that is no Receiver's"));
-        }
-        if owner != scope.peer {
-            holders::tell(scope.router.node(), owner, handle, scope.peer, Gift::Taken);
-        }
-        // A Receiver goes by who holds its Senders. Below us we are believed to be anybody, and so
-        // are who gave it; beyond us nobody would believe that.
-        let node = scope.router.node();
-        let is_below = owner == node.id() || node.parent_of(owner).is_some();
-        let auth = if is_below { scope.auth } else { node.id() };
-        let core = SenderCore::new(&scope.router, owner, handle, auth);
-        scope.take(&core);
-        Ok(Sender { core, value: PhantomData })
-    }
-
-    fn shape(s: &mut Shape) {
-        s.word("sender");
-        T::shape(s);
-    }
 }

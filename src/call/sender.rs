@@ -1,0 +1,184 @@
+//! The other end of a stream, which any context may hold: what is sent there waits for room.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::call::arguments::Sends;
+use crate::call::holders::{self};
+use crate::call::reply::Reply;
+use crate::call::router::Router;
+use crate::call::scope::Scope;
+use crate::error::{CallFailure, Cause, Death, Error, Result};
+use crate::ids::{ContextId, Handle};
+use crate::lock::Lock;
+use crate::route::node::{Outgoing, Payload};
+use crate::route::pending::Gift;
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::Kind;
+
+/// Sends values to a [`Receiver`], from any context. Cheap to clone; when the last clone in a
+/// context is dropped, its Receiver is told.
+pub struct Sender<T> {
+    core: Arc<SenderCore>,
+    value: PhantomData<fn(T)>,
+}
+
+impl<T: Decode> Reply for Sender<T> {
+    type Value = Self;
+
+    fn into_reply(self) -> Result<Self, CallFailure> {
+        Ok(self)
+    }
+}
+
+/// One context's share in a Sender: what its clones have in common.
+pub(crate) struct SenderCore {
+    router: Router,
+    owner: ContextId,
+    handle: Handle,
+    auth: ContextId,
+    failed: Lock<Option<Death>>,
+}
+
+impl SenderCore {
+    pub(crate) fn new(
+        router: &Router,
+        owner: ContextId,
+        handle: Handle,
+        auth: ContextId,
+    ) -> Arc<SenderCore> {
+        if owner != router.context_id() {
+            router.node().open_room(owner, handle);
+        }
+        Arc::new(SenderCore {
+            router: router.clone(),
+            owner,
+            handle,
+            auth,
+            failed: Lock::new(None),
+        })
+    }
+
+    /// The Receiver's end is to carry this reason.
+    pub(crate) fn fail(&self, death: Death) {
+        let mut failed = self.failed.lock();
+        // The first reason is the one that counts.
+        failed.get_or_insert(death);
+    }
+
+    fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
+        let node = self.router.node();
+        node.broker().forbid_own_thread()?;
+        if self.owner == node.id() && node.listener(self.handle, Kind::Data).is_none() {
+            return Err(self.without_receiver());
+        }
+        let scope = Scope::to(&self.router, self.owner);
+        let payload = FrameBuf::encode(Some(&scope), encode);
+        let given = scope.given();
+        let sent = match payload {
+            Ok(payload) => node.send(&self.outgoing(Kind::Data), payload),
+            Err(Malformed(why)) => Err(Error::usage(why)),
+        };
+        if sent.is_err() {
+            given.take_back(None);
+        }
+        sent
+    }
+
+    /// Why nobody listens here.
+    fn without_receiver(&self) -> Error {
+        let node = self.router.node();
+        match node.is_closed() {
+            true => node.broker().death(Cause::Shutdown).into(),
+            false => Error::closed(Cause::ReceiverClosed),
+        }
+    }
+
+    fn outgoing(&self, kind: Kind) -> Outgoing {
+        Outgoing { kind, dst: self.owner, auth: self.auth, handle: self.handle, reply_to: None }
+    }
+}
+
+/// Tells the Receiver, behind all that was sent. Never sleeps.
+impl Drop for SenderCore {
+    fn drop(&mut self) {
+        let death = self.failed.own().take();
+        let death = death.unwrap_or_else(|| Death::of(Cause::SenderClosed));
+        let (out, node) = (self.outgoing(Kind::Dead), self.router.node());
+        if self.owner == node.id() {
+            let dead: Payload<'_> = &|w| death.encode(w);
+            if let Ok(payload) = FrameBuf::encode(None, dead) {
+                // After the end there is nobody to tell.
+                let _ = node.send(&out, payload);
+            }
+            return;
+        }
+        let lane = node.lane(self.owner, self.handle);
+        node.tell(&out, lane, &|w| death.encode(w));
+        node.forget_room(self.owner, self.handle);
+    }
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn of(core: Arc<SenderCore>) -> Sender<T> {
+        Sender { core, value: PhantomData }
+    }
+
+    /// Sends one value. Sleeps while the receiver has no room.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if the receiver is closed or its context gone,
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::Interrupted`] after a signal.
+    pub fn send(&self, value: impl Sends<T>) -> Result<()> {
+        self.core.send(&|w| value.encode_as(w))
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender::of(self.core.clone())
+    }
+}
+
+impl<T: Decode> Encode for Sender<T> {
+    fn encode(&self, w: &mut Writer<'_>) {
+        let Some(scope) = w.scope::<Scope>() else {
+            return w.fail("a Sender travels only in calls and channels");
+        };
+        if !scope.router.same_tree(&self.core.router) {
+            return w.fail("a Sender of another tree cannot be sent through this one");
+        }
+        let (owner, handle) = (self.core.owner, self.core.handle);
+        holders::tell(self.core.router.node(), owner, handle, scope.peer, Gift::Given);
+        scope.give(owner, handle);
+        owner.encode(w);
+        handle.encode(w);
+    }
+}
+
+impl<T: Decode> Decode for Sender<T> {
+    fn decode(r: &mut Reader<'_>) -> Result<Sender<T>, Malformed> {
+        let scope = r.scope::<Scope>().ok_or(Malformed("a Sender outside a call or channel"))?;
+        let (owner, handle) = (ContextId::decode(r)?, Handle::decode(r)?);
+        if handle < Handle::FIRST_RANDOM || handle.is_well_known() {
+            return Err(Malformed("a Sender to a handle that is no Receiver's"));
+        }
+        if owner != scope.peer {
+            holders::tell(scope.router.node(), owner, handle, scope.peer, Gift::Taken);
+        }
+        // A Receiver goes by who holds its Senders. Below us we are believed to be anybody, and so
+        // are who gave it; beyond us nobody would believe that.
+        let node = scope.router.node();
+        let is_below = owner == node.id() || node.parent_of(owner).is_some();
+        let auth = if is_below { scope.auth } else { node.id() };
+        let core = SenderCore::new(&scope.router, owner, handle, auth);
+        scope.take(&core);
+        Ok(Sender::of(core))
+    }
+
+    fn shape(s: &mut Shape) {
+        s.word("sender");
+        T::shape(s);
+    }
+}
