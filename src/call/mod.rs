@@ -13,6 +13,8 @@ pub mod pending;
 pub mod ending;
 pub mod receiver;
 pub mod sender;
+pub mod source;
+pub mod select;
 pub mod holders;
 pub mod room;
 pub mod handler;

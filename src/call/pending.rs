@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use crate::call::reply::{ANSWER_FAILURE, ANSWER_VALUE};
 use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::{Given, Scope};
+use crate::call::source::{Source, Taken, Watchable, Watched};
 use crate::error::{CallError, CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
+use crate::io::broker::Broker;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::route::pending::Deliver;
@@ -47,9 +49,41 @@ impl<R: Decode> Call<R> {
 
     fn get_until(self, deadline: Option<Instant>) -> Result<R> {
         let pending = self.pending?;
-        let message = pending.answer(deadline)?;
-        value_in(&pending.router, &message)
-            .map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
+        let answer = pending.answer(deadline)?;
+        value_of(&pending, answer)
+    }
+}
+
+fn value_of<R: Decode>(pending: &Pending, answer: Answer) -> Result<R> {
+    let message = pending.open(answer)?;
+    value_in(&pending.router, &message)
+        .map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why)))
+}
+
+impl<R> Watched for Call<R> {
+    fn latch(&self) -> Option<&dyn Watchable> {
+        self.pending.as_ref().ok().map(|pending| &pending.slot.answer as &dyn Watchable)
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        self.pending.as_ref().ok().map(|pending| pending.router.broker().clone())
+    }
+}
+
+/// It yields the value, or why there is none.
+impl<R: Decode> Source for Call<R> {
+    type Item = R;
+
+    fn take(&self) -> Taken<R> {
+        let pending = match &self.pending {
+            Ok(pending) => pending,
+            Err(error) => return Taken::Last(Err(error.clone())),
+        };
+        match pending.slot.answer.try_get() {
+            Ok(Some(answer)) => Taken::Last(value_of(pending, answer)),
+            Ok(None) => Taken::Nothing,
+            Err(error) => Taken::Last(Err(error)),
+        }
     }
 }
 
@@ -79,11 +113,13 @@ pub(crate) struct Pending {
 /// Where the one answer of a call arrives, whether somebody waits for it or not: it tells what
 /// became of the Senders that went along.
 struct Slot {
-    answer: Latch<Result<Message, Death>>,
+    answer: Latch<Answer>,
     router: WeakRouter,
     given: Given,
     discard: Discard,
 }
+
+type Answer = Result<Message, Death>;
 
 impl Slot {
     fn discard(&self, message: &Message) {
@@ -135,10 +171,14 @@ impl Pending {
         self.slot.given.take_back(None);
     }
 
-    /// Waits for the body of a value: its first byte is `ANSWER_VALUE`.
-    fn answer(&self, deadline: Option<Instant>) -> Result<Message> {
+    fn answer(&self, deadline: Option<Instant>) -> Result<Answer> {
         self.router.broker().forbid_copy()?;
-        let message = self.router.broker().wait(&self.slot.answer, deadline)??;
+        self.router.broker().wait(&self.slot.answer, deadline)
+    }
+
+    /// The body of a value: its first byte is `ANSWER_VALUE`.
+    fn open(&self, answer: Answer) -> Result<Message> {
+        let message = answer?;
         match (message.data.first(), failure_in(&message)) {
             (Some(&ANSWER_VALUE), _) => Ok(message),
             (_, Some(failure)) => Err(self.failure(failure)),

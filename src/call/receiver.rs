@@ -12,8 +12,10 @@ use crate::call::room::Rooms;
 use crate::call::router::Router;
 use crate::call::scope::Scope;
 use crate::call::sender::{Sender, SenderCore};
+use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
+use crate::io::broker::Broker;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::lock::{Held, Lock};
@@ -294,6 +296,33 @@ impl<T: Decode> Iterator for Receiver<T> {
         (&*self).next()
     }
 }
+
+impl<T> Watched for Receiver<T> {
+    fn latch(&self) -> Option<&dyn Watchable> {
+        Some(&self.core.queue)
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        Some(self.router.broker().clone())
+    }
+}
+
+/// Its end is silent if it is a clean one, else the reason.
+impl<T: Decode> Source for Receiver<T> {
+    type Item = T;
+
+    fn take(&self) -> Taken<T> {
+        match self.try_get() {
+            Ok(Some(value)) => Taken::One(Ok(value)),
+            Ok(None) => Taken::Nothing,
+            Err(error) if is_end(&error) => Taken::End,
+            Err(error) if matches!(error.kind(), ErrorKind::Malformed(_)) => Taken::One(Err(error)),
+            Err(error) => Taken::Last(Err(error)),
+        }
+    }
+}
+
+impl<T: Decode> Stream for Receiver<T> {}
 
 fn is_end(error: &Error) -> bool {
     let ErrorKind::Closed(death) = error.kind() else { return false };

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use crate::call::context::Context;
 use crate::call::router::Router;
+use crate::call::source::{Source, Taken, Watchable, Watched};
 use crate::connect::address::{Address, Hop};
 use crate::connect::connects::{Connects, Leg, Work, failed, fresh};
 use crate::connect::options::{Connect, Method, path_name, recipe};
 use crate::connect::request::{Answerer, Question};
 use crate::connect::slot::{Reached, Slot};
 use crate::error::{Cause, ConnectFailure, Error, ErrorKind, Result};
+use crate::io::broker::Broker;
+use crate::lock::Lock;
 use crate::trace::{self, Level};
 use crate::wire::secret::Secret;
 
@@ -123,7 +126,7 @@ impl Connecting {
         answerer: Option<Answerer>,
     ) -> Connecting {
         let (connects, slot) = (Connects::of(router), Arc::new(Slot::default()));
-        let journey = Some(connects.start(name, legs, answerer, slot.clone()));
+        let journey = Lock::new(Some(connects.start(name, legs, answerer, slot.clone())));
         Connecting(Ticket { router: router.clone(), connects, slot, journey })
     }
 
@@ -131,7 +134,31 @@ impl Connecting {
     fn failed(router: &Router, error: Error) -> Connecting {
         let (connects, slot) = (Connects::of(router), Arc::new(Slot::default()));
         slot.decide(Err(error));
-        Connecting(Ticket { router: router.clone(), connects, slot, journey: None })
+        Connecting(Ticket { router: router.clone(), connects, slot, journey: Lock::default() })
+    }
+}
+
+impl Watched for Connecting {
+    fn latch(&self) -> Option<&dyn Watchable> {
+        Some(self.0.slot.decided())
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        Some(self.0.router.broker().clone())
+    }
+}
+
+/// It yields the context, or why there is none.
+impl Source for Connecting {
+    type Item = Context;
+
+    fn take(&self) -> Taken<Context> {
+        let Connecting(ticket) = self;
+        match ticket.slot.take() {
+            None => Taken::Nothing,
+            Some(Ok(reached)) => Taken::Last(Ok(ticket.take(&reached))),
+            Some(Err(error)) => Taken::Last(Err(ticket.explained(error))),
+        }
     }
 }
 
@@ -140,12 +167,13 @@ struct Ticket {
     router: Router,
     connects: Arc<Connects>,
     slot: Arc<Slot>,
-    journey: Option<u64>,
+    journey: Lock<Option<u64>>,
 }
 
 impl Ticket {
-    fn take(mut self, reached: &Reached) -> Context {
-        if let Some(journey) = self.journey.take() {
+    fn take(&self, reached: &Reached) -> Context {
+        let journey = self.journey.lock().take();
+        if let Some(journey) = journey {
             self.connects.keep(journey);
         }
         reached.context(&self.router)
@@ -167,7 +195,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(journey) = self.journey.take() {
+        if let Some(journey) = self.journey.own().take() {
             self.connects.cancel(journey);
         }
     }

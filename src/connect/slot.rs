@@ -81,10 +81,20 @@ impl Slot {
         }
     }
 
-    fn take(&self) -> Option<Result<Reached>> {
-        match std::mem::replace(&mut *self.lock(), State::Taken) {
+    /// What is closed when there is an outcome.
+    pub fn decided(&self) -> &Latch<()> {
+        &self.decided
+    }
+
+    /// The outcome, if there is one that nobody took.
+    pub fn take(&self) -> Option<Result<Reached>> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::Taken) {
             State::Decided(outcome) => Some(outcome),
-            _ => None,
+            before => {
+                *state = before;
+                None
+            }
         }
     }
 

@@ -182,7 +182,7 @@ impl<T> Latch<T> {
     /// Whether a `get` would sleep. Another thread may make the answer stale at once.
     pub fn is_empty(&self) -> bool {
         let state = self.lock();
-        state.queue.len() <= state.sleepers.promised
+        !state.closed && state.queue.len() <= state.sleepers.promised
     }
 
     /// Whether it was closed.
@@ -215,9 +215,12 @@ impl<T> Latch<T> {
         free
     }
 
-    /// Ends that; a call of the watcher may still be under way.
-    pub(crate) fn unwatch(&self) {
-        let watcher = self.lock().watcher.take();
+    /// Ends that, if it is this one who watches; a call of it may still be under way.
+    pub(crate) fn unwatch(&self, watcher: &Watcher) {
+        let mut state = self.lock();
+        let is_it = |own: &mut Watcher| std::ptr::addr_eq(Arc::as_ptr(own), Arc::as_ptr(watcher));
+        let watcher = state.watcher.take_if(is_it);
+        drop(state);
         drop(watcher);
     }
 

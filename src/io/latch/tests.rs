@@ -117,6 +117,7 @@ fn closing_beats_what_is_queued() {
     latch.close();
     latch.close();
     assert_eq!(Arc::strong_count(&item), 1);
+    assert!(!latch.is_empty(), "a get would not sleep");
     for result in [latch.get().map(Some), latch.try_get(), latch.put(item).map(|()| None)] {
         let error = result.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Closed(_)), "{error}");
@@ -135,7 +136,10 @@ fn a_watcher_is_told_of_what_comes_and_of_the_close_and_is_alone() {
     assert!(latch.watch(watcher.clone()));
     assert!(!latch.watch(watcher.clone()));
     latch.put(2).unwrap();
-    latch.unwatch();
+    let other: Watcher = Arc::new(|| ());
+    latch.unwatch(&other);
+    assert!(!latch.watch(other));
+    latch.unwatch(&watcher);
     latch.put(3).unwrap();
     assert!(latch.watch(watcher));
     latch.close();
