@@ -198,6 +198,7 @@
 //! | [`policy`] | who may send to a handle |
 //! | [`Latch`] | a queue that threads sleep on |
 //! | [`Side`] | a descriptor, as the floors below use it |
+//! | [`blocking`] | reads, writes and children with a deadline, without a broker |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
 //!
 //! # Floors
@@ -272,9 +273,10 @@ pub use connect::su::Su;
 pub use connect::sudo::Sudo;
 pub use error::{Error, Result};
 pub use ids::{ContextId, Handle};
+pub use io::blocking;
 pub use io::broker::Broker;
 pub use io::latch::Latch;
-pub use io::side::Side;
+pub use io::side::{Read as SideRead, Side};
 pub use module::image::Image;
 pub use module::minimize::minimize_image;
 pub use program::{Program, raise_descriptor_limit};

@@ -53,6 +53,8 @@ pub const LEASED_IDS_MAX: u64 = 1 << 24;
 pub const LEASED_IDS_MIN: u64 = 1 << 20;
 /// Bytes of half-arrived messages from one link, in units of the largest message.
 pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
+/// Bytes that a blocking read takes at once: more than a terminal holds.
+pub const CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes kept of what a target printed, for its errors.
 pub const TAIL_BYTES: usize = 2 * 1024;
 /// Bytes of what a failure to connect has of it: of the terminal, and of the standard output.

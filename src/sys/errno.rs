@@ -37,12 +37,10 @@ impl Errno {
     /// Larger than the caller allows.
     pub const FBIG: Errno = Errno(libc::EFBIG);
     /// Nobody reads the other end.
-    #[cfg(test)]
     pub const PIPE: Errno = Errno(libc::EPIPE);
     /// The kernel has no such call.
     pub const NOSYS: Errno = Errno(libc::ENOSYS);
     /// The peer threw the connection away.
-    #[cfg(test)]
     pub const CONNRESET: Errno = Errno(libc::ECONNRESET);
 
     /// The error number of this thread's last failed call.
@@ -58,7 +56,6 @@ impl Errno {
     }
 
     /// Whether a stream that says so has ended, as at an end of file.
-    #[cfg(test)]
     pub fn is_disconnect(self) -> bool {
         matches!(self, Errno::IO | Errno::CONNRESET | Errno::PIPE)
     }

@@ -15,6 +15,8 @@ pub mod pipe;
 pub mod pty;
 #[allow(unsafe_code)] // epoll, or the contract of polling::Poller::add; ppoll
 pub mod poll;
+#[allow(unsafe_code)] // poll
+pub mod ready;
 #[allow(unsafe_code)] // pthread_create, pthread_sigmask
 pub mod thread;
 #[allow(unsafe_code)] // clone with our own memory; the environment

@@ -56,8 +56,10 @@ fn open_follower(leader: &OwnedFd, flags: i32) -> Result<OwnedFd> {
 
 #[cfg(not(target_os = "linux"))]
 fn open_follower(leader: &OwnedFd, flags: i32) -> Result<OwnedFd> {
-    // SAFETY: takes no pointers. The text is overwritten by the next call, so it is copied at once;
-    // only the broker thread opens terminals.
+    static NAMING: crate::lock::Lock<()> = crate::lock::Lock::new(());
+    let _alone = NAMING.lock();
+    // SAFETY: takes no pointers. The text is overwritten by the next call, so it is copied before
+    // another thread may make one.
     let name = unsafe { libc::ptsname(leader.as_raw_fd()) };
     if name.is_null() {
         return Err(Errno::last());

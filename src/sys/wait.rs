@@ -43,6 +43,11 @@ impl Process {
         Process { pid, pidfd: pidfd.map(Arc::new), end: End::NotSeen }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> i32 {
+        self.pid
+    }
+
     /// Readable once it has ended; `None` where the kernel has no such thing, and once its end was
     /// seen.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {

@@ -335,7 +335,7 @@ fn public_functions() -> BTreeSet<String> {
     });
     let (types, others): (BTreeSet<String>, BTreeSet<String>) =
         named.partition(|name| name.starts_with(char::is_uppercase));
-    let modules = ["function", "policy"];
+    let modules = ["blocking", "function", "policy"];
     let mut found: BTreeSet<String> =
         others.into_iter().filter(|name| !modules.contains(&&**name)).collect();
     for file in rust_files(&source) {
