@@ -195,6 +195,7 @@
 //! | [`stock`] | functions that every program has: who and where, ping, run a command |
 //! | [`test_agent!`] | lets a test binary start copies of itself |
 //! | [`Message`], [`Handle`], [`Handler`] | sent besides calls, where to, and who takes it |
+//! | [`RawReceiver`] | a queue of these messages |
 //! | [`policy`] | who may send to a handle |
 //! | [`Latch`] | a queue that threads sleep on |
 //! | [`Side`] | a descriptor, as the floors below use it |
@@ -245,6 +246,7 @@ pub use call::ending::Ending;
 pub use call::function;
 pub use call::handler::Handler;
 pub use call::pending::Call;
+pub use call::raw::{RawOptions, RawReceiver};
 pub use call::receiver::Receiver;
 pub use call::router::Router;
 pub use call::select::{Key, Select};

@@ -4,18 +4,16 @@
 #[cfg(test)]
 mod tests;
 
-use std::any::type_name;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 
 use crate::call::context::Context;
-use crate::call::holders;
+use crate::call::gate::{self, Gate, Origin, Place, Policy};
 use crate::call::room::Rooms;
 use crate::call::router::Router;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
-use crate::limits::LOGGED_REFUSALS_MAX;
 use crate::lock::Lock;
 use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
@@ -38,46 +36,39 @@ use crate::wire::message::Message;
 #[must_use = "add it to a router with `add_handler`"]
 pub struct Handler {
     call: Call,
-    at: Option<Handle>,
-    once: bool,
-    from: Option<Context>,
+    place: Place,
     policy: Option<Policy>,
     name: &'static str,
 }
 
 type Call = Box<dyn FnMut(&Router, Result<Message, Death>) + Send>;
 
-type Lets = Box<dyn Fn(&Message, &Arrival<'_>) -> bool + Send + Sync>;
-
-/// Who may send, and what that rule is called.
-struct Policy {
-    lets: Lets,
-    name: &'static str,
-}
-
 impl Handler {
     /// Calls this for each message: of anybody, at a handle that nobody can guess, until
     /// [`Router::del_handler`].
     pub fn new(call: impl FnMut(&Router, Result<Message, Death>) + Send + 'static) -> Handler {
         let (call, name) = (Box::new(call), "a handler");
-        Handler { call, at: None, once: false, from: None, policy: None, name }
+        Handler { call, place: Place::default(), policy: None, name }
     }
 
     /// At this handle, which is a [well-known](Handle::well_known) one.
-    pub fn at(self, handle: Handle) -> Handler {
-        Handler { at: Some(handle), ..self }
+    pub fn at(mut self, handle: Handle) -> Handler {
+        self.place.at = Some(handle);
+        self
     }
 
     /// For one message only.
-    pub fn once(self) -> Handler {
-        Handler { once: true, ..self }
+    pub fn once(mut self) -> Handler {
+        self.place.once = true;
+        self
     }
 
     /// From this context only, whose end ends the handler, too. With [`Handler::once`], and without
     /// [`Handler::at`], it takes the answer to one message that is sent there with
     /// [`Message::reply_to`], or why there is none.
-    pub fn from(self, context: &Context) -> Handler {
-        Handler { from: Some(context.clone()), ..self }
+    pub fn from(mut self, context: &Context) -> Handler {
+        self.place.from = Some(context.clone());
+        self
     }
 
     /// Only what this lets in: one of [`policy`](crate::policy), or one of your own, which is
@@ -86,8 +77,7 @@ impl Handler {
     where
         P: Fn(&Message, &Arrival<'_>) -> bool + Send + Sync + 'static,
     {
-        let policy = Policy { lets: Box::new(policy), name: type_name::<P>() };
-        Handler { policy: Some(policy), ..self }
+        Handler { policy: Some(Policy::of(policy)), ..self }
     }
 
     /// What the log calls it.
@@ -143,32 +133,23 @@ impl Router {
     /// a handler already, or if the context of [`Handler::from`] is of another tree, or if 65,536
     /// answers are awaited; `Closed` after the shutdown.
     pub fn add_handler(&self, handler: Handler) -> Result<Handle> {
-        let Handler { call, at, once, from, policy, name } = handler;
-        if at.is_some_and(|handle| !handle.is_well_known()) {
-            return Err(Error::usage("a handler's handle is one of Handle::well_known"));
-        }
-        if from.as_ref().is_some_and(|from| !self.same_tree(from.router())) {
-            return Err(Error::usage("a context of another tree cannot send to this one"));
-        }
-        let from = from.map(|from| from.context_id());
+        let Handler { call, place, policy, name } = handler;
+        let from = place.sender(self)?;
         let core = Arc::new_cyclic(|own| Core {
             own: own.clone(),
             router: self.unowned(),
             from,
-            once,
-            policy,
+            once: place.once,
+            gate: Gate::new(policy),
             name,
             rooms: Rooms::new(self.context_id()),
             state: Lock::new(State { call: Some(call), ..State::default() }),
         });
-        let handle = match (at, once, from) {
-            (None, true, Some(from)) => self.node().listen_for_answer(from, core.clone())?,
-            _ => self.node().listen_at(at, from, core.clone())?,
-        };
+        let handle = place.listen(self, core.clone())?;
         self.handlers().add(handle, &core);
         core.listens_at(handle);
-        if let (true, Some(from)) = (Handle::FIRST_RANDOM <= handle, from) {
-            core.watch(handle, from);
+        if let Some(death) = gate::watch(self, handle, from) {
+            core.later(move |core| core.last(Err(death)));
         }
         Ok(handle)
     }
@@ -217,7 +198,7 @@ struct Core {
     router: Router,
     from: Option<ContextId>,
     once: bool,
-    policy: Option<Policy>,
+    gate: Gate,
     name: &'static str,
     rooms: Rooms,
     state: Lock<State>,
@@ -233,15 +214,6 @@ struct State {
     ends: bool,
     /// Whether it is called no more.
     is_over: bool,
-    refused: u32,
-}
-
-/// How a message had arrived.
-#[derive(Clone, Copy)]
-struct Origin {
-    is_child: bool,
-    is_neighbour: bool,
-    is_granted: bool,
 }
 
 impl Deliver for Core {
@@ -251,9 +223,7 @@ impl Deliver for Core {
             trace::event(Level::Warn, "sends beyond its window:", &[src.0.into()]);
             return node.end_room(src, handle, &Death::of(Cause::Protocol).at(src));
         }
-        let arrival = node.arrival(&message);
-        let Arrival { is_child, is_neighbour, is_granted, .. } = arrival;
-        let origin = Origin { is_child, is_neighbour, is_granted };
+        let origin = Origin::of(node, &message);
         self.later(move |core| core.take(message, origin));
     }
 
@@ -289,15 +259,6 @@ impl Core {
         let run = self.router.broker().callback(self.name, Box::new(move || what(&core)));
         if run.is_err() {
             trace::event(Level::Error, "nothing calls a handler any more", &[]);
-        }
-    }
-
-    /// Sees to it that the end of the only sender is told; it may be gone already.
-    fn watch(&self, handle: Handle, from: ContextId) {
-        let node = self.router.node();
-        if from != node.id() && !holders::probe(node, from, handle) {
-            let death = node.broker().death(Cause::NoRoute).at(from);
-            self.later(move |core| core.last(Err(death)));
         }
     }
 
@@ -340,8 +301,8 @@ impl Core {
         if self.state.lock().is_over {
             return self.router.node().decline(&message, Cause::NoHandle);
         }
-        if let Some(policy) = self.policy.as_ref().filter(|it| !self.lets(it, &message, origin)) {
-            return self.refuse(policy, &message);
+        if self.gate.refuses(&self.router, &message, origin) {
+            return self.refuse(&message);
         }
         if self.once {
             return self.last(Ok(message));
@@ -356,23 +317,7 @@ impl Core {
         called.unwrap_or_else(|panic| resume_unwind(panic));
     }
 
-    fn lets(&self, policy: &Policy, message: &Message, origin: Origin) -> bool {
-        let Origin { is_child, is_neighbour, is_granted } = origin;
-        let (me, parents) = (self.router.context_id(), self.router.parent_ids());
-        (policy.lets)(message, &Arrival { me, parents, is_child, is_neighbour, is_granted })
-    }
-
-    fn refuse(&self, policy: &Policy, message: &Message) {
-        let count = {
-            let mut state = self.state.lock();
-            state.refused = state.refused.saturating_add(1);
-            state.refused
-        };
-        if count <= LOGGED_REFUSALS_MAX {
-            let about = [message.src.0, message.auth.0, message.handle.0].map(u64::from);
-            let what = "refused by a handler's policy (source, authority, handle):";
-            trace::text(Level::Warn, what, &about, policy.name);
-        }
+    fn refuse(&self, message: &Message) {
         match message.kind {
             Kind::Data => self.router.node().decline(message, Cause::Refused),
             _ => self.last(Err(Death::of(Cause::Refused).at(message.src))),

@@ -1,6 +1,9 @@
 //! Messages of a program's own, sent to handles that it has in other contexts.
 
+use std::time::Duration;
+
 use crate::call::context::Context;
+use crate::call::raw::RawReceiver;
 use crate::call::router::Router;
 use crate::error::{Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -39,25 +42,34 @@ impl Router {
     /// [`ErrorKind::Usage`](crate::error::ErrorKind) for a handle of the protocol's own, `Closed`
     /// if no way leads there, `TooLarge`, `Interrupted` before anything was sent.
     pub fn route(&self, message: Message) -> Result<()> {
+        self.route_as(self.context_id(), message)
+    }
+
+    fn route_as(&self, auth: ContextId, message: Message) -> Result<()> {
+        let is_dead = message.is_dead();
         let Message { dst, handle, reply_to, data, .. } = message;
         if handle < Handle::FIRST_DYNAMIC {
             return Err(Error::usage("handles below 256 are the protocol's own"));
         }
         self.node().forbid_closed()?;
-        let kind = if handle < Handle::FIRST_RANDOM { Kind::Reply } else { Kind::Data };
+        let kind = match is_dead {
+            true => Kind::Dead,
+            false if handle < Handle::FIRST_RANDOM => Kind::Reply,
+            false => Kind::Data,
+        };
         let payload = FrameBuf::encode(None, |w| w.put(&data));
         let payload = payload.map_err(|Malformed(why)| Error::usage(why))?;
-        let out = Outgoing { kind, dst, auth: self.context_id(), handle, reply_to };
-        self.node().send(&out, payload)
+        self.node().send(&Outgoing { kind, dst, auth, handle, reply_to }, payload)
     }
 
-    /// Answers a message. Returns whether an answer was asked for.
+    /// Answers a message with these bytes. Returns whether an answer was asked for. For other
+    /// answers there is [`Message::answer`].
     ///
     /// # Errors
     /// As [`Router::route`].
     pub fn reply(&self, message: &Message, data: impl Into<Vec<u8>>) -> Result<bool> {
-        let Some(handle) = message.reply_to else { return Ok(false) };
-        self.route(Message::to(message.src, handle).with_data(data))?;
+        let Some(answer) = message.answer() else { return Ok(false) };
+        self.route(answer.with_data(data))?;
         Ok(true)
     }
 
@@ -87,5 +99,73 @@ impl Router {
             node.take_id(turn, Box::new(taker));
         })?;
         Ok(self.broker().wait_for(&answer)??)
+    }
+}
+
+impl Context {
+    /// Sends a message to a handle of a program's own there: as [`Router::route`], whatever context
+    /// the message names.
+    ///
+    /// # Errors
+    /// As [`Router::route`].
+    pub fn send(&self, message: Message) -> Result<()> {
+        let message = Message { dst: self.context_id(), ..message };
+        self.router().route_as(self.authority(), message)
+    }
+
+    /// As [`Context::send`], and gives what to wait for the one answer with: it comes, or why it
+    /// does not, the end of this context included. The message's [`Message::reply_to`] is set.
+    ///
+    /// # Errors
+    /// As [`Router::route`]; [`ErrorKind::Usage`](crate::error::ErrorKind) if 65,536 answers are
+    /// awaited.
+    pub fn send_async(&self, message: Message) -> Result<RawReceiver> {
+        self.send_from(self.router().raw_receiver().from(self).once().listen()?, message)
+    }
+
+    /// As [`Context::send_async`], for any number of answers: until this context ends, or says by a
+    /// [dead message](Message::dead) that no more come, or the receiver is dropped.
+    ///
+    /// # Errors
+    /// As [`Router::route`].
+    pub fn send_async_persist(&self, message: Message) -> Result<RawReceiver> {
+        self.send_from(self.router().raw_receiver().from(self).listen()?, message)
+    }
+
+    /// As [`Context::send_async`], and waits for the answer, for at most this long if a time is
+    /// given.
+    ///
+    /// ```
+    /// # use mitogen::{Handler, Message, Program, Result};
+    /// # use std::time::Duration;
+    /// # fn main() -> Result<()> {
+    /// # let router = Program::new().router()?;
+    /// # let there = router.myself();
+    /// let double = router.add_handler(Handler::new(|router, message| {
+    ///     let Ok(message) = message else { return };
+    ///     let Some(answer) = message.answer() else { return };
+    ///     let doubled = message.value::<u32>().and_then(|n| answer.with_value(&(2 * n)));
+    ///     let _ = doubled.and_then(|answer| router.route(answer));
+    /// }))?;
+    /// let question = Message::at(double).with_value(&21u32)?;
+    /// let answer = there.send_await(question, Some(Duration::from_secs(10)))?;
+    /// assert_eq!(answer.value::<u32>()?, 42);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Also those of [`RawReceiver::get_timeout`].
+    pub fn send_await(&self, message: Message, timeout: Option<Duration>) -> Result<Message> {
+        self.router().broker().forbid_own_thread()?;
+        let answer = self.send_async(message)?;
+        match timeout {
+            Some(timeout) => answer.get_timeout(timeout),
+            None => answer.get(),
+        }
+    }
+
+    fn send_from(&self, answers: RawReceiver, message: Message) -> Result<RawReceiver> {
+        self.send(message.reply_to(answers.handle()))?;
+        Ok(answers)
     }
 }

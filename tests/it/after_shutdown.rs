@@ -13,7 +13,7 @@ use std::{fs, thread};
 use mitogen::error::{Cause, ConnectFailure, ErrorKind};
 use mitogen::{
     Address, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending, Error,
-    ForkPromise, Handle, Handler, Message, Program, Receiver, Router, Sender, stock,
+    ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router, Sender, stock,
 };
 
 use crate::support::*;
@@ -44,6 +44,7 @@ struct Setup {
     call: Call<()>,
     receiver: Receiver<u32>,
     sender: Sender<u32>,
+    raw: RawReceiver,
     starting: Connecting,
     ending: Ending,
     /// Keeps a broker that others use, too; or the parent's router.
@@ -95,6 +96,7 @@ impl Setup {
         Setup {
             cx: CallContext::local(&router),
             call: context.call_async(never, ()),
+            raw: router.raw_receiver().listen().unwrap(),
             sender: receiver.to_sender(),
             starting: router.command(["sleep", "987654"]).start(),
             ending: other.shutdown_async().unwrap(),
@@ -157,6 +159,34 @@ const TRIALS: &[Trial] = &[
         let asks = Message::to(it.router.context_id(), Handle::well_known(1));
         refused(it.router.reply(&asks.reply_to(Handle::well_known(2)), "x"))
     }),
+    ("Router::raw_receiver", |it| refused(it.router.raw_receiver().listen())),
+    ("RawOptions::at", |it| refused(it.router.raw_receiver().at(Handle::well_known(1)).listen())),
+    ("RawOptions::once", |it| refused(it.router.raw_receiver().once().listen())),
+    ("RawOptions::from", |it| {
+        refused(it.router.raw_receiver().from(&it.context).listen());
+        refused(it.router.raw_receiver().from(&it.context).once().listen());
+    }),
+    ("RawOptions::policy", |it| {
+        refused(it.router.raw_receiver().policy(mitogen::policy::anyone).listen())
+    }),
+    ("RawOptions::listen", |it| refused(it.router.raw_receiver().listen())),
+    ("RawReceiver::handle", |it| assert_ne!(it.raw.handle(), Handle::CALL)),
+    ("RawReceiver::get", |it| refused(it.raw.get())),
+    ("RawReceiver::get_timeout", |it| refused(it.raw.get_timeout(LIMIT))),
+    ("RawReceiver::try_get", |it| refused(it.raw.try_get())),
+    ("RawReceiver::is_empty", |it| assert!(!it.raw.is_empty(), "its end is there")),
+    ("RawReceiver::close", |it| {
+        it.raw.close();
+        assert!(it.raw.get().is_err());
+    }),
+    ("RawReceiver as Iterator", |mut it| {
+        refused(it.raw.next().unwrap());
+        assert!(it.raw.next().is_none());
+    }),
+    ("Context::send", |it| refused(it.context.send(question()))),
+    ("Context::send_async", |it| refused(it.context.send_async(question()))),
+    ("Context::send_async_persist", |it| refused(it.context.send_async_persist(question()))),
+    ("Context::send_await", |it| refused(it.context.send_await(question(), None))),
     ("Router::on_disconnect", |it| refused(it.router.on_disconnect(|_, _| ()))),
     ("Router::on_shutdown", |it| refused(it.router.on_shutdown(|_| ()))),
     ("Context::on_disconnect", |it| refused(it.context.on_disconnect(|_| ()))),
@@ -274,6 +304,10 @@ fn is_option(name: &str) -> bool {
 fn promise() -> ForkPromise {
     // SAFETY: the fork is refused, and nothing is copied.
     unsafe { ForkPromise::new() }
+}
+
+fn question() -> Message {
+    Message::at(Handle::well_known(1))
 }
 
 fn address() -> Address {
