@@ -138,7 +138,8 @@ impl Broker {
         queue.tasks.push(task);
         let first = queue.tasks.len() == 1;
         drop(queue);
-        if first {
+        // The loop's own thread looks here before it sleeps.
+        if first && !self.is_current() {
             self.shared.notifier.notify();
         }
         Ok(())
@@ -281,6 +282,11 @@ impl Broker {
     /// What was deferred, in order.
     pub(crate) fn take_deferred(&self) -> Vec<Task> {
         std::mem::take(&mut self.shared.queue.lock().tasks)
+    }
+
+    /// Whether something is deferred.
+    pub(crate) fn has_deferred(&self) -> bool {
+        !self.shared.queue.lock().tasks.is_empty()
     }
 
     fn main(self, poller: Poller, over: Over) {

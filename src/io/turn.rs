@@ -308,6 +308,10 @@ impl Turn {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
+        // Deferred by what has just run here, which wakes nobody.
+        if self.broker.has_deferred() {
+            return Some(Duration::ZERO);
+        }
         self.timers.next().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
