@@ -1,4 +1,4 @@
-//! What waits to be written to one descriptor: two queues behind one lock. A thread with something
+//! What waits to be written to one descriptor: two lanes behind one lock. A thread with something
 //! to send writes it there and then if nothing waits before it; only the loop disconnects.
 
 use std::collections::VecDeque;
@@ -8,10 +8,14 @@ use std::time::Instant;
 use crate::error::{Cause, Error, Result};
 use crate::io::side::Side;
 use crate::io::sleep;
-use crate::limits::{MESSAGE_COST_BYTES, OUTBOX_BYTES_MAX};
-use crate::limits::{OUTBOX_HIGH_WATER_BYTES, OUTBOX_OWN_BYTES};
+use crate::limits::{GATHER_AFTER, GATHER_BYTES_MAX, GATHER_GAP, MESSAGE_COST_BYTES};
+use crate::limits::{
+    OUTBOX_BYTES_MAX, OUTBOX_HIGH_WATER_BYTES, OUTBOX_KEPT_BYTES, OUTBOX_OWN_BYTES,
+};
 use crate::lock::{Held, Lock, rank};
 use crate::sys::pipe::Wake;
+#[cfg(test)]
+use crate::wire::header::Header;
 use crate::wire::header::Lane;
 
 /// What became of a frame.
@@ -34,16 +38,41 @@ pub struct Outbox {
 
 struct State {
     side: Option<Side>,
-    quick: VecDeque<Vec<u8>>,
+    /// What is written before all else, from `from` on: what is left of a frame that was begun,
+    /// then the quick lane. Its memory is all that its frames take.
+    next: Vec<u8>,
+    from: usize,
     bulk: VecDeque<Vec<u8>>,
-    /// A frame of which a part is written; it is finished before any other.
-    begun: Option<(Vec<u8>, usize)>,
-    /// Invariant: the unwritten bytes of `begun`, `quick` and `bulk`; with the cost of each frame
+    /// Invariant: the unwritten bytes of `next` and `bulk`; with the cost of each frame of `bulk`
     /// never above OUTBOX_BYTES_MAX, but for an image.
     bytes: usize,
     /// Invariant: true while `bytes` is not 0, once the loop was told.
     armed: bool,
+    pace: Pace,
     waiting: Vec<Arc<Wake>>,
+    /// What is left of the frame in `next` of which a test has taken a part.
+    #[cfg(test)]
+    begun: usize,
+}
+
+/// How small frames have come lately: one by one they are best written at once, many together by
+/// one write.
+#[derive(Default)]
+struct Pace {
+    last: Option<Instant>,
+    /// How many came so close behind each other.
+    run: u32,
+}
+
+impl Pace {
+    /// Whether this frame is one of many.
+    fn gathers(&mut self, bytes: usize) -> bool {
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        let is_close = last.is_some_and(|last| now.duration_since(last) < GATHER_GAP);
+        self.run = if is_close { self.run.saturating_add(1) } else { 0 };
+        GATHER_AFTER <= self.run && bytes <= GATHER_BYTES_MAX
+    }
 }
 
 impl Outbox {
@@ -52,12 +81,15 @@ impl Outbox {
         Outbox {
             state: Lock::new(State {
                 side: Some(side),
-                quick: VecDeque::new(),
+                next: Vec::new(),
+                from: 0,
                 bulk: VecDeque::new(),
-                begun: None,
                 bytes: 0,
                 armed: false,
+                pace: Pace::default(),
                 waiting: Vec::new(),
+                #[cfg(test)]
+                begun: 0,
             }),
         }
     }
@@ -74,24 +106,25 @@ impl Outbox {
 
     fn push_within(&self, bytes_max: usize, frame: &[u8], lane: Lane) -> Pushed {
         let mut state = self.lock();
+        let gathers = state.pace.gathers(frame.len());
         let Some(side) = &state.side else { return Pushed::Closed };
         let mut written = 0;
-        if state.bytes == 0 {
+        if state.bytes == 0 && !gathers {
             match side.write(frame) {
                 Some(count) => written = count,
                 // What has arrived meanwhile is still to be read, so the loop finds this out.
                 None => return Pushed::Closed,
             }
         }
-        if written == frame.len() {
+        let left = &frame[written..];
+        if left.is_empty() {
             return Pushed::Taken;
         }
-        let left = frame.len() - written;
-        if bytes_max < state.bytes + left + state.cost() {
+        if bytes_max < state.bytes + left.len() + state.cost() {
             return Pushed::Full;
         }
-        state.enqueue(frame, written, lane);
-        if std::mem::replace(&mut state.armed, true) { Pushed::Taken } else { Pushed::Arm }
+        state.enqueue(left, if 0 < written { Lane::Quick } else { lane });
+        state.arm()
     }
 
     /// Writes an image, or queues what is left of it, however large: it is read from here alone.
@@ -101,8 +134,11 @@ impl Outbox {
             return Pushed::Closed;
         }
         state.bytes += image.len();
-        state.quick.push_back(image);
-        if std::mem::replace(&mut state.armed, true) { Pushed::Taken } else { Pushed::Arm }
+        match state.is_written() {
+            true => (state.next, state.from) = (image, 0),
+            false => state.next.extend_from_slice(&image),
+        }
+        state.arm()
     }
 
     /// Writes what the descriptor takes. Returns whether more is left, so that the loop keeps
@@ -154,14 +190,19 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn take(&self, bytes_max: usize) -> Vec<u8> {
         let mut state = self.lock();
-        let Some((frame, from)) = state.next() else { return Vec::new() };
-        let to = frame.len().min(from.saturating_add(bytes_max));
-        let taken = frame[from..to].to_vec();
+        if state.is_written() && !state.advance() {
+            return Vec::new();
+        }
+        let rest = &state.next[state.from..];
+        let frame_bytes = match state.begun {
+            0 => Header::decode(rest).unwrap().unwrap().frame_len(),
+            left => left,
+        };
+        let taken = rest[..frame_bytes.min(bytes_max)].to_vec();
+        state.begun = frame_bytes - taken.len();
+        state.from += taken.len();
         state.bytes -= taken.len();
         state.armed = 0 < state.bytes;
-        if to < frame.len() {
-            state.begun = Some((frame, to));
-        }
         taken
     }
 
@@ -178,42 +219,54 @@ impl Outbox {
 impl State {
     /// Bytes that the queued frames take beside their own, so that small ones are not free.
     fn cost(&self) -> usize {
-        (self.quick.len() + self.bulk.len()) * MESSAGE_COST_BYTES
+        self.bulk.len() * MESSAGE_COST_BYTES
     }
 
-    fn enqueue(&mut self, frame: &[u8], written: usize, lane: Lane) {
-        self.bytes += frame.len() - written;
-        if 0 < written {
-            self.begun = Some((frame[written..].to_vec(), 0));
-            return;
-        }
+    fn enqueue(&mut self, bytes: &[u8], lane: Lane) {
+        self.bytes += bytes.len();
         match lane {
-            Lane::Quick => self.quick.push_back(frame.to_vec()),
-            Lane::Bulk => self.bulk.push_back(frame.to_vec()),
+            Lane::Quick => {
+                if self.next.len() <= 2 * self.from {
+                    self.next.drain(..self.from);
+                    self.from = 0;
+                }
+                self.next.extend_from_slice(bytes);
+            }
+            Lane::Bulk => self.bulk.push_back(bytes.to_vec()),
         }
     }
 
-    fn next(&mut self) -> Option<(Vec<u8>, usize)> {
-        if let Some(begun) = self.begun.take() {
-            return Some(begun);
+    /// What to do about something that was queued.
+    fn arm(&mut self) -> Pushed {
+        if std::mem::replace(&mut self.armed, true) { Pushed::Taken } else { Pushed::Arm }
+    }
+
+    /// Whether there is nothing in `next`.
+    fn is_written(&self) -> bool {
+        self.from == self.next.len()
+    }
+
+    /// Goes on to the next frame of the bulk lane, when all before it is written.
+    fn advance(&mut self) -> bool {
+        self.from = 0;
+        match self.bulk.pop_front() {
+            Some(frame) => self.next = frame,
+            None if OUTBOX_KEPT_BYTES < self.next.capacity() => self.next = Vec::new(),
+            None => self.next.clear(),
         }
-        let frame = match self.quick.pop_front() {
-            Some(frame) => frame,
-            None => self.bulk.pop_front()?,
-        };
-        Some((frame, 0))
+        !self.next.is_empty()
     }
 
     fn write_out(&mut self) -> bool {
-        while let Some((frame, from)) = self.next() {
-            let wrote = self.side.as_ref().and_then(|side| side.write(&frame[from..]));
+        while !self.is_written() || self.advance() {
+            let wrote = self.side.as_ref().and_then(|side| side.write(&self.next[self.from..]));
             let Some(count) = wrote else {
                 self.drop_queued();
                 return false;
             };
             self.bytes -= count;
-            if from + count < frame.len() {
-                self.begun = Some((frame, from + count));
+            self.from += count;
+            if !self.is_written() {
                 return true;
             }
         }
@@ -221,7 +274,7 @@ impl State {
     }
 
     fn drop_queued(&mut self) {
-        (self.quick, self.bulk, self.begun) = (VecDeque::new(), VecDeque::new(), None);
+        (self.next, self.from, self.bulk) = (Vec::new(), 0, VecDeque::new());
         self.bytes = 0;
     }
 
@@ -277,6 +330,61 @@ mod tests {
         assert_eq!(side.read(&mut buffer), Read::Bytes(3));
         assert_eq!(outbox.queued(), 0);
         assert!(!outbox.flush());
+    }
+
+    /// Pushes a frame as if another had just been the last of many.
+    fn push_close(outbox: &Outbox, frame: &[u8], lane: Lane) -> Pushed {
+        let last = Instant::now().checked_add(Duration::from_secs(60));
+        outbox.lock().pace = Pace { last, run: GATHER_AFTER };
+        outbox.push(frame, lane)
+    }
+
+    #[test]
+    fn small_frames_that_come_close_to_each_other_leave_together() {
+        let (outbox, side) = pair();
+        let mut buffer = [0; 100];
+        for _ in 0..2 {
+            assert_eq!(push_close(&outbox, b"b1", Lane::Bulk), Pushed::Arm);
+            assert_eq!(push_close(&outbox, b"q1", Lane::Quick), Pushed::Taken);
+            assert_eq!(push_close(&outbox, &[b'x'; GATHER_BYTES_MAX], Lane::Bulk), Pushed::Taken);
+            assert_eq!(side.read(&mut buffer), Read::Nothing);
+            let all = drain(&outbox, &side);
+            assert_eq!((&all[..6], all.len()), (&b"q1b1xx"[..], 4 + GATHER_BYTES_MAX));
+        }
+        assert!(outbox.lock().next.capacity() <= OUTBOX_KEPT_BYTES);
+    }
+
+    #[test]
+    fn the_first_frames_and_large_ones_and_those_that_come_one_by_one_leave_at_once() {
+        let (outbox, side) = pair();
+        let mut buffer = [0; GATHER_BYTES_MAX + 1];
+        let mut leaves = |frame: &[u8], run, gap| {
+            let last = Instant::now().checked_sub(gap);
+            outbox.lock().pace = Pace { last, run };
+            assert_eq!(outbox.push(frame, Lane::Quick), Pushed::Taken);
+            assert_eq!(side.read(&mut buffer), Read::Bytes(frame.len()));
+        };
+        leaves(b"first", GATHER_AFTER - 2, Duration::ZERO);
+        leaves(b"later", GATHER_AFTER, GATHER_GAP);
+        leaves(&[0; GATHER_BYTES_MAX + 1], GATHER_AFTER, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_written_takes_no_memory_while_more_is_queued() {
+        let (outbox, side) = pair();
+        let (mut buffer, mut high) = (vec![0; 1 << 16], fill(&outbox));
+        for _ in 0..1000 {
+            outbox.push(&buffer, Lane::Quick);
+            high = high.max(outbox.queued());
+            let mut left = buffer.len();
+            while 0 < left {
+                let Read::Bytes(count) = side.read(&mut buffer[..left]) else { panic!() };
+                left -= count;
+                outbox.flush();
+            }
+            assert!(0 < outbox.queued() && outbox.lock().next.len() <= 3 * high);
+        }
+        assert!(high < 1 << 20);
     }
 
     #[test]

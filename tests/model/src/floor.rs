@@ -67,12 +67,17 @@ pub mod limits {
 
     pub const CALLBACK_TIME: Duration = Duration::MAX;
     pub const COPY_STACK_BYTES: usize = 0;
+    /// The second frame of an outbox is gathered, and all that follow.
+    pub const GATHER_AFTER: u32 = 1;
+    pub const GATHER_BYTES_MAX: usize = 100;
+    pub const GATHER_GAP: Duration = Duration::MAX;
     pub const IDLE_WAKES_MAX: usize = 1;
     pub const LOOK_AGAIN_MAX: Duration = Duration::ZERO;
     /// None, so that three frames fill an outbox.
     pub const MESSAGE_COST_BYTES: usize = 0;
     pub const OUTBOX_BYTES_MAX: usize = 100;
     pub const OUTBOX_HIGH_WATER_BYTES: usize = 2;
+    pub const OUTBOX_KEPT_BYTES: usize = 0;
     pub const OUTBOX_OWN_BYTES: usize = 10;
 }
 

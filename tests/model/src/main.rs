@@ -49,6 +49,7 @@ fn main() {
     every_order("who waits for room wakes when there is", who_waits_for_room_wakes);
     every_order("closing wakes who waits for room", closing_wakes_who_waits_for_room);
     every_order("a frame is written by its pusher or by the loop", a_frame_leaves);
+    every_order("what is gathered leaves", what_is_gathered_leaves);
     every_order("callbacks that are taken run", callbacks_that_are_taken_run);
 }
 
@@ -191,6 +192,23 @@ fn a_frame_leaves() {
     let more = outbox.flush();
     let told = pushers.into_iter().fold(more, |told, thread| told | thread.join().unwrap());
     assert!(outbox.queued() == 0 || told);
+}
+
+/// Whoever is told to tell the loop does, and the loop writes.
+fn what_is_gathered_leaves() {
+    let outbox = Arc::new(Outbox::new(Side::with_room(100)));
+    let pushers = [(); 2].map(|()| {
+        let outbox = outbox.clone();
+        spawn(move || {
+            for _ in 0..2 {
+                if outbox.push(b"x", Lane::Quick) == Pushed::Arm {
+                    assert!(!outbox.flush());
+                }
+            }
+        })
+    });
+    pushers.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(outbox.queued(), 0);
 }
 
 fn callbacks_that_are_taken_run() {
