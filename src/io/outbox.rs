@@ -173,6 +173,18 @@ impl Outbox {
         }
     }
 
+    /// Wakes this once when at most so many bytes are queued, at most half of the high-water mark,
+    /// or when it is closed; maybe sooner.
+    pub fn wake_at(&self, bytes_max: usize, wake: &Arc<Wake>) {
+        let mut state = self.lock();
+        if state.side.is_none() || state.bytes <= bytes_max {
+            return wake.wake();
+        }
+        if !state.waiting.iter().any(|w| Arc::ptr_eq(w, wake)) {
+            state.waiting.push(wake.clone());
+        }
+    }
+
     /// Forgets what is queued and lets go of the descriptor.
     pub fn close(&self) {
         let mut state = self.lock();
