@@ -199,6 +199,7 @@
 //! | [`policy`] | who may send to a handle |
 //! | [`Latch`] | a queue that threads sleep on |
 //! | [`Side`] | a descriptor, as the floors below use it |
+//! | [`Attached`], [`StreamEvent`] | descriptors of your own, which a broker serves |
 //! | [`blocking`] | reads, writes and children with a deadline, without a broker |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
 //!
@@ -275,6 +276,7 @@ pub use connect::su::Su;
 pub use connect::sudo::Sudo;
 pub use error::{Error, Result};
 pub use ids::{ContextId, Handle};
+pub use io::attach::{Attached, StreamEvent};
 pub use io::blocking;
 pub use io::broker::Broker;
 pub use io::latch::Latch;

@@ -47,6 +47,9 @@ pub const GATHER_AFTER: u32 = 3;
 pub const GATHER_BYTES_MAX: usize = 1024;
 /// Bytes read at once by a loop; one buffer serves all its streams.
 pub const READ_BYTES: usize = 128 * 1024;
+/// Bytes of one attached stream that wait for its callback, after which it is not read: what one
+/// pipe holds.
+pub const ATTACHED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that a message counts for beside its payload, so that empty ones are not free.
 pub const MESSAGE_COST_BYTES: usize = 64;
 /// Reads from a descriptor whose process has ended: more than any socket, pipe or terminal holds,

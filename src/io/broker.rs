@@ -1,5 +1,6 @@
 //! The thread that turns a loop, and the queue by which other threads reach it.
 
+mod run;
 mod sharing;
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,9 @@ pub trait Calls: Send + Sync {
     /// Whether none runs, and none waits to.
     fn is_idle(&self) -> bool;
 
+    /// Whether the calling thread runs these.
+    fn is_current(&self) -> bool;
+
     /// Takes no more; those that were taken run.
     fn finish(&self);
 }
@@ -120,11 +123,6 @@ impl Callbacks {
         }
         !self.is_current() && self.ended.wait_closed(Instant::now().checked_add(limit)).is_ok()
     }
-
-    /// Whether the calling thread runs these.
-    pub fn is_current(&self) -> bool {
-        SELF.get() == self as *const Callbacks as usize
-    }
 }
 
 impl Calls for Callbacks {
@@ -160,6 +158,10 @@ impl Calls for Callbacks {
 
     fn is_idle(&self) -> bool {
         self.pending.load(Ordering::Relaxed) == 0
+    }
+
+    fn is_current(&self) -> bool {
+        SELF.get() == self as *const Callbacks as usize
     }
 
     fn finish(&self) {

@@ -10,6 +10,7 @@ pub mod timers;
 pub mod turn;
 pub mod broker;
 pub mod watch;
+pub mod attach;
 pub mod blocking;
 pub mod monitor;
 

@@ -3,6 +3,7 @@
 //! router fails the first test.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -12,8 +13,9 @@ use std::{fs, thread};
 
 use mitogen::error::{Cause, ConnectFailure, ErrorKind};
 use mitogen::{
-    Address, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending, Error,
-    ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router, Sender, stock,
+    Address, Attached, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending,
+    Error, ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router, Sender,
+    stock,
 };
 
 use crate::support::*;
@@ -262,6 +264,20 @@ const TRIALS: &[Trial] = &[
     ("Broker::join_timeout", |it| {
         assert!(!it.router.broker().join_timeout(Duration::ZERO) || it._kept.0.is_none())
     }),
+    ("Broker::run", |it| ended(it, |broker| broker.run(|| ()))),
+    ("Broker::run_sync", |it| ended(it, |broker| broker.run_sync(|| ()))),
+    ("Broker::attach", |it| ended(it, |broker| broker.attach(pair().0, |_, _| ()))),
+    ("Broker::attach_pair", |it| {
+        ended(it, |broker| broker.attach_pair(pair().0, pair().1, |_, _| ()))
+    }),
+    ("Attached::send", |it| attached(it, |it| it.send(b"x"))),
+    ("Attached::try_send", |it| attached(it, |it| it.try_send(b"x").map(drop))),
+    ("Attached::close", |it| {
+        attached(it, |it| {
+            it.close();
+            it.send(b"x")
+        })
+    }),
     ("Broker::watch_process", |it| {
         it.router.broker().shutdown();
         let (tell, told) = mpsc::channel();
@@ -304,6 +320,30 @@ fn is_option(name: &str) -> bool {
 fn promise() -> ForkPromise {
     // SAFETY: the fork is refused, and nothing is copied.
     unsafe { ForkPromise::new() }
+}
+
+/// Asks the broker when it has ended, whoever else had used it.
+#[track_caller]
+fn ended<T>(it: Setup, ask: impl FnOnce(&Broker) -> Result<T, Error>) {
+    it.router.broker().shutdown();
+    it.router.broker().join();
+    refused(ask(it.router.broker()));
+}
+
+/// The same of a stream that is the program's own.
+#[track_caller]
+fn attached(it: Setup, ask: impl FnOnce(&Attached) -> Result<(), Error>) {
+    let broker = it._kept.0.clone().unwrap_or_else(|| Broker::new().unwrap());
+    let (ours, theirs) = pair();
+    let attached = broker.attach(ours, |_, _| ()).unwrap();
+    broker.shutdown();
+    broker.join();
+    refused(ask(&attached));
+    drop(theirs);
+}
+
+fn pair() -> (UnixStream, UnixStream) {
+    UnixStream::pair().unwrap()
 }
 
 fn question() -> Message {
