@@ -27,6 +27,16 @@ pub const IDLE_WAKES_MAX: usize = 4;
 /// Messages that may be half arrived at one context from one stream: a sender finishes one message
 /// to a handle before it begins the next, so more is a flood.
 pub const ASSEMBLIES_MAX: usize = 1024;
+/// Bytes of a longer message that are granted at a time beyond one fragment: enough for a fast line
+/// there and back; less than a hop may grow by.
+pub const ANNOUNCED_WINDOW_BYTES: u64 = 512 * 1024;
+/// Bytes that one context has granted of all longer messages, beyond one fragment of each: a slow
+/// hop may have all of them. One link is granted half of what others have left at most, and one
+/// message a half of that again, so that neither what has stopped nor who lies starves others.
+pub const ANNOUNCED_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Bytes of a message of several fragments that a loop sends without a grant, since it may not wait
+/// for one: some times the largest recipe of a connect.
+pub const UNGRANTED_BYTES_MAX: u64 = MESSAGE_BYTES_MIN;
 /// Bytes that travel to one (context, handle) before the first grant.
 pub const WINDOW_BYTES: usize = 4 * (FRAGMENT_BYTES + MESSAGE_COST_BYTES);
 /// Bytes that one outbox holds before a user's thread waits.
@@ -63,7 +73,7 @@ pub const HOLDERS_MAX: usize = ROUTES_PER_CHILD_MAX;
 pub const LEASED_IDS_MAX: u64 = 1 << 24;
 /// The same, however many hops are between.
 pub const LEASED_IDS_MIN: u64 = 1 << 20;
-/// Bytes of half-arrived messages from one link, in units of the largest message.
+/// Bytes of half-arrived messages of data from one link, in units of the largest message.
 pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
 /// Bytes that a blocking read takes at once: more than a terminal holds.
 pub const CHUNK_BYTES: usize = 16 * 1024;

@@ -1,6 +1,10 @@
 //! The room that is left at each destination: a sender's thread waits for it, the broker's never.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
@@ -36,6 +40,10 @@ struct Account {
     bulk: bool,
     /// Whether a thread is in the middle of a message of several fragments.
     sending: bool,
+    /// Whether that message is announced; then bytes of it that were granted, and not yet sent.
+    ahead: Option<usize>,
+    /// Announced messages of which not all is known to have arrived.
+    unarrived: u32,
     lost: Option<Death>,
     waiting: Vec<Arc<Wake>>,
 }
@@ -52,9 +60,9 @@ impl Credit {
     /// Takes room for `bytes`; sleeps until there is.
     ///
     /// # Errors
-    /// The destination's end, or [`ErrorKind::Interrupted`].
-    pub fn charge(&self, target: Target, bytes: usize) -> Result<()> {
-        self.wait(target, &mut |account| {
+    /// The destination's end, [`ErrorKind::Interrupted`], or [`ErrorKind::Timeout`].
+    pub fn charge(&self, target: Target, bytes: usize, deadline: Option<Instant>) -> Result<()> {
+        self.wait(target, deadline, &mut |account| {
             let room = account.outstanding == 0 || account.outstanding + bytes <= WINDOW_BYTES;
             if room {
                 account.outstanding += bytes;
@@ -63,25 +71,60 @@ impl Credit {
         })
     }
 
+    /// Gives back room for what was not sent.
+    pub fn uncharge(&self, target: Target, bytes: usize) {
+        let mut state = self.lock();
+        if let Some(account) = state.find(target) {
+            account.outstanding = account.outstanding.saturating_sub(bytes);
+            account.wake();
+        }
+        state.tidy(target);
+    }
+
     /// Begins a message of several fragments, alone of all threads; sleeps until that can be.
-    pub fn begin(&self, target: Target) -> Result<()> {
-        self.wait(target, &mut |account| {
+    /// What follows the first of an `announced` one goes as it is granted ([`Credit::go_on`]); else
+    /// it is charged.
+    ///
+    /// # Errors
+    /// As for [`Credit::charge`].
+    pub fn begin(&self, target: Target, announced: bool, deadline: Option<Instant>) -> Result<()> {
+        self.wait(target, deadline, &mut |account| {
             let free = !std::mem::replace(&mut account.sending, true);
-            account.bulk |= free;
+            if free {
+                account.bulk = true;
+                account.ahead = announced.then_some(0);
+                account.unarrived += u32::from(announced);
+            }
             free
         })
     }
 
-    /// Ends what [`Credit::begin`] began.
-    pub fn end(&self, target: Target) {
+    /// Takes of what was granted of the announced message; sleeps until that is enough.
+    ///
+    /// # Errors
+    /// As for [`Credit::charge`].
+    pub fn go_on(&self, target: Target, bytes: usize) -> Result<()> {
+        self.wait(target, None, &mut |account| {
+            let left = account.ahead.and_then(|ahead| ahead.checked_sub(bytes));
+            account.ahead = left.or(account.ahead);
+            left.is_some()
+        })
+    }
+
+    /// Ends what [`Credit::begin`] began; whether the destination of an announced message is to
+    /// tell when all has arrived.
+    pub fn end(&self, target: Target, tells: bool) {
         let mut state = self.lock();
         if let Some(account) = state.find(target) {
             account.sending = false;
+            let untold = account.ahead.take().is_some() && !tells;
+            account.unarrived = account.unarrived.saturating_sub(untold.into());
             let is_one_of_many = target.1 < Handle::FIRST_RANDOM || account.senders == 0;
             if account.lost.is_some() && is_one_of_many {
                 // What was charged for the lost message is never granted.
                 (account.lost, account.outstanding, account.bulk) = (None, 0, false);
             }
+            account.bulk &= account.has_bulk();
             account.wake();
         }
         state.tidy(target);
@@ -92,12 +135,17 @@ impl Credit {
         self.lock().account(target).senders += 1;
     }
 
-    /// The destination has room again.
+    /// The destination has room again, or for more of the announced message; or, if for none, has
+    /// all of such a one.
     pub fn grant(&self, target: Target, bytes: usize) {
         let mut state = self.lock();
         if let Some(account) = state.find(target) {
-            account.outstanding = account.outstanding.saturating_sub(bytes);
-            account.bulk &= 0 < account.outstanding || account.sending;
+            match &mut account.ahead {
+                _ if bytes == 0 => account.unarrived = account.unarrived.saturating_sub(1),
+                Some(ahead) => *ahead = ahead.saturating_add(bytes),
+                None => account.outstanding = account.outstanding.saturating_sub(bytes),
+            }
+            account.bulk &= account.has_bulk();
             account.wake();
         }
         state.tidy(target);
@@ -114,7 +162,7 @@ impl Credit {
             account.wake_lost();
         } else if is_receiver || is_out_of_reach(death.cause) {
             // Nobody there will grant what was charged for it.
-            (account.outstanding, account.bulk) = (0, false);
+            (account.outstanding, account.unarrived, account.bulk) = (0, 0, false);
             account.wake();
         }
         state.tidy(target);
@@ -143,7 +191,7 @@ impl Credit {
                 return true;
             }
             account.lost = Some(death.clone());
-            account.outstanding = 0;
+            (account.outstanding, account.unarrived) = (0, 0);
             account.wake_lost();
             account.is_needed()
         });
@@ -166,13 +214,28 @@ impl Credit {
         !state.find(target).is_some_and(|account| account.lost.is_none() && full(account))
     }
 
+    /// Whether nobody would have to sleep who begins a message of several fragments, or goes on
+    /// with the announced one.
+    #[cfg(test)]
+    pub(super) fn is_ready(&self, target: Target, go_on: Option<usize>) -> bool {
+        let mut state = self.lock();
+        let Some(account) = state.find(target) else { return go_on.is_none() };
+        let granted = |bytes| account.ahead.is_some_and(|ahead| bytes <= ahead);
+        account.lost.is_some() || go_on.map_or(!account.sending, granted)
+    }
+
     /// Where something is outstanding.
     #[cfg(test)]
     pub(super) fn accounts(&self) -> Vec<Target> {
         self.lock().accounts.iter().map(|(target, _)| *target).collect()
     }
 
-    fn wait(&self, target: Target, ready: &mut dyn FnMut(&mut Account) -> bool) -> Result<()> {
+    fn wait(
+        &self,
+        target: Target,
+        deadline: Option<Instant>,
+        ready: &mut dyn FnMut(&mut Account) -> bool,
+    ) -> Result<()> {
         let mut mine: Option<Sleeper> = None;
         loop {
             let wake = {
@@ -181,23 +244,34 @@ impl Credit {
                     return Err(death.clone().into());
                 }
                 let account = state.account(target);
-                if let Some(death) = account.lost.clone() {
-                    if let Some(mine) = &mine {
-                        account.waiting.retain(|wake| !Arc::ptr_eq(wake, mine));
-                    }
-                    return Err(death.into());
+                let lost = account.lost.clone();
+                if lost.is_some() || ready(account) {
+                    account.leave(mine.as_ref());
+                    state.tidy(target);
+                    return lost.map_or(Ok(()), |death| Err(death.into()));
                 }
-                if ready(account) {
-                    return Ok(());
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    account.leave(mine.as_ref());
+                    state.tidy(target);
+                    return Err(Error::new(ErrorKind::Timeout));
                 }
                 let wake = match &mut mine {
                     Some(wake) => wake,
                     none => none.insert(sleep::sleeper()?),
                 };
+                account.leave(Some(wake));
                 account.waiting.push(Arc::clone(wake));
                 wake
             };
-            sleep::sleep(wake, &[], None)?;
+            match sleep::sleep(wake, &[], deadline) {
+                Err(error) if !matches!(error.kind(), ErrorKind::Timeout) => {
+                    let mut state = self.lock();
+                    state.account(target).leave(Some(wake));
+                    state.tidy(target);
+                    return Err(error);
+                }
+                _ => (),
+            }
         }
     }
 
@@ -239,7 +313,18 @@ impl State {
 
 impl Account {
     fn is_needed(&self) -> bool {
-        0 < self.outstanding || self.sending || 0 < self.senders || !self.waiting.is_empty()
+        self.has_bulk() || 0 < self.senders || !self.waiting.is_empty()
+    }
+
+    fn has_bulk(&self) -> bool {
+        0 < self.outstanding || self.sending || 0 < self.unarrived
+    }
+
+    /// A thread waits no longer.
+    fn leave(&mut self, wake: Option<&Sleeper>) {
+        if let Some(wake) = wake {
+            self.waiting.retain(|other| !Arc::ptr_eq(other, wake));
+        }
     }
 
     fn wake(&mut self) {
@@ -263,143 +348,4 @@ pub fn is_out_of_reach(cause: Cause) -> bool {
 /// Whether a wait failed because a signal was handled.
 pub fn was_interrupted(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Cause;
-
-    const THERE: Target = (ContextId(5), Handle::FIRST_RANDOM);
-
-    #[test]
-    fn a_window_fills_and_grants_make_room() {
-        let credit = Arc::new(Credit::default());
-        credit.charge(THERE, WINDOW_BYTES).unwrap();
-        let other = credit.clone();
-        let waiter = std::thread::spawn(move || other.charge(THERE, 10));
-        while credit.lock().account(THERE).waiting.is_empty() {
-            std::thread::yield_now();
-        }
-        credit.grant(THERE, 10);
-        waiter.join().unwrap().unwrap();
-        credit.grant(THERE, WINDOW_BYTES);
-        assert!(credit.lock().accounts.is_empty());
-    }
-
-    #[test]
-    fn a_lost_destination_fails_who_waits_for_room() {
-        let credit = Arc::new(Credit::default());
-        credit.charge(THERE, WINDOW_BYTES).unwrap();
-        let other = credit.clone();
-        let waiter = std::thread::spawn(move || {
-            other.begin(THERE).unwrap();
-            let charged = other.charge(THERE, 1);
-            other.end(THERE);
-            charged
-        });
-        while credit.lock().account(THERE).waiting.is_empty() {
-            std::thread::yield_now();
-        }
-        credit.lost(THERE.0, &Death::of(Cause::Exited));
-        let error = waiter.join().unwrap().unwrap_err();
-        assert_eq!(error, Death::of(Cause::Exited));
-        assert!(credit.lock().accounts.is_empty());
-    }
-
-    #[test]
-    fn what_follows_bulk_is_bulk_until_all_is_granted() {
-        let credit = Credit::default();
-        assert_eq!(credit.lane(THERE), Lane::Quick);
-        credit.begin(THERE).unwrap();
-        credit.charge(THERE, 100).unwrap();
-        credit.end(THERE);
-        assert_eq!(credit.lane(THERE), Lane::Bulk);
-        credit.grant(THERE, 100);
-        assert_eq!(credit.lane(THERE), Lane::Quick);
-    }
-
-    #[test]
-    fn every_thread_that_waits_learns_why_a_destination_is_lost() {
-        let credit = Arc::new(Credit::default());
-        credit.charge(THERE, WINDOW_BYTES).unwrap();
-        let waiters: Vec<_> = (0..4)
-            .map(|_| {
-                let credit = credit.clone();
-                std::thread::spawn(move || credit.charge(THERE, 1).unwrap_err())
-            })
-            .collect();
-        while credit.lock().account(THERE).waiting.len() < 4 {
-            std::thread::yield_now();
-        }
-        credit.lost(THERE.0, &Death::of(Cause::Exited));
-        for waiter in waiters {
-            assert_eq!(waiter.join().unwrap(), Death::of(Cause::Exited));
-        }
-    }
-
-    #[test]
-    fn only_one_thread_is_inside_of_a_message_of_fragments() {
-        let credit = Arc::new(Credit::default());
-        credit.begin(THERE).unwrap();
-        let other = credit.clone();
-        let second = std::thread::spawn(move || other.begin(THERE));
-        while credit.lock().account(THERE).waiting.is_empty() {
-            std::thread::yield_now();
-        }
-        assert!(!second.is_finished());
-        credit.end(THERE);
-        second.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn a_closed_receiver_or_a_shutdown_ends_the_wait_for_room() {
-        for shutdown in [false, true] {
-            let credit = Arc::new(Credit::default());
-            credit.open(THERE);
-            credit.charge(THERE, WINDOW_BYTES).unwrap();
-            let other = credit.clone();
-            let waiter = std::thread::spawn(move || other.charge(THERE, 1).unwrap_err());
-            while credit.lock().account(THERE).waiting.is_empty() {
-                std::thread::yield_now();
-            }
-            let cause = if shutdown { Cause::Shutdown } else { Cause::ReceiverClosed };
-            match shutdown {
-                true => credit.close(&Death::of(cause)),
-                false => credit.refuse(THERE, Death::of(cause)),
-            }
-            assert_eq!(waiter.join().unwrap(), Death::of(cause));
-            assert_eq!(credit.charge(THERE, 1).unwrap_err(), Death::of(cause));
-        }
-    }
-
-    #[test]
-    fn what_was_charged_for_a_request_that_got_nowhere_is_forgotten() {
-        let (credit, call) = (Credit::default(), (THERE.0, Handle::CALL));
-        let lost = [Cause::NoRoute, Cause::Disconnected, Cause::Unidirectional];
-        for (cause, kept) in lost.map(|cause| (cause, 0)).into_iter().chain([(Cause::TooLarge, 1)])
-        {
-            credit.begin(call).unwrap();
-            credit.charge(call, 10).unwrap();
-            credit.end(call);
-            credit.refuse(call, Death::of(cause).at(THERE.0));
-            assert_eq!(credit.accounts().len(), kept, "{cause:?}");
-        }
-    }
-
-    #[test]
-    fn more_granted_than_is_out_makes_no_larger_window() {
-        let credit = Credit::default();
-        credit.charge(THERE, 10).unwrap();
-        credit.grant(THERE, usize::MAX);
-        credit.grant(THERE, WINDOW_BYTES);
-        credit.charge(THERE, 1).unwrap();
-        assert_eq!(credit.lock().account(THERE).outstanding, 1);
-    }
-
-    impl PartialEq<Death> for Error {
-        fn eq(&self, death: &Death) -> bool {
-            matches!(self.kind(), crate::error::ErrorKind::Closed(d) if d == death)
-        }
-    }
 }

@@ -32,6 +32,8 @@ mod pending_tests;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+mod sim_parcels;
+#[cfg(test)]
 mod sim_traffic;
 #[cfg(test)]
 mod sim_tests;

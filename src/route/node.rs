@@ -2,7 +2,7 @@
 //! arrives is handled by the holder of the turn.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -44,6 +44,8 @@ pub struct Node {
     table: Lock<Table<Arc<Way>>, { rank::ROUTES }>,
     handles: Lock<Handles, { rank::HANDLES }>,
     pub(super) credit: Credit,
+    /// Bytes of longer messages that were granted to all links, as an `Assembler` counts them.
+    pub(super) ahead: AtomicUsize,
     /// Ids for children.
     pub(super) pool: Lock<Pool>,
 }
@@ -78,6 +80,7 @@ impl Node {
             table,
             handles: Lock::new(Handles::new()),
             credit: Credit::default(),
+            ahead: AtomicUsize::new(0),
             pool: Lock::new(pool),
         })
     }

@@ -1,13 +1,14 @@
 //! The framed protocol of one link: frames in, verified, then delivered or forwarded as they are.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::outbox::Outbox;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
-use crate::limits::{BAD_HANDLES_MAX, LOGGED_REFUSALS_MAX};
+use crate::limits::{ANNOUNCED_BYTES_MAX, BAD_HANDLES_MAX, LOGGED_REFUSALS_MAX};
 use crate::route::heartbeat::{Heartbeat, Pulse};
 use crate::route::lease::Lease;
 use crate::route::node::{Node, Way};
@@ -43,6 +44,8 @@ pub struct Peer {
     link: LinkId,
     framer: Framer,
     assembler: Assembler,
+    /// What it had granted when that was last noted.
+    ahead: usize,
     guardian: Box<dyn Guardian>,
     pulse: Pulse,
     /// Who is at the other end; none is the parent.
@@ -105,6 +108,7 @@ impl Peer {
             link,
             framer: Framer::new(),
             assembler: Assembler::new(),
+            ahead: 0,
             guardian,
             pulse: Pulse::default(),
             child,
@@ -121,7 +125,7 @@ impl Peer {
     /// Whether nothing is half arrived.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        !self.framer.is_inside_frame() && self.assembler.open_len() == 0
+        !self.framer.is_inside_frame() && self.assembler.is_idle() && self.ahead == 0
     }
 
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
@@ -144,8 +148,8 @@ impl Peer {
             }
         }
         let step = self.assembler.push(header, frame.payload, bytes_max);
-        if header.part == Part::Next {
-            self.node.grant(header.src, header.handle, frame.payload.len());
+        if header.part != Part::Whole {
+            self.make_room(header, frame.payload.len(), matches!(step, Ok(Step::Whole(_))));
         }
         match step {
             Ok(Step::Whole(message)) => self.deliver(turn, message),
@@ -160,6 +164,35 @@ impl Peer {
             }
             Err(malformed) => self.malformed(header.src, malformed),
         }
+    }
+
+    /// Grants what may follow of a message of several parts, or tells that all of it is there.
+    fn make_room(&mut self, header: &Header, bytes: usize, is_whole: bool) {
+        self.count_ahead();
+        let bytes = match (header.kind, header.part) {
+            (Kind::Data, Part::Next) => Some(bytes),
+            (Kind::Data, _) => None,
+            (Kind::Reply | Kind::Dead, _) if is_whole => None,
+            _ if is_whole => Some(0),
+            _ => {
+                // Own ones count twice: what is left is as much as this link has.
+                let taken = self.node.ahead.load(Ordering::Relaxed) + self.ahead;
+                let spare = ANNOUNCED_BYTES_MAX.saturating_sub(taken as u64);
+                Some(self.assembler.grant(header, spare) as usize).filter(|bytes| 0 < *bytes)
+            }
+        };
+        self.count_ahead();
+        if let Some(bytes) = bytes {
+            self.node.grant(header.src, header.handle, bytes);
+        }
+    }
+
+    /// Notes what this link was granted by now.
+    fn count_ahead(&mut self) {
+        let before = std::mem::replace(&mut self.ahead, self.assembler.ahead() as usize);
+        // Only who has the turn changes it.
+        let all = self.node.ahead.load(Ordering::Relaxed) - before + self.ahead;
+        self.node.ahead.store(all, Ordering::Relaxed);
     }
 
     fn is_verified(&self, header: &Header) -> bool {
@@ -222,6 +255,7 @@ impl Peer {
             (Kind::Control, Handle::DEL_ROUTE) => {
                 let gone = self.node.route_deleted(turn, self.link, &message)?;
                 self.assembler.drop_from(gone);
+                self.count_ahead();
                 Ok(())
             }
             // That it came was heard.
@@ -314,6 +348,8 @@ impl Protocol for Peer {
     }
 
     fn closed(&mut self, turn: &mut Turn, why: &Death) {
+        self.assembler = Assembler::new();
+        self.count_ahead();
         let lost = self.node.table().remove_link(self.link);
         if let Some(lost) = lost {
             self.node.lose(turn, lost, why);

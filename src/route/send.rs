@@ -1,12 +1,13 @@
 //! Sending: from a message of any size to frames in an outbox, at the pace of its destination.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::outbox::Pushed;
 use crate::io::turn::Key;
-use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES};
+use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, UNGRANTED_BYTES_MAX};
 use crate::lock;
 use crate::route::credit::was_interrupted;
 use crate::route::node::{Node, Outgoing, Payload, Way};
@@ -23,6 +24,19 @@ impl Node {
     /// [`ErrorKind::Closed`] if no route leads there or the destination ended,
     /// [`ErrorKind::TooLarge`], [`ErrorKind::Interrupted`] before anything was sent.
     pub fn send(self: &Arc<Self>, out: &Outgoing, payload: FrameBuf) -> Result<()> {
+        self.send_until(out, payload, None)
+    }
+
+    /// As [`Node::send`], if it can begin until then. What has begun is finished.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Timeout`]; nothing was sent.
+    pub fn send_until(
+        self: &Arc<Self>,
+        out: &Outgoing,
+        payload: FrameBuf,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         lock::assert_none_held("sending");
         self.broker().forbid_copy()?;
         self.forbid_acting_for(out.auth, out.dst)?;
@@ -34,16 +48,31 @@ impl Node {
         if out.dst == self.id() {
             return self.send_to_self(out, payload);
         }
-        let target = (out.dst, out.handle);
         if !payload.fits() {
-            return self.send_fragments(out, payload.payload());
+            return self.send_fragments(out, payload.payload(), deadline);
         }
-        if out.kind == Kind::Data && !self.broker().is_current() {
-            self.credit.charge(target, room_of(payload.payload()))?;
+        let room = room_of(payload.payload());
+        self.charge(out, room, deadline)?;
+        let header = self.header(out, self.credit.lane((out.dst, out.handle)), Part::Whole);
+        let sent = self.transmit(&header, payload.seal(&header).as_bytes(), deadline);
+        self.uncharge_unsent(out, room, sent)
+    }
+
+    /// Takes room for a message of data; sleeps until there is, if this thread may.
+    fn charge(&self, out: &Outgoing, room: usize, deadline: Option<Instant>) -> Result<()> {
+        if out.kind != Kind::Data || self.broker().is_current() {
+            return Ok(());
         }
-        let lane = self.credit.lane(target);
-        let header = self.header(out, lane, Part::Whole);
-        self.transmit(&header, payload.seal(&header).as_bytes())
+        self.credit.charge((out.dst, out.handle), room, deadline)
+    }
+
+    /// Gives it back if the message did not begin in time.
+    fn uncharge_unsent(&self, out: &Outgoing, room: usize, sent: Result<()>) -> Result<()> {
+        let late = |e: &Error| matches!(e.kind(), ErrorKind::Timeout);
+        if out.kind == Kind::Data && sent.as_ref().is_err_and(late) {
+            self.credit.uncharge((out.dst, out.handle), room);
+        }
+        sent
     }
 
     /// Answers who asked for something, here or elsewhere, with a small message.
@@ -76,58 +105,84 @@ impl Node {
         })
     }
 
-    fn send_fragments(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
-        let target = (out.dst, out.handle);
-        if self.broker().is_current() {
-            return self.send_each_fragment(out, payload, &|_| Ok(()));
-        }
-        while let Err(error) = self.credit.begin(target) {
-            // Nobody could send an answer again.
-            if out.kind != Kind::Reply || !was_interrupted(&error) {
-                return Err(error);
-            }
-        }
-        let sent =
-            self.send_each_fragment(out, payload, &|bytes| self.charge_through(target, bytes));
-        self.credit.end(target);
-        sent
-    }
-
-    /// Takes room for a fragment. Inside a message a signal must not end the wait.
-    fn charge_through(&self, target: (ContextId, Handle), bytes: usize) -> Result<()> {
-        loop {
-            match self.credit.charge(target, bytes) {
-                Err(e) if was_interrupted(&e) => continue,
-                charged => return charged,
-            }
-        }
-    }
-
-    fn send_each_fragment(
+    fn send_fragments(
         &self,
         out: &Outgoing,
         payload: &[u8],
-        charge: &dyn Fn(usize) -> Result<()>,
+        deadline: Option<Instant>,
     ) -> Result<()> {
-        for (part, chunk) in fragment::split(payload) {
-            match (part, out.kind) {
-                (Part::Next, _) => charge(chunk.len())?,
-                (_, Kind::Data) => charge(room_of(payload))?,
-                _ => (),
+        if self.broker().is_current() {
+            return self.send_ungranted(out, payload);
+        }
+        let (target, is_data) = ((out.dst, out.handle), out.kind == Kind::Data);
+        let is_answer = matches!(out.kind, Kind::Reply | Kind::Dead);
+        while let Err(error) = self.credit.begin(target, !is_data, deadline) {
+            // Nobody could send an answer again.
+            if !is_answer || !was_interrupted(&error) {
+                return Err(error);
             }
-            let header = self.header(out, Lane::Bulk, part);
-            self.transmit(&header, Frame::new(&header, chunk).as_bytes())?;
+        }
+        let room = room_of(payload);
+        let begun = self.charge(out, room, deadline).and_then(|()| {
+            let sent = self.transmit_part(out, payload, 0, deadline);
+            self.uncharge_unsent(out, room, sent)
+        });
+        let sent = begun.and_then(|()| self.send_rest(out, payload));
+        // Behind an answer nothing goes there.
+        self.credit.end(target, sent.is_ok() && !is_answer);
+        sent
+    }
+
+    /// Sends all behind the first fragment. Inside a message a signal must not end a wait.
+    fn send_rest(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
+        let target = (out.dst, out.handle);
+        for at in (FRAGMENT_BYTES..payload.len()).step_by(FRAGMENT_BYTES) {
+            let bytes = FRAGMENT_BYTES.min(payload.len() - at);
+            while let Err(error) = match out.kind {
+                Kind::Data => self.credit.charge(target, bytes, None),
+                _ => self.credit.go_on(target, bytes),
+            } {
+                if !was_interrupted(&error) {
+                    return Err(error);
+                }
+            }
+            self.transmit_part(out, payload, at, None)?;
         }
         Ok(())
     }
 
+    /// Sends what the loop has to say, which waits for nothing.
+    fn send_ungranted(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
+        let (bytes, bytes_max) = (payload.len() as u64, UNGRANTED_BYTES_MAX);
+        if bytes_max < bytes {
+            return Err(Error::new(ErrorKind::TooLarge { bytes, bytes_max }));
+        }
+        for at in (0..payload.len()).step_by(FRAGMENT_BYTES) {
+            self.transmit_part(out, payload, at, None)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the fragment that begins at byte `at`.
+    pub(super) fn transmit_part(
+        &self,
+        out: &Outgoing,
+        payload: &[u8],
+        at: usize,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
+        let Some((part, chunk)) = fragment::part_at(payload, at) else { return Ok(()) };
+        let header = self.header(out, Lane::Bulk, part);
+        self.transmit(&header, Frame::new(&header, chunk).as_bytes(), deadline)
+    }
+
     /// Puts a frame of ours on the way to `dst`, after a wait for room if this thread may wait.
-    fn transmit(&self, header: &Header, frame: &[u8]) -> Result<()> {
+    fn transmit(&self, header: &Header, frame: &[u8], deadline: Option<Instant>) -> Result<()> {
         let dst = header.dst;
         let way = self.table().way_to(dst, None);
         let way = way.ok_or_else(|| Error::from(Death::of(Cause::NoRoute).at(dst)))?;
         if !self.broker().is_current() {
-            while let Err(e) = way.outbox.wait_for_room(None) {
+            while let Err(e) = way.outbox.wait_for_room(deadline) {
                 match e.kind() {
                     // The push finds that, too, and says who cannot be reached.
                     ErrorKind::Closed(_) => break,

@@ -9,13 +9,14 @@ use super::lease::Pool;
 use super::node::{Node, Outgoing, Way};
 use super::peer::{End, Guardian, Peer};
 use super::pending::Deliver;
+use super::sim_parcels::Parcel;
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
-use crate::limits::OUTBOX_HIGH_WATER_BYTES;
+use crate::limits::{FRAGMENT_BYTES, OUTBOX_HIGH_WATER_BYTES};
 use crate::sys::pipe::socketpair;
 use crate::wire::frame::FrameBuf;
 use crate::wire::framer::Framer;
@@ -119,7 +120,7 @@ struct Line {
 
 /// The tree, and what moves in it.
 pub struct World {
-    turn: Turn,
+    pub(super) turn: Turn,
     broker: Broker,
     pub contexts: Vec<Context>,
     pub by_id: BTreeMap<ContextId, Place>,
@@ -127,6 +128,8 @@ pub struct World {
     /// Directions that may have something to do, each once.
     busy: Vec<Wire>,
     mail: Mail,
+    /// Messages of several fragments that wait for grants.
+    pub(super) parcels: Vec<Parcel>,
     /// Handles at which an answer has arrived.
     answered: BTreeSet<(ContextId, Handle)>,
 }
@@ -155,6 +158,7 @@ impl World {
             lines: Vec::new(),
             busy: Vec::new(),
             mail: Mail::default(),
+            parcels: Vec::new(),
             answered: BTreeSet::new(),
         };
         let (id, name) = (ContextId::MASTER, String::new());
@@ -232,6 +236,11 @@ impl World {
     /// Does what a context has deferred, and lists the directions that have something to do now.
     pub fn stir(&mut self, place: Place) {
         self.turn.run_deferred();
+        self.list(place);
+        self.go_on();
+    }
+
+    pub(super) fn list(&mut self, place: Place) {
         for wire in &self.contexts[place].out {
             let line = &mut self.lines[*wire];
             if !line.listed && 0 < line.outbox.queued() {
@@ -429,14 +438,20 @@ impl World {
     pub fn send(&mut self, from: Place, out: &Outgoing, payload: &[u8]) -> Option<Result<()>> {
         let node = self.contexts[from].node.clone();
         let way = node.table().way_to(out.dst, None);
+        let target = (out.dst, out.handle);
         let bytes = payload.len() + 64 * (1 + usize::from(out.kind == Kind::Data));
         let full = |way: &Arc<Way>| OUTBOX_HIGH_WATER_BYTES < way.outbox.queued() + bytes;
-        if way.is_some_and(|way| full(&way)) || !node.credit.has_room((out.dst, out.handle), bytes)
+        let is_parcel = FRAGMENT_BYTES < payload.len() && out.kind != Kind::Data;
+        if way.is_some_and(|way| full(&way))
+            || !node.credit.has_room(target, bytes)
+            || is_parcel && !node.credit.is_ready(target, None)
         {
             return None;
         }
-        let payload = FrameBuf::encode(None, |w| w.put(payload)).unwrap();
-        let sent = node.send(out, payload);
+        let sent = match is_parcel && out.dst != node.id() {
+            true => self.begin(from, out, payload),
+            false => node.send(out, FrameBuf::encode(None, |w| w.put(payload)).unwrap()),
+        };
         self.stir(from);
         Some(sent)
     }

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use super::node::Outgoing;
 use super::peer::End;
 use super::policy;
 use super::send::room_of;
-use super::testing::{BAD, Inbox, LEASE, ROOT, attach, death_in, encoded, header, node, tree};
+use super::testing::{
+    BAD, Inbox, LEASE, ROOT, Tree, attach, death_in, encoded, header, node, tree,
+};
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::io::side::Side;
-use crate::limits::{BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
+use crate::limits::{ANNOUNCED_BYTES_MAX, BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
 use crate::sys::pipe;
-use crate::wire::codec::Encode;
+use crate::wire::codec::{Encode, Reader};
 use crate::wire::frame::{Frame, FrameBuf};
 use crate::wire::header::{Header, Kind, Lane, Part};
 
@@ -154,6 +157,57 @@ fn a_sender_without_grants_stops_at_its_window_and_goes_on_with_them() {
     let crate::error::ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
     // No route, if it was between two waits.
     assert!(matches!(death.cause, Cause::Disconnected | Cause::NoRoute), "{death:?}");
+}
+
+/// A large answer, announced by its first fragment, to a new call of the root's.
+fn announce(tree: &mut Tree, total: u64) -> (Header, Arc<Inbox>) {
+    let (handle, inbox) = tree.pending(BAD);
+    let first =
+        Header { part: Part::First(total), lane: Lane::Bulk, ..header(Kind::Reply, handle) };
+    tree.say(&first, &[0; FRAGMENT_BYTES]);
+    (Header { part: Part::Next, ..first }, inbox)
+}
+
+/// What is granted next, and for which handle.
+fn granted(tree: &mut Tree) -> (Handle, usize) {
+    let (grant, payload) = tree.hear();
+    assert_eq!(grant.kind, Kind::Grant);
+    (grant.handle, Reader::new(&payload, None).take_len().unwrap())
+}
+
+#[test]
+fn however_many_answers_are_announced_each_may_go_on_and_all_get_no_more_than_there_is() {
+    let mut tree = tree();
+    let (total, count) = (1 << 20, 200);
+    let mut sum = 0;
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let (next, inbox) = announce(&mut tree, total);
+        let (handle, bytes) = granted(&mut tree);
+        assert_eq!(handle, next.handle);
+        assert!(FRAGMENT_BYTES <= bytes, "{bytes}");
+        sum += bytes - FRAGMENT_BYTES;
+        all.push((next, inbox, bytes));
+    }
+    let budget = ANNOUNCED_BYTES_MAX as usize;
+    assert!(budget / 3 < sum && sum <= budget / 2, "{sum}");
+    assert_eq!(tree.root.ahead.load(Ordering::Relaxed), sum);
+    // Most of them have stopped: the last goes on all the same.
+    let (last, inbox, mut bytes) = all.pop().unwrap();
+    let mut left = total as usize - FRAGMENT_BYTES;
+    while 0 < left {
+        for _ in 0..bytes / FRAGMENT_BYTES {
+            tree.say(&last, &[0; FRAGMENT_BYTES]);
+        }
+        left -= bytes;
+        bytes = if 0 < left { granted(&mut tree).1 } else { 0 };
+    }
+    assert_eq!(inbox.data().len(), total as usize);
+    tree.bad.shutdown(std::net::Shutdown::Both).unwrap();
+    for (_, inbox, _) in &all {
+        assert_eq!(inbox.next().unwrap_err().cause, Cause::Disconnected);
+    }
+    assert_eq!(tree.root.ahead.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Long messages travel as fragments and are put together at their destination.
 //! Nothing is allocated on the word of an announced length: memory follows what has arrived.
 
+#[cfg(test)]
+mod tests;
+
 use crate::ids::{ContextId, Handle};
-use crate::limits::{ASSEMBLED_MESSAGES_MAX, ASSEMBLIES_MAX, ASSEMBLY_STEP_BYTES, FRAGMENT_BYTES};
+use crate::limits::{ANNOUNCED_WINDOW_BYTES, ASSEMBLED_MESSAGES_MAX, ASSEMBLIES_MAX};
+use crate::limits::{ASSEMBLY_STEP_BYTES, FRAGMENT_BYTES, UNGRANTED_BYTES_MAX};
 use crate::wire::codec::Malformed;
-use crate::wire::header::{Header, Part};
+use crate::wire::header::{Header, Kind, Part};
 use crate::wire::message::Message;
 
 /// The part of `payload` that begins at byte `at`, and its bytes; `None` at the end. A payload that
@@ -23,6 +27,7 @@ pub fn part_at(payload: &[u8], at: usize) -> Option<(Part, &[u8])> {
 }
 
 /// All parts of `payload` in order.
+#[cfg(any(test, feature = "fuzzing"))]
 pub fn split(payload: &[u8]) -> impl Iterator<Item = (Part, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -68,6 +73,8 @@ struct Assembly {
     refused: bool,
     total: u64,
     arrived: u64,
+    /// Where the bytes end that were granted. Invariant: `granted <= total`.
+    granted: u64,
     data: Vec<u8>,
 }
 
@@ -78,13 +85,14 @@ impl Assembler {
     }
 
     /// Takes a frame that is for us. A message of more than `bytes_max` bytes is refused, and one
-    /// with which those that are open would have more than `ASSEMBLED_MESSAGES_MAX` times as many.
+    /// of data with which what has arrived of those would be more than `ASSEMBLED_MESSAGES_MAX`
+    /// times as much.
     ///
     /// # Errors
     ///
     /// Malformed is a later fragment without its first, one that differs from it in kind,
-    /// destination or authority, one beyond the announced length or short before it; more than
-    /// `ASSEMBLIES_MAX` open messages.
+    /// destination or authority, one beyond the announced length or short before it, or beyond what
+    /// was granted; more than `ASSEMBLIES_MAX` open messages.
     pub fn push(
         &mut self,
         header: &Header,
@@ -97,8 +105,23 @@ impl Assembler {
             }
             Part::Whole => Ok(Step::Whole(Message::new(header, payload.to_vec()))),
             Part::First(total) => self.begin(header, total, payload, bytes_max),
-            Part::Next => self.go_on(header, payload),
+            Part::Next => self.go_on(header, payload, bytes_max),
         }
+    }
+
+    /// Grants more of an unfinished message, if it is time to. Each may have one fragment on its
+    /// way, always, so that none waits for another; and more as long as `spare_bytes` are left,
+    /// the less of them the more are on their way. Returns how many bytes more may come.
+    pub fn grant(&mut self, header: &Header, spare_bytes: u64) -> u64 {
+        match self.find(&key(header)) {
+            Ok(at) => self.open[at].grant(spare_bytes),
+            Err(_) => 0,
+        }
+    }
+
+    /// Bytes that were granted and have not arrived, but for one fragment of each message.
+    pub fn ahead(&self) -> u64 {
+        self.open.iter().map(|open| open.coming().saturating_sub(FRAGMENT_BYTES as u64)).sum()
     }
 
     /// Forgets the unfinished messages of a context.
@@ -106,6 +129,12 @@ impl Assembler {
         while let Some(at) = self.open.iter().position(|open| open.header.src == src) {
             self.open.remove(at);
         }
+    }
+
+    /// Whether nothing is expected: who was refused need not go on.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.iter().all(|open| open.refused)
     }
 
     /// Messages that are half arrived.
@@ -126,18 +155,24 @@ impl Assembler {
             return Err(Malformed("a fragment that is all of its message"));
         }
         let at = self.room_for(header)?;
-        let open = self.open.iter().filter(|open| !open.refused).map(|open| open.total);
-        let budget = bytes_max.saturating_mul(ASSEMBLED_MESSAGES_MAX);
-        let refused = bytes_max < total || budget < open.sum::<u64>().saturating_add(total);
+        let refused = bytes_max < total || self.is_full(header, bytes_max);
         self.begun += 1;
-        let number = self.begun;
-        let data = Vec::new();
-        let mut assembly = Assembly { header: *header, number, refused, total, arrived, data };
+        let (number, granted, data) = (self.begun, arrived, Vec::new());
+        let mut assembly =
+            Assembly { header: *header, number, refused, total, arrived, granted, data };
         if !refused {
             assembly.keep(payload);
         }
         self.open.insert(at, assembly);
         Ok(if refused { Step::TooLarge { total } } else { Step::Partial })
+    }
+
+    /// Whether no more data is kept of messages that may never be finished. Answers were asked for,
+    /// and who may call is trusted.
+    fn is_full(&self, header: &Header, bytes_max: u64) -> bool {
+        let data = self.open.iter().filter(|open| open.header.kind == Kind::Data);
+        let budget = bytes_max.saturating_mul(ASSEMBLED_MESSAGES_MAX);
+        header.kind == Kind::Data && budget < data.map(|open| open.data.len() as u64).sum::<u64>()
     }
 
     /// Where a message that begins now goes. One that was left unfinished gives way to the next
@@ -161,11 +196,22 @@ impl Assembler {
         }
     }
 
-    fn go_on(&mut self, header: &Header, payload: &[u8]) -> Result<Step, Malformed> {
+    fn go_on(
+        &mut self,
+        header: &Header,
+        payload: &[u8],
+        bytes_max: u64,
+    ) -> Result<Step, Malformed> {
         let found = self.find(&key(header));
         let at = found.map_err(|_| Malformed("a fragment without its first"))?;
+        let is_full = self.is_full(header, bytes_max);
         let assembly = &mut self.open[at];
         assembly.check(header, payload.len())?;
+        if is_full && !assembly.refused {
+            (assembly.refused, assembly.data) = (true, Vec::new());
+            assembly.arrived += payload.len() as u64;
+            return Ok(Step::TooLarge { total: assembly.total });
+        }
         assembly.arrived += payload.len() as u64;
         if !assembly.refused {
             assembly.keep(payload);
@@ -194,7 +240,31 @@ impl Assembly {
         if left < len as u64 || len < FRAGMENT_BYTES && (len as u64) < left {
             return Err(Malformed("a fragment of a wrong length"));
         }
+        let (is_data, to) = (first.kind == Kind::Data, self.arrived + len as u64);
+        if !is_data && self.granted.max(UNGRANTED_BYTES_MAX) < to {
+            return Err(Malformed("a fragment that was not granted"));
+        }
         Ok(())
+    }
+
+    /// Bytes that were granted and have not arrived.
+    fn coming(&self) -> u64 {
+        self.granted.saturating_sub(self.arrived)
+    }
+
+    fn grant(&mut self, spare_bytes: u64) -> u64 {
+        const FRAGMENT: u64 = FRAGMENT_BYTES as u64;
+        // A loop sends without a grant.
+        self.granted = self.granted.max(self.arrived);
+        let (coming, left) = (self.granted - self.arrived, self.total - self.granted);
+        let window = FRAGMENT + ANNOUNCED_WINDOW_BYTES.min(spare_bytes / 2);
+        if self.refused || window / 2 < coming {
+            return 0;
+        }
+        let whole = (window.saturating_sub(coming) / FRAGMENT) * FRAGMENT;
+        let more = left.min(if coming == 0 { whole.max(FRAGMENT) } else { whole });
+        self.granted += more;
+        more
     }
 
     /// Room grows with what has arrived: `capacity <= max(2 * arrived, ASSEMBLY_STEP_BYTES)`, and
@@ -212,186 +282,4 @@ impl Assembly {
 
 fn key(header: &Header) -> Key {
     (header.src, header.handle, header.reply_to)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::header::{Kind, Lane};
-
-    const HEADER: Header = Header {
-        kind: Kind::Data,
-        lane: Lane::Bulk,
-        part: Part::Whole,
-        dst: ContextId(0),
-        src: ContextId(5),
-        auth: ContextId(5),
-        handle: Handle(1 << 30),
-        reply_to: None,
-    };
-    const BYTES_MAX: u64 = 1024 * 1024;
-
-    fn payload(len: usize) -> Vec<u8> {
-        (0..len).map(|i| (i / 7) as u8).collect()
-    }
-
-    fn first(total: u64) -> Header {
-        Header { part: Part::First(total), ..HEADER }
-    }
-
-    fn next() -> Header {
-        Header { part: Part::Next, ..HEADER }
-    }
-
-    fn begin(assembler: &mut Assembler, header: Header) -> Result<Step, Malformed> {
-        assembler.push(&header, &[1; FRAGMENT_BYTES], BYTES_MAX)
-    }
-
-    #[track_caller]
-    fn travels(len: usize, parts: usize) {
-        let (mut assembler, payload) = (Assembler::new(), payload(len));
-        assert_eq!(split(&payload).count(), parts);
-        for (i, (part, chunk)) in split(&payload).enumerate() {
-            let step = assembler.push(&Header { part, ..HEADER }, chunk, BYTES_MAX).unwrap();
-            if i + 1 < parts {
-                assert_eq!(step, Step::Partial);
-            } else {
-                assert_eq!(step, Step::Whole(Message::new(&HEADER, payload.clone())));
-            }
-        }
-        assert_eq!(assembler.open_len(), 0);
-    }
-
-    #[test]
-    fn messages_of_any_length_arrive_as_they_were() {
-        travels(0, 1);
-        travels(1, 1);
-        travels(FRAGMENT_BYTES, 1);
-        travels(FRAGMENT_BYTES + 1, 2);
-        travels(2 * FRAGMENT_BYTES, 2);
-        travels(2 * FRAGMENT_BYTES + 1, 3);
-        travels(BYTES_MAX as usize, 64);
-    }
-
-    #[test]
-    fn messages_of_several_senders_and_calls_interleave() {
-        let mut assembler = Assembler::new();
-        let other = Header { src: ContextId(6), auth: ContextId(6), ..next() };
-        let call = Header { reply_to: Some(Handle(256)), ..next() };
-        let total = FRAGMENT_BYTES as u64 + 1;
-        for header in [call, other, next()] {
-            begin(&mut assembler, Header { part: Part::First(total), ..header }).unwrap();
-        }
-        for header in [other, next(), call] {
-            let step = assembler.push(&header, &[2], BYTES_MAX).unwrap();
-            let Step::Whole(message) = step else { panic!("{step:?}") };
-            assert_eq!((message.src, message.reply_to), (header.src, header.reply_to));
-            assert_eq!(message.data.len() as u64, total);
-        }
-    }
-
-    #[test]
-    fn a_message_too_large_is_refused_and_the_rest_of_it_ignored() {
-        let mut assembler = Assembler::new();
-        let total = BYTES_MAX + 1;
-        assert_eq!(begin(&mut assembler, first(total)), Ok(Step::TooLarge { total }));
-        for _ in 0..63 {
-            assert_eq!(begin(&mut assembler, next()), Ok(Step::Ignored));
-        }
-        assert_eq!(assembler.push(&next(), &[1], BYTES_MAX), Ok(Step::Ignored));
-        assert_eq!(assembler.open_len(), 0);
-        assert!(assembler.push(&next(), &[1], BYTES_MAX).is_err());
-        let whole = assembler.push(&HEADER, &[0; 9], 8);
-        assert_eq!(whole, Ok(Step::TooLarge { total: 9 }));
-    }
-
-    #[test]
-    fn a_sender_may_stop_in_a_refused_message_and_begin_another() {
-        let mut assembler = Assembler::new();
-        begin(&mut assembler, first(u64::MAX)).unwrap();
-        assert_eq!(begin(&mut assembler, first(20_000)), Ok(Step::Partial));
-        for reply_to in 0..2 * ASSEMBLIES_MAX as u32 {
-            let header = Header { reply_to: Some(Handle(reply_to)), ..first(u64::MAX) };
-            assert_eq!(begin(&mut assembler, header), Ok(Step::TooLarge { total: u64::MAX }));
-        }
-        assert_eq!(assembler.open_len(), ASSEMBLIES_MAX);
-        let rest = vec![1; 20_000 - FRAGMENT_BYTES];
-        assert!(matches!(assembler.push(&next(), &rest, BYTES_MAX), Ok(Step::Whole(_))));
-    }
-
-    #[test]
-    fn a_flood_of_unfinished_messages_is_malformed() {
-        let mut assembler = Assembler::new();
-        let mut open = |i| {
-            let header = Header { handle: Handle(i), ..first(20_000) };
-            assembler.push(&header, &[1; FRAGMENT_BYTES], 1 << 40)
-        };
-        for i in 0..ASSEMBLIES_MAX as u32 {
-            assert_eq!(open(i), Ok(Step::Partial));
-        }
-        assert_eq!(open(u32::MAX), Err(Malformed("too many unfinished messages")));
-    }
-
-    #[test]
-    fn fragments_out_of_place_are_malformed() {
-        let mut assembler = Assembler::new();
-        assert_eq!(begin(&mut assembler, next()), Err(Malformed("a fragment without its first")));
-        begin(&mut assembler, first(20_000)).unwrap();
-        let call = begin(&mut assembler, Header { kind: Kind::Call, ..next() });
-        assert_eq!(call, Err(Malformed("a fragment that differs from its first")));
-        let auth = begin(&mut assembler, Header { auth: ContextId(0), ..next() });
-        assert_eq!(auth, Err(Malformed("a fragment that differs from its first")));
-    }
-
-    #[test]
-    fn an_unfinished_message_gives_way_to_the_next_under_its_key() {
-        let mut assembler = Assembler::new();
-        assert_eq!(begin(&mut assembler, first(20_000)), Ok(Step::Partial));
-        assert_eq!(begin(&mut assembler, first(16_385)), Ok(Step::Partial));
-        assert_eq!(assembler.open_len(), 1);
-        let step = assembler.push(&next(), &[1], BYTES_MAX);
-        assert!(matches!(step, Ok(Step::Whole(message)) if message.data.len() == 16_385));
-    }
-
-    #[test]
-    fn all_unfinished_messages_together_have_a_budget() {
-        let mut assembler = Assembler::new();
-        let mut open = |i| begin(&mut assembler, Header { handle: Handle(i), ..first(BYTES_MAX) });
-        for i in 0..ASSEMBLED_MESSAGES_MAX as u32 {
-            assert_eq!(open(i), Ok(Step::Partial));
-        }
-        assert_eq!(open(u32::MAX), Ok(Step::TooLarge { total: BYTES_MAX }));
-    }
-
-    #[test]
-    fn fragments_of_a_wrong_length_are_malformed() {
-        let wrong = Err(Malformed("a fragment of a wrong length"));
-        let mut assembler = Assembler::new();
-        begin(&mut assembler, first(20_000)).unwrap();
-        assert_eq!(begin(&mut assembler, next()), wrong);
-        assert_eq!(assembler.push(&next(), &[1; 3_615], BYTES_MAX), wrong);
-        assert_eq!(assembler.push(&next(), &[1; 3_617], BYTES_MAX), wrong);
-        assert!(matches!(assembler.push(&next(), &[1; 3_616], BYTES_MAX), Ok(Step::Whole(_))));
-    }
-
-    #[test]
-    fn what_a_lost_context_left_unfinished_is_forgotten() {
-        let mut assembler = Assembler::new();
-        begin(&mut assembler, first(20_000)).unwrap();
-        begin(&mut assembler, Header { src: ContextId(6), ..first(20_000) }).unwrap();
-        assembler.drop_from(ContextId(5));
-        assert_eq!(assembler.open_len(), 1);
-        assert_eq!(begin(&mut assembler, first(20_000)), Ok(Step::Partial));
-    }
-
-    #[test]
-    fn memory_follows_what_has_arrived() {
-        let mut assembler = Assembler::new();
-        assembler.push(&first(u64::MAX), &[0; FRAGMENT_BYTES], u64::MAX).unwrap();
-        for fragments in 2..=200 {
-            assembler.push(&next(), &[0; FRAGMENT_BYTES], u64::MAX).unwrap();
-            let bytes_max = (2 * fragments * FRAGMENT_BYTES).max(ASSEMBLY_STEP_BYTES);
-            assert!(assembler.open[0].data.capacity() <= bytes_max);
-        }
-    }
 }
