@@ -219,8 +219,11 @@ impl Peer {
     fn try_forward(&self, header: &Header, whole: &[u8]) -> Result<(), Cause> {
         let from_child = self.child.is_some();
         if !self.node.identity().lets_pass(from_child, header.src, header.dst) {
-            // Who is gone is gone for everybody.
-            let is_gone = self.node.table().is_gone(header.dst);
+            // Who is gone is gone for everybody; so is who should be found where this comes from,
+            // though that may still have to be told.
+            let table = self.node.table();
+            let is_gone = table.is_gone(header.dst)
+                || from_child && table.may_speak_for(self.link, header.dst);
             return Err(if is_gone { Cause::NoRoute } else { Cause::Unidirectional });
         }
         let way = {
