@@ -201,6 +201,22 @@ impl<T: Decode> Receiver<T> {
         Ok(None)
     }
 
+    /// Whether [`Receiver::get`] would sleep: a hint, since other threads may take what is there,
+    /// and values come at any time.
+    pub fn is_empty(&self) -> bool {
+        self.router.broker().is_copy() || self.core.queue.is_empty()
+    }
+
+    /// Has it outlive its Senders: it ends by [`Receiver::close`] or with its router alone, and is
+    /// not told of holders that fail or die. For one that gives out Senders all the time.
+    pub fn keep_open(self) -> Receiver<T> {
+        if !self.router.broker().is_copy() {
+            // It holds itself.
+            self.core.holders().add(self.core.me);
+        }
+        self
+    }
+
     fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
         self.router.broker().forbid_copy()?;
         loop {

@@ -44,6 +44,7 @@ mod tools;
 mod command_method;
 mod inside;
 mod streams;
+mod select;
 mod sharing;
 mod after_shutdown;
 mod drop_order;
