@@ -66,6 +66,11 @@ impl Holders {
         self.place_of(id).is_ok()
     }
 
+    /// Whether nobody holds one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// `from` tells what became of one between it and another.
     pub(crate) fn hear(&mut self, from: ContextId, other: ContextId, gift: Gift) -> Option<End> {
         match gift {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::holders::{self, End, Holders};
 use crate::call::room::Rooms;
-use crate::call::router::Router;
+use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::Scope;
 use crate::call::sender::{Sender, SenderCore};
 use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
@@ -36,11 +36,13 @@ use crate::wire::message::Message;
 pub struct Receiver<T> {
     router: Router,
     core: Arc<Core>,
-    /// Drops the Senders in what nobody has taken.
-    discard: fn(&Router, &Message),
+    /// Whether it holds itself.
+    is_kept_open: bool,
     value: PhantomData<fn() -> T>,
 }
 
+/// It listens until it is closed and nobody holds a Sender any more: what comes to it meanwhile may
+/// have Senders in it, which are let go.
 struct Core {
     me: ContextId,
     /// Where it listens, or why it could not begin to.
@@ -48,7 +50,10 @@ struct Core {
     queue: Latch<Item>,
     holders: Lock<Holders>,
     node: Weak<Node>,
+    router: WeakRouter,
     rooms: Rooms,
+    /// Drops the Senders in what nobody takes.
+    discard: fn(&Router, &Message),
 }
 
 enum Item {
@@ -65,6 +70,23 @@ impl Core {
         if let Some(end) = end {
             // A closed receiver needs no end.
             let _ = self.queue.put(Item::End(end));
+        }
+        self.leave_if_over();
+    }
+
+    /// Listens no longer if it is closed and nobody can send.
+    fn leave_if_over(&self) {
+        if !self.queue.is_closed() || !self.holders().is_empty() {
+            return;
+        }
+        if let (Some(node), Some(handle)) = (self.node.upgrade(), self.handle.get()) {
+            node.unlisten(*handle);
+        }
+    }
+
+    fn discard(&self, message: &Message) {
+        if let Some(router) = self.router.upgrade() {
+            (self.discard)(&router, message);
         }
     }
 
@@ -84,8 +106,12 @@ impl Deliver for Core {
         if !self.rooms.enters(src, room_of(&message.data)) {
             return self.cut_off(src, handle);
         }
-        // What comes to a closed receiver is dropped; its sender was told.
-        let _ = self.queue.put(Item::Data(message));
+        if let Err(Item::Data(message)) = self.queue.offer(Item::Data(message)) {
+            self.discard(&message);
+            if src != self.me {
+                self.end_room(src, handle, &Death::of(Cause::ReceiverClosed));
+            }
+        }
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
@@ -111,6 +137,10 @@ impl Deliver for Core {
             gift => self.holders().hear(from, other, gift),
         };
         self.end(end);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 
     fn senders(&self) -> Vec<ContextId> {
@@ -148,7 +178,9 @@ impl<T: Decode> Receiver<T> {
             queue: Latch::new(),
             holders: Lock::default(),
             node: Arc::downgrade(router.node()),
+            router: router.downgrade(),
             rooms: Rooms::new(router.context_id()),
+            discard: discard::<T>,
         });
         match router.node().listen_for_data(core.clone()) {
             Ok(handle) => {
@@ -158,8 +190,7 @@ impl<T: Decode> Receiver<T> {
             // It ends at once, and says why.
             Err(_) => core.shut(router.broker().death(Cause::Shutdown)),
         }
-        let discard = discard::<T>;
-        Receiver { router: router.clone(), core, discard, value: PhantomData }
+        Receiver { router: router.clone(), core, is_kept_open: false, value: PhantomData }
     }
 
     /// A Sender to this receiver, to be sent along as an argument, or used here.
@@ -209,10 +240,10 @@ impl<T: Decode> Receiver<T> {
 
     /// Has it outlive its Senders: it ends by [`Receiver::close`] or with its router alone, and is
     /// not told of holders that fail or die. For one that gives out Senders all the time.
-    pub fn keep_open(self) -> Receiver<T> {
-        if !self.router.broker().is_copy() {
-            // It holds itself.
+    pub fn keep_open(mut self) -> Receiver<T> {
+        if !self.router.broker().is_copy() && !self.is_kept_open {
             self.core.holders().add(self.core.me);
+            self.is_kept_open = true;
         }
         self
     }
@@ -254,21 +285,22 @@ impl<T: Decode> Receiver<T> {
 impl<T> Receiver<T> {
     /// Ends it from this side: what is queued is dropped, every wait and every later send fails.
     pub fn close(&self) {
-        let node = self.router.node();
+        let (core, node) = (&self.core, self.router.node());
         if node.broker().is_copy() {
             return;
         }
-        if let Some(handle) = self.core.handle.get() {
-            node.unlisten(*handle);
-        }
-        while let Ok(Some(item)) = self.core.queue.try_get() {
+        let Some(untaken) = core.queue.close_and_take() else { return };
+        for item in untaken {
             if let Item::Data(message) = item {
-                (self.discard)(&self.router, &message);
+                core.discard(&message);
             }
         }
-        self.core.queue.close();
-        let Some(handle) = self.core.handle.get() else { return };
-        let holders = self.core.holders().all();
+        if self.is_kept_open {
+            core.holders().remove(core.me, None);
+        }
+        core.leave_if_over();
+        let Some(handle) = core.handle.get() else { return };
+        let holders = core.holders().all();
         for id in holders.into_iter().filter(|id| *id != node.id()) {
             node.end_room(id, *handle, &Death::of(Cause::ReceiverClosed));
         }

@@ -70,7 +70,8 @@ impl SenderCore {
     fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
         let node = self.router.node();
         node.broker().forbid_own_thread()?;
-        if self.owner == node.id() && node.listener(self.handle, Kind::Data).is_none() {
+        let listener = || node.listener(self.handle, Kind::Data);
+        if self.owner == node.id() && listener().is_none_or(|to| to.is_closed()) {
             return Err(self.without_receiver());
         }
         let scope = Scope::to(&self.router, self.owner);

@@ -106,9 +106,14 @@ impl<T> Latch<T> {
     /// # Errors
     /// [`ErrorKind::Closed`] if the latch is closed; the item is dropped.
     pub fn put(&self, item: T) -> Result<()> {
+        self.offer(item).map_err(|_| Error::closed(Cause::ReceiverClosed))
+    }
+
+    /// As [`Latch::put`]; gives the item back if it is closed.
+    pub(crate) fn offer(&self, item: T) -> Result<(), T> {
         let mut state = self.lock();
         if state.closed {
-            return Err(Error::closed(Cause::ReceiverClosed));
+            return Err(item);
         }
         state.queue.push_back(item);
         let (wake, watcher) = (state.sleepers.promise(), state.watcher.clone());
@@ -192,16 +197,21 @@ impl<T> Latch<T> {
 
     /// Drops what is queued and wakes every sleeper; from now on all fails. Closing twice is fine.
     pub fn close(&self) {
+        drop(self.close_and_take());
+    }
+
+    /// As [`Latch::close`]; gives what is queued. None if it was closed before.
+    pub(crate) fn close_and_take(&self) -> Option<VecDeque<T>> {
         let mut state = self.lock();
-        state.closed = true;
-        let dropped = std::mem::take(&mut state.queue);
+        let was_closed = std::mem::replace(&mut state.closed, true);
+        let queue = std::mem::take(&mut state.queue);
         state.sleepers.wake_all();
         let watcher = state.watcher.clone();
         drop(state);
-        drop(dropped);
         if let Some(watcher) = watcher {
             watcher();
         }
+        (!was_closed).then_some(queue)
     }
 
     /// Has `watcher` called from now on; what is there already it is not told. Returns whether

@@ -26,6 +26,11 @@ pub trait Deliver: Send + Sync {
         Vec::new()
     }
 
+    /// Whether what is sent from here is refused at once.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// A context is gone; told to handles that data arrives at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }

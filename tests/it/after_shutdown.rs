@@ -14,8 +14,8 @@ use std::{fs, thread};
 use mitogen::error::{Cause, ConnectFailure, ErrorKind};
 use mitogen::{
     Address, Attached, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending,
-    Error, ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router, Sender,
-    stock,
+    Error, ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router, Select,
+    Sender, stock,
 };
 
 use crate::support::*;
@@ -286,7 +286,18 @@ const TRIALS: &[Trial] = &[
         it.router.broker().watch_process(child, move |status| tell.send(status).unwrap());
         drop(told.recv_timeout(LIMIT).unwrap());
     }),
+    ("Receiver<T>::is_empty", |it| assert!(!it.receiver.is_empty())),
+    ("Receiver<T>::keep_open", |it| refused(it.receiver.keep_open().get())),
+    ("Select<'_, ()>::all", |it| refused(Select::all([&it.receiver]))),
+    ("Select<'_, ()>::in_order", |it| refused(Select::in_order([it.call]))),
     // Not by these names, but by traits.
+    ("Select<'a, E> as Iterator", |it| {
+        let mut events: Select<'_, _> = [((), it.call)].into_iter().collect();
+        refused(Iterator::next(&mut events).unwrap().1);
+        events.add(&it.receiver, |value| ((), value.map(drop))).unwrap();
+        refused(events.next_timeout(LIMIT).unwrap().unwrap().1);
+        assert!(Iterator::next(&mut events).is_none());
+    }),
     ("Receiver<T> as Iterator", |mut it| {
         refused(it.receiver.next().unwrap());
         assert!(it.receiver.next().is_none());
@@ -305,6 +316,7 @@ const NEED_NONE: &[(&str, &str)] = &[
     ("Secret::", "a value"),
     ("Side::", "a descriptor"),
     ("Latch<T>::", "a queue of its own"),
+    ("Select<'a, E>::", "it has what its sources have"),
     ("ForkPromise::", "a promise"),
 ];
 
