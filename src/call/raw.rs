@@ -12,8 +12,10 @@ use crate::call::context::Context;
 use crate::call::gate::{self, Gate, Origin, Place, Policy};
 use crate::call::room::Rooms;
 use crate::call::router::Router;
+use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
+use crate::io::broker::Broker;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::route::node::Node;
@@ -332,3 +334,31 @@ impl Iterator for RawReceiver {
         (&*self).next()
     }
 }
+
+impl Watched for RawReceiver {
+    fn latch(&self) -> Option<&dyn Watchable> {
+        Some(&self.core.queue)
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        Some(self.router.broker().clone())
+    }
+}
+
+/// Yields messages until the end: then one error that says why, unless it was closed here.
+impl Source for RawReceiver {
+    type Item = Message;
+
+    fn take(&self) -> Taken<Message> {
+        match self.try_get() {
+            Ok(None) => Taken::Nothing,
+            Ok(Some(message)) => Taken::One(Ok(message)),
+            Err(error) => match error.kind() {
+                ErrorKind::Closed(death) if death.cause == Cause::ReceiverClosed => Taken::End,
+                _ => Taken::Last(Err(error)),
+            },
+        }
+    }
+}
+
+impl Stream for RawReceiver {}

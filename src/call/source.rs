@@ -7,8 +7,9 @@ use crate::io::broker::Broker;
 use crate::io::latch::{Latch, Watcher};
 
 /// What a [`Select`](crate::Select) can wait for: [`Call`](crate::Call) and
-/// [`Connecting`](crate::Connecting), which yield once; [`Receiver`](crate::Receiver), [`Latch`]
-/// and `Select` itself, which may also be borrowed or in an [`Arc`].
+/// [`Connecting`](crate::Connecting), which yield once; [`Receiver`](crate::Receiver),
+/// [`RawReceiver`](crate::RawReceiver), [`Latch`] and `Select` itself, which may also be borrowed
+/// or in an [`Arc`].
 ///
 /// It belongs to one `Select` at a time.
 #[diagnostic::on_unimplemented(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::WINDOW_BYTES;
-use crate::{CallContext, Handler, Program, policy};
+use crate::{CallContext, Handler, Program, Select, policy};
 use std::sync::mpsc::channel;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -285,4 +285,23 @@ fn of_many_who_wait_for_the_only_message_one_gets_it() {
         drop(tell);
         assert_eq!(told.iter().filter(|got| *got).count(), 1);
     }
+}
+
+#[test]
+fn a_select_has_what_comes_to_each_and_one_end() {
+    let router = router();
+    let (a, b) = (router.raw_receiver().listen().unwrap(), router.raw_receiver().listen().unwrap());
+    let select: Select<'_, _> = [("a", &a), ("b", &b)].into_iter().collect();
+    for (name, inbox) in [("b", &b), ("a", &a), ("b", &b)] {
+        router.myself().send(Message::at(inbox.handle()).with_data(name)).unwrap();
+        let (from, message) = select.next().unwrap();
+        assert_eq!((from, &*message.unwrap().data), (name, name.as_bytes()));
+    }
+    a.close();
+    assert!(matches!(select.next_timeout(PAUSE).unwrap_err().kind(), ErrorKind::Timeout));
+    router.shutdown();
+    let (from, end) = select.next().unwrap();
+    assert_eq!(from, "b");
+    assert_closed(end, Cause::Shutdown);
+    assert!(select.next().is_none());
 }
