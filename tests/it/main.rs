@@ -21,6 +21,7 @@ mod events;
 mod monitor;
 mod reasons;
 mod shutdown;
+mod signals;
 mod detach;
 mod fork;
 mod after_fork;
