@@ -1,14 +1,16 @@
 //! The other end of a stream, which any context may hold: what is sent there waits for room.
 
+use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::call::arguments::Sends;
 use crate::call::holders::{self};
 use crate::call::reply::Reply;
 use crate::call::router::Router;
 use crate::call::scope::Scope;
-use crate::error::{CallFailure, Cause, Death, Error, Result};
+use crate::error::{CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::lock::Lock;
 use crate::route::node::{Outgoing, Payload};
@@ -18,7 +20,7 @@ use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
 
 /// Sends values to a [`Receiver`], from any context. Cheap to clone; when the last clone in a
-/// context is dropped, its Receiver is told.
+/// context is dropped, its Receiver is told: that closes it, or [`Sender::fail`] does.
 pub struct Sender<T> {
     core: Arc<SenderCore>,
     value: PhantomData<fn(T)>,
@@ -67,7 +69,7 @@ impl SenderCore {
         failed.get_or_insert(death);
     }
 
-    fn send(&self, encode: &dyn Fn(&mut Writer<'_>)) -> Result<()> {
+    fn send(&self, encode: &dyn Fn(&mut Writer<'_>), deadline: Option<Instant>) -> Result<()> {
         let node = self.router.node();
         node.broker().forbid_own_thread()?;
         let listener = || node.listener(self.handle, Kind::Data);
@@ -78,7 +80,7 @@ impl SenderCore {
         let payload = FrameBuf::encode(Some(&scope), encode);
         let given = scope.given();
         let sent = match payload {
-            Ok(payload) => node.send(&self.outgoing(Kind::Data), payload),
+            Ok(payload) => node.send_until(&self.outgoing(Kind::Data), payload, deadline),
             Err(Malformed(why)) => Err(Error::usage(why)),
         };
         if sent.is_err() {
@@ -130,9 +132,58 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the receiver is closed or its context gone,
-    /// [`ErrorKind::TooLarge`], [`ErrorKind::Interrupted`] after a signal.
+    /// [`ErrorKind::TooLarge`]; [`ErrorKind::Interrupted`] after a signal, before anything was sent.
     pub fn send(&self, value: impl Sends<T>) -> Result<()> {
-        self.core.send(&|w| value.encode_as(w))
+        self.core.send(&|w| value.encode_as(w), None)
+    }
+
+    /// As [`Sender::send`], if there is room within this time. A value of more than 16 KiB that
+    /// has begun to travel by then is finished, however long that takes.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Timeout`]: nothing was sent.
+    pub fn send_timeout(&self, value: impl Sends<T>, timeout: Duration) -> Result<()> {
+        self.core.send(&|w| value.encode_as(w), Instant::now().checked_add(timeout))
+    }
+
+    /// Sends one value if there is room for it now. Returns whether it did; nothing was sent if
+    /// not. Of a value of more than 16 KiB the first 16 find room, and the rest is waited for.
+    ///
+    /// # Errors
+    /// As for [`Sender::send`].
+    pub fn try_send(&self, value: impl Sends<T>) -> Result<bool> {
+        match self.core.send(&|w| value.encode_as(w), Some(Instant::now())) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::Timeout) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops this clone, and says why there is no more: once the last clone in this context is
+    /// dropped, the Receiver yields, behind all that was sent, an error of [`Cause::Failed`] with
+    /// this reason. The first reason counts.
+    ///
+    /// ```
+    /// use mitogen::{Program, Sender, error::ErrorKind};
+    ///
+    /// fn count(to: u32, out: Sender<u32>) -> mitogen::Result<()> {
+    ///     (0..to).try_for_each(|i| out.send(i))?;
+    ///     out.fail("that is all I know");
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> mitogen::Result<()> {
+    /// let router = Program::new().function(count).router()?;
+    /// let numbers = router.receiver();
+    /// router.in_process()?.call_no_reply(count, (2, numbers.to_sender()))?;
+    /// assert_eq!((numbers.get()?, numbers.get()?), (0, 1));
+    /// let error = numbers.get().unwrap_err();
+    /// let ErrorKind::Closed(why) = error.kind() else { panic!("{error}") };
+    /// assert_eq!(why.tail, "that is all I know");
+    /// # Ok(()) }
+    /// ```
+    pub fn fail(self, reason: impl Display) {
+        self.core.fail(Death { tail: reason.to_string(), ..Death::of(Cause::Failed) });
     }
 }
 

@@ -247,6 +247,9 @@ const TRIALS: &[Trial] = &[
         assert!(it.receiver.get().is_err());
     }),
     ("Sender<T>::send", |it| refused(it.sender.send(1))),
+    ("Sender<T>::send_timeout", |it| refused(it.sender.send_timeout(1, LIMIT))),
+    ("Sender<T>::try_send", |it| refused(it.sender.try_send(1))),
+    ("Sender<T>::fail", |it| it.sender.fail("over")),
     ("Connecting::wait", |it| given_up(it.starting.wait())),
     ("Connecting::wait_and_tell", |it| given_up(it.starting.wait_and_tell())),
     ("Connecting::cancel", |it| it.starting.cancel()),

@@ -46,6 +46,7 @@ mod command_method;
 mod inside;
 mod streams;
 mod select;
+mod flow;
 mod sharing;
 mod after_shutdown;
 mod drop_order;
