@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
-use std::{env, process};
+use std::{env, process, thread};
 
 use crate::measure::{self, Outcome, Pinned, Samples, Track};
 use crate::sshd::Sshd;
@@ -90,6 +90,23 @@ impl Echo {
     }
 }
 
+/// Median of one byte to another thread and back, in microseconds.
+pub fn sockets_us(turns: usize) -> Outcome<f64> {
+    let (mut near, mut far) = UnixStream::pair()?;
+    let other = thread::spawn(move || {
+        let mut byte = [0];
+        while far.read_exact(&mut byte).is_ok() && far.write_all(&byte).is_ok() {}
+    });
+    let (mut each, mut byte) = (Track::default(), [0]);
+    each.block(&[], turns, || {
+        near.write_all(&byte)?;
+        Ok(near.read_exact(&mut byte)?)
+    })?;
+    drop(near);
+    other.join().map_err(|_| "the other thread panicked")?;
+    Ok(each.samples_us.median())
+}
+
 /// Bytes over a bare socket pair, child to parent, in blocks: MB/s (10^6 bytes).
 pub fn bulk_mb_per_s(mib: usize) -> Outcome<f64> {
     let mut peer = Peer::start(&["pour", &mib.to_string()])?;
@@ -118,6 +135,7 @@ pub fn play_role(arguments: &[&str]) -> Option<Outcome<()>> {
         ["--floor", "pour", mib] => pour(mib),
         ["--floor", "bulk", mib] => print_bulk(mib),
         ["--floor", "pingpong", count, cores] => print_pingpong(count, cores),
+        ["--floor", "sockets", count] => print_sockets(count),
         ["--floor", "spawn", count, command @ ..] => print_spawn(count, command),
         ["--floor", "sshd"] => serve_ssh(),
         _ => return None,
@@ -162,6 +180,11 @@ fn print_pingpong(count: &str, cores: &str) -> Outcome<()> {
     let p50 = track.samples_us.median();
     let (wakeups, cpu) = (track.wakeups(), track.cpu_us());
     println!("{{\"p50_us\": {p50:.3}, \"wakeups\": {wakeups:.3}, \"cpu_us\": {cpu:.3}}}");
+    Ok(())
+}
+
+fn print_sockets(count: &str) -> Outcome<()> {
+    println!("{{\"p50_us\": {:.3}}}", sockets_us(count.parse()?)?);
     Ok(())
 }
 

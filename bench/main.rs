@@ -11,6 +11,7 @@ mod measure;
 mod ours;
 mod report;
 mod sshd;
+mod talk;
 
 use std::process::Command;
 use std::{env, fs};

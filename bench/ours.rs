@@ -12,6 +12,7 @@ use crate::measure::{self, Outcome, Pinned, Samples, Track};
 use crate::report::Report;
 use crate::rounds;
 use crate::sshd::Sshd;
+use crate::talk;
 
 /// Calls in flight in the pipelined row.
 const WINDOW: usize = 256;
@@ -27,10 +28,10 @@ const THOUSAND: usize = 1000;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Costs nothing but the call.
-fn empty() {}
+pub fn empty() {}
 
 /// Which process this is, so that its memory and wake-ups can be read.
-fn pid() -> u32 {
+pub fn pid() -> u32 {
     process::id()
 }
 
@@ -65,6 +66,8 @@ pub fn run(master: impl FnOnce(&dyn Fn(&mut Report)) -> Outcome<()>) -> Outcome<
         .function(pour)
         .function(make_value)
         .function(take_value)
+        .function(talk::pour_on)
+        .function(talk::nap)
         .run(|router| -> Outcome<()> { master(&|report| rows(router, report)) })
 }
 
@@ -95,6 +98,9 @@ fn rows(router: &Router, report: &mut Report) {
     report.try_rows("pipelined", |report| pipelined(router, report));
     report.try_rows("bulk", |report| bulk(router, report));
     report.try_rows("one 64 MiB", |report| one_value(router, report));
+    report.try_rows("latch round trip", talk::latches);
+    report.try_rows("small call beside", |report| talk::beside_bulk(router, report));
+    report.try_rows("wake-ups of a call pending", |report| talk::pending_wakeups(router, report));
     report.try_rows("stock image", stock_image);
     report.try_rows("memory of one idle", |report| idle_memory(&stock_router()?, report));
     report.try_rows("wake-ups of an idle", |report| idle_wakeups(router, report));

@@ -1,5 +1,6 @@
 """Random bytes from child to parent: many blocks through one Sender, and one value."""
 import os
+import threading
 import time
 
 from common import PYTHON, RUNS, execnet_group, floor, gateway, mitogen_router, proc_kib, row
@@ -51,6 +52,31 @@ def original(router):
     in_turn(VALUE, "mitogen-py", VALUE_MIB, 2, value)
 
 
+def beside(router):
+    """A small call to a child while another child of the same hop sends as fast as it can."""
+    import mitogen.core
+    hop = router.local(python_path=PYTHON)
+    quiet, loud = (router.local(python_path=PYTHON, via=hop) for _ in range(2))
+
+    def call_us():
+        values = []
+        for _ in range(200 * RUNS):
+            start = time.perf_counter()
+            quiet.call(functions.empty)
+            values.append((time.perf_counter() - start) * 1e6)
+        return values
+
+    idle = call_us()
+    receiver = mitogen.core.Receiver(router)
+    call = loud.call_async(functions.pour, receiver.to_sender(), 1000, BLOCK)
+    reader = threading.Thread(target=lambda: [message.unpickle() for message in receiver])
+    reader.start()
+    time.sleep(0.3)
+    sample_row("small call beside a full-speed bulk", "mitogen-py", "us", call_us(), idle)
+    reader.join()
+    call.get().unpickle()
+
+
 def execnet_rows(group):
     child = gateway(group)
     pid = child.remote_exec("import os; channel.send(os.getpid())").receive()
@@ -75,5 +101,6 @@ def execnet_rows(group):
 
 with mitogen_router() as router:
     original(router)
+    beside(router)
 with execnet_group() as group:
     execnet_rows(group)

@@ -2,6 +2,7 @@
 import collections
 import os
 import statistics
+import threading
 import time
 
 from common import PYTHON, RUNS, execnet_group, floor, gateway, mitogen_router, row, sample_row
@@ -75,6 +76,24 @@ def pipelined(who, start, finish, count):
     row("pipelined empty calls, window 256", who, "/s", rate, n=count)
 
 
+def latches():
+    """Two threads that hand one item to and fro."""
+    import mitogen.core
+    there, back = mitogen.core.Latch(), mitogen.core.Latch()
+
+    def far():
+        while there.get():
+            back.put(1)
+    other = threading.Thread(target=far)
+    other.start()
+    values = timed([], 2000 * RUNS, lambda: (there.put(1), back.get()))[1]
+    there.put(0)
+    other.join()
+    floors = [floor("sockets", 2000)["p50_us"] for _ in range(3)]
+    sample_row("latch round trip, two threads", "mitogen-py", "us", values, floors)
+
+
+latches()
 for cores in ("scheduler free", "one core"):
     if cores == "one core":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})     # children inherit it
