@@ -5,8 +5,6 @@ mod sharing;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock, Weak};
@@ -16,13 +14,13 @@ use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::io::broker::sharing::User;
 use crate::io::callbacks::{Callback, Callbacks, Calls};
 use crate::io::latch::Latch;
+use crate::io::lending::{self, Lending, Next, Panic, Task};
 use crate::io::promise::{Promised, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
-use crate::lock::Lock;
 use crate::sys::errno::Errno;
 use crate::sys::fork;
-use crate::sys::poll::{Notifier, Poller};
+use crate::sys::poll::Poller;
 use crate::sys::text::{Decimal, lossy};
 use crate::sys::{signal, thread};
 use crate::trace::{self, Level, panic_text};
@@ -43,8 +41,7 @@ pub struct Broker {
 }
 
 struct Shared {
-    queue: Lock<Queue>,
-    notifier: Notifier,
+    lending: Lending,
     /// Those for whose sake it lives, if it ends with them.
     users: OnceLock<Weak<User>>,
     tenants: AtomicU32,
@@ -54,21 +51,6 @@ struct Shared {
     callbacks: OnceLock<Arc<dyn Calls>>,
     /// Closed when the loop has ended and let go of all that is the broker's.
     ended: Arc<Latch<()>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    tasks: Vec<Task>,
-    /// Why nothing is taken any more.
-    closed: Option<Death>,
-}
-
-/// What the loop does on behalf of another thread.
-pub(crate) type Task = Box<dyn FnOnce(&mut Turn) + Send>;
-
-thread_local! {
-    /// The broker that this thread is, by address.
-    static SELF: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Broker {
@@ -102,8 +84,7 @@ impl Broker {
     fn of(poller: &Poller) -> Broker {
         Broker {
             shared: Arc::new(Shared {
-                queue: Lock::default(),
-                notifier: poller.notifier(),
+                lending: Lending::new(poller.notifier()),
                 users: OnceLock::new(),
                 tenants: AtomicU32::new(0),
                 generation: fork::generation(),
@@ -132,18 +113,7 @@ impl Broker {
 
     fn enqueue(&self, task: Task) -> Result<()> {
         self.forbid_copy()?;
-        let mut queue = self.shared.queue.lock();
-        if let Some(why) = &queue.closed {
-            return Err(why.clone().into());
-        }
-        queue.tasks.push(task);
-        let first = queue.tasks.len() == 1;
-        drop(queue);
-        // The loop's own thread looks here before it sleeps.
-        if first && !self.is_current() {
-            self.shared.notifier.notify();
-        }
-        Ok(())
+        self.shared.lending.enqueue(task)
     }
 
     /// Runs `task` on the broker's thread and waits for what it returns.
@@ -160,12 +130,13 @@ impl Broker {
         self.wait_for(&answer)
     }
 
-    /// Takes the next item of what this broker's loop puts into; sleeps until there is one.
+    /// Takes the next item of what this broker's loop puts into `latch`; sleeps until there is one,
+    /// and may turn the loop meanwhile.
     ///
     /// # Errors
     /// As [`Latch::get_timeout`].
     pub(crate) fn wait<T>(&self, latch: &Latch<T>, deadline: Option<Instant>) -> Result<T> {
-        latch.get_until(deadline)
+        self.shared.lending.wait(latch, deadline)
     }
 
     /// Waits for what the loop has promised.
@@ -193,7 +164,7 @@ impl Broker {
         if self.is_copy() {
             return None;
         }
-        let closed = self.shared.queue.lock().closed.clone();
+        let closed = self.shared.lending.closed();
         closed.filter(|why| why.cause == Cause::BrokerFailed)
     }
 
@@ -212,7 +183,7 @@ impl Broker {
     /// broker's thread, and not in a callback. Returns whether they have.
     pub(crate) fn wait_for_callbacks(&self, limit: Duration) -> bool {
         let settle = |callbacks: &Arc<dyn Calls>| callbacks.clone().settle(limit);
-        self.is_copy() || SELF.get() == 0 && self.shared.callbacks.get().is_none_or(settle)
+        self.is_copy() || !lending::turns_one() && self.shared.callbacks.get().is_none_or(settle)
     }
 
     /// Whether a callback runs, or waits to.
@@ -248,9 +219,10 @@ impl Broker {
         self.is_copy() || !self.is_current() && ended.wait_closed(deadline).is_ok()
     }
 
-    /// Whether the calling thread is this broker's.
+    /// Whether the calling thread turns this broker's loop: its own, or one that serves in its
+    /// place.
     pub(crate) fn is_current(&self) -> bool {
-        SELF.get() == Arc::as_ptr(&self.shared) as usize
+        self.shared.lending.is_current()
     }
 
     /// Whether the process was forked since this was started: its thread is the original's, and
@@ -282,24 +254,46 @@ impl Broker {
 
     /// What was deferred, in order.
     pub(crate) fn take_deferred(&self) -> Vec<Task> {
-        std::mem::take(&mut self.shared.queue.lock().tasks)
+        self.shared.lending.take_tasks()
     }
 
-    /// Whether something is deferred.
-    pub(crate) fn has_deferred(&self) -> bool {
-        !self.shared.queue.lock().tasks.is_empty()
+    /// Never has a thread that waits turn the loop: to be measured beside.
+    #[doc(hidden)]
+    pub fn never_lend(&self) {
+        self.shared.lending.forbid();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lending(&self) -> &Lending {
+        &self.shared.lending
+    }
+
+    /// What the loop does next, which has `served` something or not.
+    pub(crate) fn next(&self, served: bool) -> Next {
+        self.shared.lending.next(served)
     }
 
     fn main(self, poller: Poller, over: Over) {
-        SELF.set(Arc::as_ptr(&self.shared) as usize);
-        let mut turn = Turn::new(self, poller, over);
-        let ran = catch_unwind(AssertUnwindSafe(|| turn.run()));
-        (turn.over)(turn, ran);
+        let lending = &self.shared.lending;
+        lending.settle();
+        let mut turn = Box::new(Turn::new(self.clone(), poller, over));
+        let ran = loop {
+            let ran = catch_unwind(AssertUnwindSafe(|| turn.run()));
+            if turn.is_over() || !matches!(ran, Ok(Ok(()))) {
+                break ran;
+            }
+            let (back, panic) = lending.lend(turn);
+            turn = back;
+            if let Some(panic) = panic {
+                break Err(panic);
+            }
+        };
+        (turn.over)(*turn, ran);
     }
 }
 
 /// How a loop has ended: as it was asked to; as poll fails; or by a panic.
-pub(crate) type Ran = Result<Result<(), Errno>, Box<dyn Any + Send>>;
+pub(crate) type Ran = Result<Result<(), Errno>, Panic>;
 
 /// What follows that.
 pub(crate) type Over = fn(Turn, Ran);
@@ -307,7 +301,7 @@ pub(crate) type Over = fn(Turn, Ran);
 /// Fails whatever waits for a loop that has ended.
 pub(crate) fn end_loop(mut turn: Turn, ran: Ran) {
     let (shared, why) = (turn.broker.shared.clone(), why(ran));
-    shared.queue.lock().closed = Some(why.clone());
+    shared.lending.close(why.clone());
     // What panics is told no more, but all others are: each is taken before it is called.
     while catch_unwind(AssertUnwindSafe(|| turn.end(&why))).is_err() {}
     let _ = catch_unwind(AssertUnwindSafe(|| drop(turn)));
@@ -348,12 +342,8 @@ impl Shared {
     }
 
     fn drop_tasks(&self) {
-        while let Some(task) = self.take_task() {
+        while let Some(task) = self.lending.take_task() {
             drop(task);
         }
-    }
-
-    fn take_task(&self) -> Option<Task> {
-        self.queue.lock().tasks.pop()
     }
 }

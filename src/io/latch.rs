@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::io::sleep::{Sleeper, sleep, sleeper};
+use crate::io::sleep::{Seat, Slept};
 use crate::lock::{self, Lock};
 use crate::sys::pipe::Wake;
 
@@ -46,11 +46,12 @@ struct Sleepers {
 }
 
 impl Sleepers {
-    fn enter(&mut self) -> Result<(u64, Sleeper)> {
-        let wake = sleeper()?;
+    fn enter(&mut self, seat: &mut Seat) -> Result<()> {
+        let wake = Arc::clone(seat.prepare()?);
         self.tickets += 1;
-        self.list.push((self.tickets, Arc::clone(&wake)));
-        Ok((self.tickets, wake))
+        self.list.push((self.tickets, wake));
+        seat.ticket = Some(self.tickets);
+        Ok(())
     }
 
     /// Promises an item to the first who has none.
@@ -60,19 +61,19 @@ impl Sleepers {
         Some(wake.clone())
     }
 
-    /// Lets a thread go if it was promised an item, then with its place in the queue; or if it
-    /// `must` go.
-    fn leave(&mut self, ticket: u64, must: bool) -> Left {
-        let Some(at) = self.list.iter().position(|(other, _)| *other == ticket) else {
-            return Left::Empty;
+    /// Lets a thread go if it was promised an item; or if it `must` go. Returns whether it has a
+    /// place in the queue.
+    fn leave(&mut self, seat: &mut Seat, must: bool) -> bool {
+        let Some(at) = self.list.iter().position(|(ticket, _)| Some(*ticket) == seat.ticket) else {
+            return false;
         };
         let promised = at < self.promised;
-        if !promised && !must {
-            return Left::Stays;
+        if promised || must {
+            self.list.remove(at);
+            self.promised -= usize::from(promised);
+            seat.ticket = None;
         }
-        self.list.remove(at);
-        self.promised -= usize::from(promised);
-        if promised { Left::WithItem } else { Left::Empty }
+        promised
     }
 
     fn wake_all(&self) {
@@ -80,12 +81,6 @@ impl Sleepers {
             wake.wake();
         }
     }
-}
-
-enum Left {
-    Stays,
-    Empty,
-    WithItem,
 }
 
 impl<T> Default for Latch<T> {
@@ -158,21 +153,34 @@ impl<T> Latch<T> {
 
     /// As [`Latch::get`], until `deadline`.
     pub(crate) fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
-        let (ticket, wake) = {
-            let mut state = self.lock();
-            if state.closed {
-                return Err(Error::closed(Cause::ReceiverClosed));
-            }
-            if let Some(item) = state.surplus() {
-                return Ok(item);
-            }
-            state.sleepers.enter()?
-        };
+        let (mut seat, mut slept) = (Seat::default(), Slept::Awake);
         loop {
-            let slept = sleep(&wake, &[], deadline);
-            if let Some(result) = self.leave(ticket, slept.err()) {
-                return result;
+            if let Some(got) = self.look(&mut seat, slept) {
+                return got;
             }
+            slept = seat.sleep(deadline);
+        }
+    }
+
+    /// Ends the wait at `seat` if there is an item for it, if the latch is closed, or if its sleep
+    /// has failed; else it is to sleep, or has given up its place.
+    pub(crate) fn look(&self, seat: &mut Seat, slept: Slept) -> Option<Result<T>> {
+        let mut state = self.lock();
+        let must = state.closed || !matches!(slept, Slept::Awake);
+        let promised = state.sleepers.leave(seat, must);
+        if state.closed {
+            return Some(Err(Error::closed(Cause::ReceiverClosed)));
+        }
+        if promised {
+            return state.queue.pop_front().map(Ok);
+        }
+        match slept {
+            Slept::Failed(error) => Some(Err(error)),
+            Slept::Awake if seat.ticket.is_none() => match state.surplus() {
+                Some(item) => Some(Ok(item)),
+                None => state.sleepers.enter(seat).err().map(Err),
+            },
+            _ => None,
         }
     }
 
@@ -236,21 +244,6 @@ impl<T> Latch<T> {
 
     fn lock(&self) -> lock::Held<'_, State<T>> {
         self.state.lock()
-    }
-
-    /// Ends the wait of `ticket` if it got an item, if the latch closed, or if its sleep failed.
-    fn leave(&self, ticket: u64, failed: Option<Error>) -> Option<Result<T>> {
-        let mut state = self.lock();
-        let must = failed.is_some() || state.closed;
-        let left = state.sleepers.leave(ticket, must);
-        if state.closed {
-            return Some(Err(Error::closed(Cause::ReceiverClosed)));
-        }
-        match left {
-            Left::Stays => None,
-            Left::WithItem => state.queue.pop_front().map(Ok),
-            Left::Empty => failed.map(Err),
-        }
     }
 }
 

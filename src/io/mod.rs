@@ -8,6 +8,7 @@ pub mod outbox;
 pub mod callbacks;
 pub mod timers;
 pub mod turn;
+pub mod lending;
 pub mod broker;
 pub mod watch;
 pub mod attach;

@@ -76,11 +76,16 @@ impl Drop for Sleeper {
 }
 
 /// Sleeps until `wake` is woken, one of `also` (few) is readable, or the deadline. A wake-up may be
-/// stale: the caller looks at its condition again.
+/// stale: the caller looks at its condition again. Returns a bit for each that is ready, the lowest
+/// for `wake`.
 ///
 /// # Errors
 /// [`ErrorKind::Timeout`] past the deadline; [`ErrorKind::Interrupted`] after a signal.
-pub(crate) fn sleep(wake: &Wake, also: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<()> {
+pub(crate) fn sleep(
+    wake: &Wake,
+    also: &[BorrowedFd<'_>],
+    deadline: Option<Instant>,
+) -> Result<u32> {
     let mut fds = [wake.fd(); SLEEP_FDS_MAX];
     fds[1..=also.len()].copy_from_slice(also);
     match poll::sleep(&fds[..=also.len()], deadline) {
@@ -89,11 +94,53 @@ pub(crate) fn sleep(wake: &Wake, also: &[BorrowedFd<'_>], deadline: Option<Insta
             if ready & 1 != 0 {
                 wake.drain();
             }
-            Ok(())
+            Ok(ready)
         }
         Err(Errno::INTR) => Err(Error::new(ErrorKind::Interrupted)),
         Err(Errno(errno)) => Err(Error::system("waiting", errno)),
     }
+}
+
+/// A thread's place where it waits. It needs nothing before it sleeps.
+#[derive(Default)]
+pub(crate) struct Seat {
+    wake: Option<Sleeper>,
+    /// Its number among those that sleep there, while it is one of them.
+    pub(super) ticket: Option<u64>,
+}
+
+impl Seat {
+    /// What it sleeps on, once it has looked in vain.
+    pub(super) fn wake(&self) -> Option<&Arc<Wake>> {
+        self.wake.as_deref()
+    }
+
+    /// The same, before the first sleep.
+    pub(super) fn prepare(&mut self) -> Result<&Arc<Wake>> {
+        let wake = match self.wake.take() {
+            Some(wake) => wake,
+            None => sleeper()?,
+        };
+        Ok(self.wake.insert(wake))
+    }
+
+    /// Sleeps there.
+    pub(crate) fn sleep(&self, deadline: Option<Instant>) -> Slept {
+        let Some(wake) = self.wake() else { return Slept::Awake };
+        sleep(wake, &[], deadline).map_or_else(Slept::Failed, |_| Slept::Awake)
+    }
+}
+
+/// How a thread comes to look at what it waits for.
+#[derive(Default)]
+pub(crate) enum Slept {
+    /// It is there, or was woken.
+    #[default]
+    Awake,
+    /// It has something else to do first, and gives up its place.
+    Rises,
+    /// Its sleep has failed, and so does its wait.
+    Failed(Error),
 }
 
 #[cfg(test)]

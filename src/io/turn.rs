@@ -1,7 +1,8 @@
 //! The loop of one broker: streams, timers, and what other threads deferred. Whoever has the turn
-//! owns all of it; today that is the broker's thread alone.
+//! owns all of it: the broker's thread, or one to which it is lent.
 
 mod leaving;
+mod running;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
-use crate::io::broker::{Broker, Over, Task};
+use crate::io::broker::{Broker, Over};
+use crate::io::lending::Task;
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
 use crate::io::timers::{Action, TimerId, Timers};
@@ -44,6 +46,12 @@ pub trait Protocol: Send {
     /// The pause of a [`Turn::remind`] is over.
     fn reminded(&mut self, _turn: &mut Turn, _key: Key) {}
 
+    /// Whether a thread that waits for something may serve it in the broker's place. Unless
+    /// overridden, it may not.
+    fn may_be_lent(&self) -> bool {
+        false
+    }
+
     /// The stream is closed; this is the last call.
     fn closed(&mut self, turn: &mut Turn, why: &Death);
 }
@@ -60,6 +68,10 @@ pub struct Turn {
     /// dropped before it is known why.
     deferred: Vec<Task>,
     buffer: Vec<u8>,
+    events: Vec<Event>,
+    /// Whether the thread that has the turn is not the broker's; then whether it leaves something.
+    is_lent: bool,
+    has_more: bool,
     /// Whether a shutdown was asked for.
     stopping: bool,
     /// Whether that has waited long enough.
@@ -106,6 +118,9 @@ impl Turn {
             timers: Timers::default(),
             deferred: Vec::new(),
             buffer: Vec::new(),
+            events: Vec::new(),
+            is_lent: false,
+            has_more: false,
             stopping: false,
             is_late: false,
             over,
@@ -292,6 +307,7 @@ impl Turn {
 
     /// Tells all that is left that the loop has ended.
     pub(crate) fn end(&mut self, why: &Death) {
+        self.is_lent = false;
         self.tell_ends(why);
         while let Some(stream) = self.streams.pop() {
             self.let_go(stream, why);
@@ -303,54 +319,8 @@ impl Turn {
         self.stopping
     }
 
-    fn is_over(&self) -> bool {
+    pub(in crate::io) fn is_over(&self) -> bool {
         self.stopping && (self.streams.is_empty() || self.is_late)
-    }
-
-    fn next_timeout(&self) -> Option<Duration> {
-        // Deferred by what has just run here, which wakes nobody.
-        if self.broker.has_deferred() {
-            return Some(Duration::ZERO);
-        }
-        self.timers.next().map(|at| at.saturating_duration_since(Instant::now()))
-    }
-
-    /// The whole loop: the one place that blocks in poll. Fails if that does.
-    pub(crate) fn run(&mut self) -> std::result::Result<(), Errno> {
-        let mut events: Vec<Event> = Vec::new();
-        loop {
-            self.run_deferred();
-            while let Some(action) = self.timers.due(Instant::now()) {
-                action(self);
-            }
-            if self.is_over() {
-                return Ok(());
-            }
-            events.clear();
-            self.poller.wait(&mut events, self.next_timeout())?;
-            for event in &events {
-                self.serve(*event);
-            }
-        }
-    }
-
-    /// Does what others have deferred.
-    pub(crate) fn run_deferred(&mut self) {
-        self.deferred = self.broker.take_deferred();
-        self.deferred.reverse();
-        while let Some(task) = self.deferred.pop() {
-            task(self);
-        }
-    }
-
-    fn serve(&mut self, event: Event) {
-        let key = Key(event.key / 2);
-        if event.write {
-            self.arm(key);
-        }
-        if event.read && event.key == key.receive() {
-            self.read(key);
-        }
     }
 
     /// Reads once. Returns whether there may be more.
@@ -378,6 +348,7 @@ impl Turn {
         match stream.receive.read(buffer) {
             Read::Nothing => false,
             Read::Bytes(count) => {
+                self.has_more |= count == buffer.len();
                 self.call(key, &mut |protocol, turn| protocol.input(turn, key, &buffer[..count]));
                 true
             }

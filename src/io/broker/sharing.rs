@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Broker, SELF};
+use super::Broker;
 use crate::error::{Cause, Error, Result};
+use crate::io::lending;
 use crate::io::promise::promise;
 use crate::io::turn::Tenant;
 use crate::limits::{END_WAIT, SHUTDOWN_GRACE};
@@ -65,7 +66,7 @@ impl Broker {
     pub(crate) fn join_unused(&self) {
         if self.shared.users.get().is_some_and(|users| users.strong_count() == 0) {
             self.wait_long(|deadline| self.shared.ended.wait_closed(deadline).is_ok());
-            if SELF.get() == 0 {
+            if !lending::turns_one() {
                 self.wait_for_callbacks(SHUTDOWN_GRACE);
             }
         }
@@ -74,7 +75,7 @@ impl Broker {
     /// Waits for the loop, whatever signals come, but not for one that is stuck.
     fn wait_long(&self, done: impl Fn(Option<Instant>) -> bool) {
         let deadline = Instant::now() + END_WAIT;
-        if SELF.get() == 0 && !self.is_copy() {
+        if !lending::turns_one() && !self.is_copy() {
             while !done(Some(deadline)) && Instant::now() < deadline {}
         }
     }

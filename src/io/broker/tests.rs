@@ -87,7 +87,7 @@ fn a_panic_is_the_reason_for_all_that_waits_and_all_that_comes_later() {
     let hold = move |_: &mut Turn| {
         own.defer(|_| panic!("on purpose")).unwrap();
         begin.send(()).unwrap();
-        while own.shared.queue.lock().tasks.len() < 2 {
+        while own.shared.lending.tasks_len() < 2 {
             std::thread::yield_now();
         }
     };

@@ -15,19 +15,27 @@ const BATCH: usize = 64;
 const NOTIFIED: u64 = u64::MAX;
 
 /// Watches descriptors that somebody else keeps open.
-pub struct System {
+pub struct System(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     epoll: OwnedFd,
-    wake: Arc<Wake>,
+    wake: Wake,
 }
 
 /// Ends a wait of its [`Poller`](super::Poller) from any thread: this one, or else the next.
 #[derive(Clone, Debug)]
-pub struct Notifier(Arc<Wake>);
+pub struct Notifier(Arc<Shared>);
 
 impl Notifier {
     /// Ends the wait.
     pub fn notify(&self) {
-        self.0.wake();
+        self.0.wake.wake();
+    }
+
+    /// Readable while a wait would end at once.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.epoll.as_fd()
     }
 }
 
@@ -39,8 +47,8 @@ impl System {
         // SAFETY: the system has just made this descriptor for us.
         let epoll = unsafe { OwnedFd::from_raw_fd(number) };
         fork::mark(epoll.as_fd());
-        let system = System { epoll, wake: Arc::new(Wake::new()?) };
-        system.control(libc::EPOLL_CTL_ADD, system.wake.fd(), NOTIFIED, Interest::READ)?;
+        let system = System(Arc::new(Shared { epoll, wake: Wake::new()? }));
+        system.control(libc::EPOLL_CTL_ADD, system.0.wake.fd(), NOTIFIED, Interest::READ)?;
         Ok(system)
     }
 
@@ -61,7 +69,7 @@ impl System {
         let mut event = libc::epoll_event { events: (read | write) as u32, u64: key };
         // SAFETY: the event lives as long as the call.
         check(unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event)
+            libc::epoll_ctl(self.0.epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event)
         })
         .map(drop)
     }
@@ -74,7 +82,7 @@ impl System {
         tell: &mut dyn FnMut(usize, bool, bool),
     ) -> Result<()> {
         let mut batch = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
-        let (room, epoll) = (batch.len() as i32, self.epoll.as_raw_fd());
+        let (room, epoll) = (batch.len() as i32, self.0.epoll.as_raw_fd());
         // SAFETY: the batch is ours to write and has room for so many.
         let count = unsafe { libc::epoll_wait(epoll, batch.as_mut_ptr(), room, millis(timeout)) };
         let count = match check(count) {
@@ -84,7 +92,7 @@ impl System {
         let ended = (libc::EPOLLHUP | libc::EPOLLERR) as u32;
         for event in &batch[..count] {
             if event.u64 == NOTIFIED {
-                self.wake.drain();
+                self.0.wake.drain();
                 continue;
             }
             let read = event.events & (libc::EPOLLIN as u32 | ended) != 0;
@@ -96,7 +104,7 @@ impl System {
 
     /// What ends a wait.
     pub fn notifier(&self) -> Notifier {
-        Notifier(self.wake.clone())
+        Notifier(self.0.clone())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,11 @@ impl Notifier {
     pub fn notify(&self) {
         // What is full already is readable, so a failure is none.
         let _ = self.0.notify();
+    }
+
+    /// Readable while a wait would end at once.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

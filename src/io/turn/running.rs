@@ -1,0 +1,93 @@
+//! How a loop runs: on the broker's thread, or on one to which the turn is lent.
+
+use std::time::{Duration, Instant};
+
+use super::{Key, Turn};
+use crate::io::lending::{Next, Task};
+use crate::sys::errno::Errno;
+use crate::sys::poll::Event;
+
+impl Turn {
+    /// When the next timer is due.
+    pub(in crate::io) fn next_timer(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The loop, on the broker's thread: the one place that blocks in poll. Returns when it is
+    /// over, or to be lent; fails if poll does.
+    pub(crate) fn run(&mut self) -> std::result::Result<(), Errno> {
+        let mut served = false;
+        loop {
+            self.run_deferred();
+            while let Some(action) = self.timers.due(Instant::now()) {
+                action(self);
+            }
+            let next = self.broker.next(served);
+            if self.is_over() || next == Next::Lend {
+                return Ok(());
+            }
+            let left = |at: Instant| at.saturating_duration_since(Instant::now());
+            // What has just run here may have deferred something, which wakes nobody.
+            let now = (next == Next::Work).then_some(Duration::ZERO);
+            served = self.poll(now.or_else(|| self.next_timer().map(left)))?;
+        }
+    }
+
+    /// The same on a thread to which the turn is lent, for what has arrived and may be served
+    /// there. Returns whether there is more for the broker to do.
+    pub(in crate::io) fn serve_lent(&mut self) -> bool {
+        (self.is_lent, self.has_more) = (true, false);
+        let polled = self.poll(Some(Duration::ZERO));
+        self.is_lent = false;
+        polled.is_err() || self.has_more || self.stopping
+    }
+
+    /// Waits until something has arrived, and serves that. Returns whether there was anything.
+    fn poll(&mut self, timeout: Option<Duration>) -> std::result::Result<bool, Errno> {
+        let mut events = std::mem::take(&mut self.events);
+        self.poller.wait(&mut events, timeout)?;
+        for event in &events {
+            self.serve(*event);
+        }
+        self.events = events;
+        Ok(!self.events.is_empty())
+    }
+
+    /// Runs `task` on the broker's own thread: now, if this is it.
+    pub fn at_home(&mut self, task: Task) {
+        if self.is_lent {
+            // An ended broker drops it, as all that it was to do.
+            let _ = self.broker.defer(task);
+        } else {
+            task(self);
+        }
+    }
+
+    /// Does what others have deferred.
+    pub(crate) fn run_deferred(&mut self) {
+        self.deferred = self.broker.take_deferred();
+        self.deferred.reverse();
+        while let Some(task) = self.deferred.pop() {
+            task(self);
+        }
+    }
+
+    fn serve(&mut self, event: Event) {
+        let key = Key(event.key / 2);
+        if self.is_lent && !self.may_be_lent(key) {
+            self.has_more = true;
+            return;
+        }
+        if event.write {
+            self.arm(key);
+        }
+        if event.read && event.key == key.receive() {
+            self.read(key);
+        }
+    }
+
+    fn may_be_lent(&mut self, key: Key) -> bool {
+        let protocol = self.stream(key).and_then(|stream| stream.protocol.as_ref());
+        protocol.is_some_and(|protocol| protocol.may_be_lent())
+    }
+}
