@@ -233,7 +233,7 @@ const WAITS: &[Wait] = &[
     }),
     ("Broker::run_sync", |router, _| {
         let (go, gate) = channel::<()>();
-        router.broker().run(move || drop(gate.recv())).unwrap();
+        router.broker().run(move || assert!(gate.recv().is_err())).unwrap();
         ends_by_a_signal("Broker::run_sync", || router.broker().run_sync(|| ()));
         drop(go);
         router.broker().run_sync(|| ()).unwrap();
