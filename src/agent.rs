@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::context::Context;
 use crate::call::dispatch::Calls;
+use crate::call::panics;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
 use crate::connect::stage;
@@ -241,6 +242,7 @@ impl Router {
     /// What keeps it from being made: [`ErrorKind::System`](crate::error::ErrorKind) or `Closed`.
     pub fn in_process(&self) -> Result<Context> {
         self.broker().forbid_own_thread()?;
+        panics::note_places();
         let (ours, theirs) =
             pipe::socketpair().map_err(|Errno(e)| Error::system("socketpair", e))?;
         let (ours, theirs) = (Side::new(ours), Side::new(theirs));

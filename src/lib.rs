@@ -242,7 +242,9 @@ mod agent;
 mod program;
 pub mod stock;
 
-pub use call::context::{CallContext, Context};
+pub use call::call_context::CallContext;
+pub use call::chain::Chain;
+pub use call::context::Context;
 pub use call::ending::Ending;
 pub use call::function;
 pub use call::handler::Handler;

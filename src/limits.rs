@@ -211,3 +211,8 @@ pub const IMAGES_HELD_MAX: usize = 64;
 pub const IMAGES_COMING_MAX: usize = 16;
 /// Those who wait for one image: connects of this context, and children.
 pub const IMAGE_TAKERS_MAX: usize = PENDING_CALLS_MAX;
+/// Chains of which a context remembers that a call has failed: a caller forgets a chain soon, and
+/// each failure may have hundreds of KiB of text.
+pub const CHAINS_MAX: usize = 256;
+/// Threads of one context that run functions: each has a stack of `COPY_STACK_BYTES`.
+pub const POOL_THREADS_MAX: u32 = 256;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::agent;
 use crate::call::function::{Function, Signature};
+use crate::call::panics;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
 use crate::connect::connects::Connects;
@@ -258,6 +259,7 @@ type MakeSource = fn(&Arc<Registry>, Option<Allowed>) -> Option<Box<dyn Source>>
 /// That of an agent that is more than a stock one.
 fn of_agent(own: Own, registry: &Arc<Registry>, allowed: Option<Allowed>) -> Box<dyn Source> {
     fork::watch();
+    panics::note_places();
     // No copy keeps the link to our parent.
     fork::mark(fd::stdin());
     fork::mark(fd::stdout());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::LOOK_AGAIN;
-use crate::call::context::CallContext;
+use crate::call::call_context::CallContext;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::ContextId;
 use crate::io::latch::Latch;

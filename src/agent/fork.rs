@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{attend, end_process, or_end, settle};
+use crate::call::panics;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
 use crate::connect::fork::{Fork, ForkOptions, Hooks};
@@ -183,6 +184,7 @@ impl Begun {
 
     fn serve(self) -> ! {
         settle();
+        panics::note_places();
         let Hooks { on_fork, on_start } = self.hooks;
         if let Some(hook) = on_fork.and_then(|hook| hook.take()) {
             run("on_fork", hook);

@@ -1,12 +1,14 @@
-//! Another context, as this one sees it; and what a function sees of its call.
+//! Another context, as this one sees it, and the calls that are sent there.
 
 use std::any::TypeId;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::call::arguments::Arguments;
 use crate::call::function::{Function, Signature};
+use crate::call::manner::Manner;
 use crate::call::pending::{Call, Discard, Pending, Unawaited, discard};
 use crate::call::reply::Reply;
 use crate::call::router::Router;
@@ -30,11 +32,13 @@ pub struct Context {
     name: Arc<str>,
     /// Under whose authority what is sent through it acts.
     auth: ContextId,
+    /// What else its calls keep to.
+    manner: Option<Arc<Manner>>,
 }
 
 impl Context {
     pub(crate) fn new(router: &Router, id: ContextId, name: &str, auth: ContextId) -> Context {
-        Context { router: router.clone(), id, name: name.into(), auth }
+        Context { router: router.clone(), id, name: name.into(), auth, manner: None }
     }
 
     /// Its id.
@@ -58,14 +62,53 @@ impl Context {
         self.auth
     }
 
+    pub(crate) fn manner(&self) -> Option<&Manner> {
+        self.manner.as_deref()
+    }
+
+    pub(crate) fn with(&self, manner: Manner) -> Context {
+        Context { manner: Some(Arc::new(manner)), ..self.clone() }
+    }
+
+    /// The same context, for calls that have this long from now on, all together.
+    ///
+    /// At that time whoever waits for one gets [`ErrorKind::Timeout`](crate::error::ErrorKind),
+    /// however stuck the other side is. What is left of the time travels with each call: one that
+    /// has not begun by then never does, and one that runs is
+    /// [cancelled](crate::CallContext::is_cancelled). Of two limits the sooner counts. Clocks are
+    /// not compared: the way there is not counted.
+    ///
+    /// ```
+    /// # use mitogen::{Program, Result, error::ErrorKind};
+    /// # use std::time::Duration;
+    /// fn nap(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    /// # fn main() -> Result<()> {
+    /// let router = Program::new().function(nap).router()?;
+    /// let hasty = router.in_process()?.within(Duration::from_millis(50));
+    /// let error = hasty.call(nap, Duration::from_secs(2)).unwrap_err();
+    /// assert_eq!(*error.kind(), ErrorKind::Timeout);
+    /// # Ok(()) }
+    /// ```
+    pub fn within(&self, time: Duration) -> Context {
+        self.by(Instant::now().checked_add(time))
+    }
+
+    pub(crate) fn by(&self, until: Option<Instant>) -> Context {
+        let manner = self.manner().cloned().unwrap_or_default();
+        self.with(manner.by(until))
+    }
+
     /// Calls a function there and waits for its value, however long that takes. A context runs one
-    /// function at a time, in the order they were sent.
+    /// function at a time, in the order they were sent; unless it has more
+    /// [threads](crate::Connect::threads).
     ///
     /// # Errors
     /// [`ErrorKind::Call`](crate::error::ErrorKind) if the function fails there or is not known
     /// there, `Closed` if the context is gone, `Usage` if the function is not registered here,
-    /// `TooLarge` if the arguments have more than [128 MiB](crate::Program::message_bytes_max), and
-    /// `Interrupted` after a signal.
+    /// `TooLarge` if the arguments have more than [128 MiB](crate::Program::message_bytes_max),
+    /// `Interrupted` after a signal, and `Timeout` where there is a [limit](Context::within).
     pub fn call<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Result<F::Output>
     where
         F: Signature<M> + Function<M>,
@@ -74,6 +117,7 @@ impl Context {
     }
 
     /// Calls a function there, and returns what to wait for. Whatever goes wrong comes out of that.
+    /// Dropping it cancels the call.
     pub fn call_async<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Call<F::Output>
     where
         F: Signature<M> + Function<M>,
@@ -101,15 +145,17 @@ impl Context {
         args: &dyn Fn(&mut Writer<'_>),
         discard: Discard,
     ) -> Result<Pending> {
-        let (payload, given) = self.encode_call(function, args)?;
-        let pending = Pending::new(&self.router, self.id, function, given, discard)?;
-        match self.router.node().send(&self.outgoing(pending.handle()), payload) {
-            Ok(()) => Ok(pending),
-            Err(error) => {
-                pending.unsent();
-                Err(error)
+        self.keep_to_manner(|| {
+            let (payload, given) = self.encode_call(function, args)?;
+            let pending = Pending::new(self, function, given, discard)?;
+            match self.router.node().send(&self.outgoing(pending.handle()), payload) {
+                Ok(()) => Ok(pending),
+                Err(error) => {
+                    pending.unsent();
+                    Err(error)
+                }
             }
-        }
+        })
     }
 
     fn begin_unawaited(
@@ -118,16 +164,28 @@ impl Context {
         args: &dyn Fn(&mut Writer<'_>),
         discard: Discard,
     ) -> Result<()> {
-        let (payload, given) = self.encode_call(function, args)?;
-        let unawaited = Arc::new(Unawaited { router: self.router.downgrade(), given, discard });
-        let handle = self.router.node().listen_for_answer(self.id, unawaited.clone());
-        let handle = handle.inspect_err(|_| unawaited.given.take_back(None))?;
-        let sent = self.router.node().send(&self.outgoing(handle), payload);
-        if sent.is_err() {
-            self.router.node().unlisten(handle);
-            unawaited.given.take_back(None);
+        self.keep_to_manner(|| {
+            let (payload, given) = self.encode_call(function, args)?;
+            let unawaited = Arc::new(Unawaited { router: self.router.downgrade(), given, discard });
+            let handle = self.router.node().listen_for_answer(self.id, unawaited.clone());
+            let handle = handle.inspect_err(|_| unawaited.given.take_back(None))?;
+            let sent = self.router.node().send(&self.outgoing(handle), payload);
+            if sent.is_err() {
+                self.router.node().unlisten(handle);
+                unawaited.given.take_back(None);
+            }
+            sent
+        })
+    }
+
+    fn keep_to_manner<T>(&self, begin: impl FnOnce() -> Result<T>) -> Result<T> {
+        match self.manner() {
+            None => begin(),
+            Some(manner) => {
+                manner.check()?;
+                begin().inspect_err(|error| manner.failed(error))
+            }
         }
-        sent
     }
 
     fn encode_call(
@@ -144,6 +202,10 @@ impl Context {
         let scope = Scope::to(&self.router, self.id);
         let payload = FrameBuf::encode(Some(&scope), |w| {
             w.put(&entry.fingerprint().to_le_bytes());
+            match self.manner() {
+                None => w.put_u8(0),
+                Some(manner) => manner.put(w),
+            }
             args(w);
         });
         let given = scope.given();
@@ -223,37 +285,5 @@ impl Reply for Context {
 
     fn into_reply(self) -> Result<Self, CallFailure> {
         Ok(self)
-    }
-}
-
-/// The surroundings of a call, for a function that names `&CallContext` among its parameters.
-pub struct CallContext {
-    router: Router,
-    caller: ContextId,
-}
-
-impl CallContext {
-    /// The surroundings of a call that this very context makes of itself: for tests of functions.
-    pub fn local(router: &Router) -> CallContext {
-        CallContext { router: router.clone(), caller: router.context_id() }
-    }
-
-    pub(crate) fn new(router: &Router, caller: ContextId) -> CallContext {
-        CallContext { router: router.clone(), caller }
-    }
-
-    /// The id of the context that the function runs in.
-    pub fn context_id(&self) -> ContextId {
-        self.router.context_id()
-    }
-
-    /// The id of the context that calls.
-    pub fn caller_id(&self) -> ContextId {
-        self.caller
-    }
-
-    /// The router of the context that the function runs in.
-    pub fn router(&self) -> &Router {
-        &self.router
     }
 }

@@ -1,114 +1,219 @@
-//! Runs the functions that others call, one at a time, in the order that the calls arrived.
+//! Runs the functions that others call, in the order that the calls arrived: one at a time, or as
+//! many as there are threads that serve.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::call::context::CallContext;
+use crate::call::call_context::CallContext;
+use crate::call::panics;
+use crate::call::queue::{Arrived, Queue};
 use crate::call::registry::{Found, put_failed};
+use crate::call::reply::{ANSWER_FAILURE, ANSWER_NOT_BEGUN};
 use crate::call::router::Router;
 use crate::call::scope::Scope;
+use crate::call::token::Token;
 use crate::error::{CallFailure, Cause, Death, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
+use crate::lock::Lock;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::policy;
-use crate::trace::{self, Level, panic_text};
-use crate::wire::codec::{Encode, Reader, Writer};
+use crate::trace::{self, Level};
+use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
 type Answer = Result<FrameBuf, Box<CallFailure>>;
 
-/// The calls that wait for a context's thread.
+/// The calls of a context, and the threads that run them.
 pub(crate) struct Calls {
-    queue: Latch<Message>,
-    /// Whether that thread does something else than wait for calls.
-    busy: AtomicBool,
+    node: Arc<Node>,
+    queue: Lock<Queue>,
+    /// An item for each thread that is woken.
+    ready: Latch<()>,
 }
 
 impl Deliver for Calls {
     fn message(&self, _: &mut Turn, message: Message) {
-        // After the end nobody runs it, and its caller learns of that end.
-        let _ = self.queue.put(message);
+        if message.handle == Handle::CANCEL {
+            return self.cancel(&message);
+        }
+        if self.queue.lock().push(Arrived::new(message)) {
+            // After the end nobody runs it, and its caller learns of that end.
+            let _ = self.ready.put(());
+        }
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {
-        self.queue.close();
+        self.ready.close();
+        let (never, running) = self.queue.lock().close();
+        drop(never);
+        running.iter().for_each(|token| token.cancel());
+    }
+
+    fn lost(&self, _: &mut Turn, id: ContextId, _: &Death) {
+        self.queue.lock().forget(id, None);
     }
 }
 
 impl Calls {
     /// Listens for calls of those who have authority over this context.
     pub(crate) fn listen(node: &Arc<Node>) -> Result<Arc<Calls>> {
-        let calls = Arc::new(Calls { queue: Latch::new(), busy: AtomicBool::new(true) });
+        let calls =
+            Arc::new(Calls { node: node.clone(), queue: Lock::default(), ready: Latch::new() });
         node.listen(Handle::CALL, Kind::Call, policy::has_parent_authority, calls.clone())?;
+        // Who may is who called.
+        node.listen(Handle::CANCEL, Kind::Control, policy::anyone, calls.clone())?;
         Ok(calls)
     }
 
     /// Whether a function runs, or waits to be run; or what comes before the first.
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) || !self.queue.is_empty()
+        self.queue.lock().is_busy(1)
     }
 
-    /// Runs calls until the context ends.
+    /// Runs calls until the context ends. Several threads may.
     pub(crate) fn serve(&self, router: &Router) {
+        let mut token = Arc::default();
+        while let Some(call) = self.next(router, &token) {
+            self.run(router, &call, &token);
+            drop(call);
+            self.queue.lock().ended(&token);
+            // One that nobody has kept or used serves again.
+            if Arc::get_mut(&mut token).is_none_or(|token| !token.is_new()) {
+                token = Arc::default();
+            }
+        }
+    }
+
+    fn next(&self, router: &Router, token: &Arc<Token>) -> Option<Arrived> {
+        let mut woken = None;
         loop {
-            self.busy.store(false, Ordering::Relaxed);
-            match router.broker().wait(&self.queue, None) {
-                Ok(message) => {
-                    self.busy.store(true, Ordering::Relaxed);
-                    run(router, &message);
+            {
+                let mut queue = self.queue.lock();
+                if let Some(woken) = woken {
+                    queue.wakes(woken);
                 }
-                Err(e) if matches!(e.kind(), ErrorKind::Closed(_)) => return,
-                Err(_) => (),
+                let taken = queue.take(token);
+                if taken.is_some() {
+                    return taken;
+                }
+                queue.sleeps();
+            }
+            let waited = router.broker().wait(&self.ready, None);
+            woken = Some(waited.is_ok());
+            if waited.is_err_and(|e| matches!(e.kind(), ErrorKind::Closed(_))) {
+                return None;
+            }
+        }
+    }
+
+    /// A caller says that it waits for a call no longer.
+    fn cancel(&self, message: &Message) {
+        let Ok(handle) = Handle::decode(&mut Reader::new(&message.data, None)) else { return };
+        let key = (message.src, Some(handle));
+        let mut queue = self.queue.lock();
+        let (token, call) = (queue.running(key), queue.remove(key));
+        drop(queue);
+        if let Some(token) = token {
+            token.cancel();
+        }
+        if let Some(call) = call {
+            self.refuse(&call);
+        }
+    }
+
+    /// Answers a call that is cancelled before it has begun.
+    fn refuse(&self, call: &Arrived) {
+        let answer = self.breaks(call, None);
+        self.answer(call, answer);
+    }
+
+    /// Notes what the calls behind this one in its chain are answered, and returns that.
+    fn breaks(&self, call: &Arrived, failure: Option<&CallFailure>) -> FrameBuf {
+        let answer = failed(ANSWER_NOT_BEGUN, failure);
+        if let Some(chain) = call.chain() {
+            self.queue.lock().fail(chain, &answer);
+        }
+        answer
+    }
+
+    fn answer(&self, call: &Arrived, answer: FrameBuf) {
+        // Who cannot be reached waits no longer.
+        let _ = self.try_answer(call, Kind::Reply, answer);
+    }
+
+    fn try_answer(&self, call: &Arrived, kind: Kind, answer: FrameBuf) -> Result<()> {
+        let Some(handle) = call.message.reply_to else { return Ok(()) };
+        let (dst, auth) = (call.caller(), self.node.id());
+        self.node.send(&Outgoing { kind, dst, auth, handle, reply_to: None }, answer)
+    }
+
+    /// Runs a call, or answers why not.
+    fn run(&self, router: &Router, call: &Arrived, token: &Arc<Token>) {
+        if call.message.reply_to.is_none() {
+            return self.queue.lock().forget(call.caller(), call.chain());
+        }
+        let refusal = call.chain().and_then(|chain| self.queue.lock().refusal(chain));
+        if let Some(refusal) = refusal {
+            return self.answer(call, refusal);
+        }
+        if call.is_late() {
+            return self.refuse(call);
+        }
+        let taken = Scope::from(router, call.caller(), call.message.auth);
+        let given = Scope::to(router, call.caller());
+        let answer = answer(router, call, token, &taken, &given);
+        close_senders(&taken, answer.as_ref().err().map(|failure| &**failure));
+        let (given, has_failed) = (given.given(), answer.is_err() || token.is_cancelled());
+        let answer = match answer {
+            Ok(value) if !has_failed => value,
+            other => {
+                let failure = other.err();
+                self.breaks(call, failure.as_deref());
+                failed(ANSWER_FAILURE, failure.as_deref())
+            }
+        };
+        if has_failed {
+            given.take_back(None);
+        }
+        let Err(error) = self.try_answer(call, Kind::Reply, answer) else { return };
+        if !has_failed {
+            given.take_back(None);
+        }
+        trace::event(Level::Debug, "an answer could not be sent", &[call.caller().0.into()]);
+        if let ErrorKind::TooLarge { .. } = error.kind() {
+            let death = Death::of(Cause::TooLarge).at(self.node.id());
+            let dead: Payload<'_> = &|w| death.encode(w);
+            if let Ok(payload) = FrameBuf::encode(None, dead) {
+                // Who cannot be reached waits no longer.
+                let _ = self.try_answer(call, Kind::Dead, payload);
             }
         }
     }
 }
 
-fn run(router: &Router, message: &Message) {
-    let Some(handle) = message.reply_to else { return };
-    let taken = Scope::from(router, message.src, message.auth);
-    let given = Scope::to(router, message.src);
-    let answer = answer(router, message, &taken, &given);
-    close_senders(&taken, answer.as_ref().err().map(|failure| &**failure));
-    let (given, has_failed) = (given.given(), answer.is_err());
-    let payload = answer.unwrap_or_else(|failure| {
-        let failed: Payload<'_> = &|w| put_failed(&failure, w);
-        FrameBuf::encode(None, failed).unwrap_or_default()
-    });
-    if has_failed {
-        given.take_back(None);
-    }
-    let (dst, auth) = (message.src, router.context_id());
-    let out = Outgoing { kind: Kind::Reply, dst, auth, handle, reply_to: None };
-    let Err(error) = router.node().send(&out, payload) else { return };
-    if !has_failed {
-        given.take_back(None);
-    }
-    trace::event(Level::Debug, "an answer could not be sent", &[dst.0.into()]);
-    if let ErrorKind::TooLarge { .. } = error.kind() {
-        let death = Death::of(Cause::TooLarge).at(auth);
-        let dead: Payload<'_> = &|w| death.encode(w);
-        if let Ok(payload) = FrameBuf::encode(None, dead) {
-            // Who cannot be reached waits no longer.
-            let _ = router.node().send(&Outgoing { kind: Kind::Dead, ..out }, payload);
-        }
-    }
+/// The body of the answer to a call that failed so, or that was cancelled.
+fn failed(kind: u8, failure: Option<&CallFailure>) -> FrameBuf {
+    let body = FrameBuf::encode(None, |w| put_failed(kind, failure, w));
+    body.unwrap_or_default()
 }
 
 /// The body of the answer to a call that succeeds.
-fn answer(router: &Router, message: &Message, taken: &Scope, given: &Scope) -> Answer {
-    let mut r = Reader::new(&message.data, Some(taken));
-    let Ok(fingerprint) = r.take(8) else {
+fn answer(
+    router: &Router,
+    call: &Arrived,
+    token: &Arc<Token>,
+    taken: &Scope,
+    given: &Scope,
+) -> Answer {
+    if call.args_at == 0 {
         return Err(Box::new(CallFailure::Arguments(String::new())));
-    };
-    let fingerprint = fingerprint.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
-    let entry = match router.registry().find(fingerprint) {
+    }
+    let entry = match router.registry().find(call.fingerprint()) {
         Found::Entry(entry) => entry,
         Found::Unknown => return Err(Box::new(CallFailure::Unknown)),
         Found::OtherSignature(entry) => {
@@ -116,7 +221,8 @@ fn answer(router: &Router, message: &Message, taken: &Scope, given: &Scope) -> A
             return Err(Box::new(CallFailure::Signature { there, here: String::new() }));
         }
     };
-    let cx = CallContext::new(router, message.src);
+    let mut r = Reader::new(&call.message.data[call.args_at..], Some(taken));
+    let cx = CallContext::new(router, call.caller(), call.until, token);
     let mut outcome = Ok(());
     let body = catch_unwind(AssertUnwindSafe(|| {
         FrameBuf::encode(Some(given), |w: &mut Writer<'_>| outcome = entry.serve(&cx, &mut r, w))
@@ -124,7 +230,7 @@ fn answer(router: &Router, message: &Message, taken: &Scope, given: &Scope) -> A
     let why = match body {
         Ok(Ok(body)) => return outcome.map(|()| body),
         Ok(Err(malformed)) => malformed.0.to_owned(),
-        Err(panic) => panic_text(&*panic),
+        Err(panic) => panics::text(&*panic),
     };
     Err(Box::new(CallFailure::Panic(why)))
 }

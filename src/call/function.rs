@@ -77,7 +77,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use crate::call::arguments::{Arguments, Sends};
-use crate::call::context::CallContext;
+use crate::call::call_context::CallContext;
 use crate::call::reply::outcome;
 pub use crate::call::reply::{Fails, Reply};
 use crate::error::CallFailure;

@@ -9,6 +9,10 @@ pub mod paths;
 pub mod router;
 pub mod scope;
 pub mod context;
+pub mod manner;
+pub mod chain;
+pub mod token;
+pub mod call_context;
 pub mod pending;
 pub mod ending;
 pub mod receiver;
@@ -23,8 +27,12 @@ pub mod message;
 pub mod raw;
 pub mod events;
 pub mod routing;
+pub mod queue;
+pub mod panics;
 pub mod dispatch;
 pub mod grant;
 
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod cancel_tests;

@@ -2,24 +2,34 @@
 
 use std::any::TypeId;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::call::reply::{ANSWER_FAILURE, ANSWER_VALUE};
+use crate::call::context::Context;
+use crate::call::manner::sooner;
+use crate::call::reply::{ANSWER_FAILURE, ANSWER_NOT_BEGUN, ANSWER_VALUE};
 use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::{Given, Scope};
 use crate::call::source::{Source, Taken, Watchable, Watched};
+use crate::call::token::Cancels;
 use crate::error::{CallError, CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
+use crate::route::node::{Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::trace::{self, Level};
-use crate::wire::codec::{Decode, Malformed, Reader};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader};
+use crate::wire::frame::FrameBuf;
+use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
 
-/// A call whose answer is on its way. Dropping it cancels the wait; the function runs all the same.
+/// A call whose answer is on its way.
+///
+/// Dropping it before the answer is there cancels the call, as the end of its time does: a function
+/// that has not begun never does, and one that runs can [see it](crate::CallContext::is_cancelled).
 #[must_use = "dropping a Call cancels it; call_no_reply sends one without waiting"]
 pub struct Call<R> {
     pending: Result<Pending>,
@@ -108,12 +118,17 @@ pub(crate) struct Pending {
     function: TypeId,
     handle: Handle,
     slot: Arc<Slot>,
+    callee: ContextId,
 }
 
 /// Where the one answer of a call arrives, whether somebody waits for it or not: it tells what
 /// became of the Senders that went along.
 struct Slot {
     answer: Latch<Answer>,
+    /// Whether there is nothing left to cancel.
+    answered: AtomicBool,
+    /// When its time is up.
+    until: Option<Instant>,
     router: WeakRouter,
     given: Given,
     discard: Discard,
@@ -131,8 +146,13 @@ impl Slot {
 
 impl Deliver for Slot {
     fn message(&self, _: &mut Turn, message: Message) {
-        self.given.take_back_unknown(&message);
+        self.answered.store(true, Ordering::Relaxed);
+        self.given.take_back_unbegun(&message);
         if self.answer.is_closed() {
+            return self.discard(&message);
+        }
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            self.cancelled();
             return self.discard(&message);
         }
         // Closed in this moment: as if it were lost.
@@ -140,25 +160,39 @@ impl Deliver for Slot {
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
+        self.answered.store(true, Ordering::Relaxed);
         self.given.take_back(Some(death));
         // A closed slot is one that nobody waits at any more.
         let _ = self.answer.put(Err(death.clone()));
     }
 }
 
+/// Ends the wait for a call that is part of one which was cancelled.
+impl Cancels for Slot {
+    fn cancelled(&self) {
+        // A closed slot is one that nobody waits at any more.
+        let _ = self.answer.put(Err(Death::of(Cause::Cancelled)));
+    }
+}
+
 impl Pending {
     pub(crate) fn new(
-        router: &Router,
-        callee: ContextId,
+        context: &Context,
         function: TypeId,
         given: Given,
         discard: Discard,
     ) -> Result<Pending> {
-        let (answer, weak) = (Latch::new(), router.downgrade());
-        let slot = Arc::new(Slot { answer, router: weak, given, discard });
+        let (router, callee) = (context.router().clone(), context.context_id());
+        let until = context.manner().and_then(|manner| manner.until);
+        let (answer, answered, weak) = (Latch::new(), AtomicBool::new(false), router.downgrade());
+        let slot = Arc::new(Slot { answer, answered, until, router: weak, given, discard });
         let handle = router.node().listen_for_answer(callee, slot.clone());
         let handle = handle.inspect_err(|_| slot.given.take_back(None))?;
-        Ok(Pending { router: router.clone(), function, handle, slot })
+        if let Some(token) = context.manner().and_then(|manner| manner.token.as_ref()) {
+            let slot: Weak<Slot> = Arc::downgrade(&slot);
+            token.listen(slot);
+        }
+        Ok(Pending { router, function, handle, slot, callee })
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -167,22 +201,39 @@ impl Pending {
 
     /// The call could not be sent.
     pub(crate) fn unsent(self) {
+        self.slot.answered.store(true, Ordering::Relaxed);
         self.router.node().unlisten(self.handle);
         self.slot.given.take_back(None);
     }
 
     fn answer(&self, deadline: Option<Instant>) -> Result<Answer> {
         self.router.broker().forbid_copy()?;
-        self.router.broker().wait(&self.slot.answer, deadline)
+        self.router.broker().wait(&self.slot.answer, sooner(deadline, self.slot.until))
     }
 
     /// The body of a value: its first byte is `ANSWER_VALUE`.
     fn open(&self, answer: Answer) -> Result<Message> {
-        let message = answer?;
+        let message = answer.map_err(|death| self.death(death))?;
         match (message.data.first(), failure_in(&message)) {
             (Some(&ANSWER_VALUE), _) => Ok(message),
-            (_, Some(failure)) => Err(self.failure(failure)),
+            (Some(&ANSWER_FAILURE), Some(failure)) => Err(self.failure(failure)),
+            (Some(&ANSWER_NOT_BEGUN), Some(failure)) => {
+                Err(CallError { function: EARLIER.to_owned(), failure }.into())
+            }
+            (Some(&(ANSWER_FAILURE | ANSWER_NOT_BEGUN)), None) if message.data.len() == 1 => {
+                Err(self.death(Death::of(Cause::Cancelled).at(message.src)))
+            }
             _ => Err(Error::new(ErrorKind::Malformed("an answer of no kind"))),
+        }
+    }
+
+    /// Where its time is up, the callee may have said so first.
+    fn death(&self, death: Death) -> Error {
+        match (death.cause, self.slot.until) {
+            (Cause::Cancelled, Some(until)) if until <= Instant::now() => {
+                Error::new(ErrorKind::Timeout)
+            }
+            _ => death.into(),
         }
     }
 
@@ -210,6 +261,22 @@ impl Drop for Pending {
         if let Ok(Some(Ok(message))) = unread {
             self.slot.discard(&message);
         }
+        if !self.slot.answered.load(Ordering::Relaxed) {
+            let (dst, auth, handle) = (self.callee, self.router.context_id(), Handle::CANCEL);
+            let out = Outgoing { kind: Kind::Control, dst, auth, handle, reply_to: None };
+            tell_callee(&self.router, &out, &|w| self.handle.encode(w));
+        }
+    }
+}
+
+/// Says something small to who was called, behind the calls, whichever way these took. Never sleeps.
+pub(crate) fn tell_callee(router: &Router, out: &Outgoing, what: Payload<'_>) {
+    let node = router.node();
+    // Who is gone need not be told.
+    if out.dst != node.id() {
+        node.tell(out, Lane::Bulk, what);
+    } else if let Ok(payload) = FrameBuf::encode(None, what) {
+        let _ = node.send(out, payload);
     }
 }
 
@@ -226,7 +293,7 @@ impl Deliver for Unawaited {
             return (self.discard)(&router, &message);
         }
         trace::event(Level::Warn, "a call without reply failed in", &[message.src.0.into()]);
-        self.given.take_back_unknown(&message);
+        self.given.take_back_unbegun(&message);
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
@@ -237,15 +304,25 @@ impl Deliver for Unawaited {
 
 impl Given {
     /// Takes them back if the function was not run.
-    fn take_back_unknown(&self, message: &Message) {
-        if let Some(CallFailure::Unknown | CallFailure::Signature { .. }) = failure_in(message) {
-            self.take_back(Some(&Death::of(Cause::Failed).at(message.src)));
-        }
+    fn take_back_unbegun(&self, message: &Message) {
+        let failure = failure_in(message);
+        let cause = match (message.data.first(), &failure) {
+            (Some(&ANSWER_NOT_BEGUN), None) => Cause::Cancelled,
+            (Some(&ANSWER_NOT_BEGUN), _) => Cause::Failed,
+            (_, Some(CallFailure::Unknown | CallFailure::Signature { .. })) => Cause::Failed,
+            _ => return,
+        };
+        self.take_back(Some(&Death::of(cause).at(message.src)));
     }
 }
 
 /// The failure that an answer tells, if it tells a readable one.
 fn failure_in(message: &Message) -> Option<CallFailure> {
-    let (&ANSWER_FAILURE, rest) = message.data.split_first()? else { return None };
+    let (&(ANSWER_FAILURE | ANSWER_NOT_BEGUN), rest) = message.data.split_first()? else {
+        return None;
+    };
     CallFailure::decode(&mut Reader::new(rest, None)).ok()
 }
+
+/// What is said in place of the name of a function that failed before in a chain.
+const EARLIER: &str = "an earlier call of the chain";

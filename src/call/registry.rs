@@ -3,9 +3,8 @@
 
 use std::any::{TypeId, type_name};
 
-use crate::call::context::CallContext;
+use crate::call::call_context::CallContext;
 use crate::call::function::{Function, Signature};
-use crate::call::reply::ANSWER_FAILURE;
 use crate::error::CallFailure;
 use crate::wire::codec::{Encode, Reader, Shape, Writer, hash_name};
 
@@ -50,10 +49,13 @@ impl Entry {
     }
 }
 
-/// Appends the body of the answer to a call that failed.
-pub fn put_failed(failure: &CallFailure, w: &mut Writer<'_>) {
-    w.put_u8(ANSWER_FAILURE);
-    failure.encode(w);
+/// Appends the body of the answer to a call that failed, or to one behind it in its chain; without
+/// a failure, it was cancelled.
+pub fn put_failed(kind: u8, failure: Option<&CallFailure>, w: &mut Writer<'_>) {
+    w.put_u8(kind);
+    if let Some(failure) = failure {
+        failure.encode(w);
+    }
 }
 
 /// What a fingerprint from another context leads to.
@@ -159,7 +161,7 @@ fn refuse(name: &str, other: &str) -> ! {
 pub mod testing {
     use super::*;
     use crate::call::arguments::Arguments;
-    use crate::call::reply::ANSWER_VALUE;
+    use crate::call::reply::{ANSWER_FAILURE, ANSWER_VALUE};
     use crate::wire::codec::Decode;
     use std::fmt;
 
@@ -179,7 +181,7 @@ pub mod testing {
         let mut w = Writer::new(Vec::new(), None);
         let served = entry.serve(&surroundings(), &mut Reader::new(&sent, None), &mut w);
         if let Err(failure) = &served {
-            put_failed(failure, &mut w);
+            put_failed(ANSWER_FAILURE, Some(failure), &mut w);
         }
         let answer = w.finish().unwrap();
         let mut r = Reader::new(&answer[1..], None);

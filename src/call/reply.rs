@@ -15,8 +15,11 @@ use crate::wire::secret::Secret;
 
 /// The first byte of an answer's body: the value follows.
 pub const ANSWER_VALUE: u8 = 0;
-/// The first byte of an answer's body: the failure follows.
+/// The first byte of an answer's body: the failure follows; nothing, if the function was cancelled.
 pub const ANSWER_FAILURE: u8 = 1;
+/// The first byte of an answer's body: the function was not run, and never is. The failure of one
+/// before it in its chain follows; nothing, if it was cancelled itself, or that one was.
+pub const ANSWER_NOT_BEGUN: u8 = 2;
 
 /// What a remote function may return: a value, or a `Result` of one.
 #[diagnostic::on_unimplemented(

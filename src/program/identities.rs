@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::call::context::{CallContext, Context};
+use crate::call::call_context::CallContext;
+use crate::call::context::Context;
 use crate::error::Result;
 use crate::{Broker, Router, stock};
 

@@ -1,6 +1,7 @@
 //! The largest message that a program allows, in all of its tree: that many bytes, and one more.
 
-use crate::call::context::{CallContext, Context};
+use crate::call::call_context::CallContext;
+use crate::call::context::Context;
 use crate::error::{Cause, ErrorKind, Result};
 use crate::{Program, Router, Sender, program, stock};
 

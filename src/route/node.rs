@@ -430,7 +430,7 @@ impl Node {
         self.pool().gift()
     }
 
-    pub(super) fn handles(&self) -> Held<'_, Handles> {
+    pub(crate) fn handles(&self) -> Held<'_, Handles> {
         self.handles.lock()
     }
 }

@@ -31,7 +31,7 @@ pub trait Deliver: Send + Sync {
         false
     }
 
-    /// A context is gone; told to handles that data arrives at.
+    /// A context is gone; told to handles that data or calls arrive at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }
 
@@ -214,13 +214,13 @@ impl Handles {
         (entry.accepts == kind).then(|| entry.to.clone())
     }
 
-    /// Takes those whose wait ends with `id`, and names those that data arrives at: whether the
-    /// wait ends, and whose.
+    /// Takes those whose wait ends with `id`, and names those that data or calls arrive at: whether
+    /// the wait ends, and whose.
     pub fn lost(&mut self, id: ContextId) -> Vec<(bool, Arc<dyn Deliver>)> {
         let mut concerned = Vec::new();
         self.entries.retain(|(_, entry)| {
             let ends = entry.from == Some(id);
-            if ends || entry.accepts == Kind::Data {
+            if ends || matches!(entry.accepts, Kind::Data | Kind::Call) {
                 concerned.push((ends, entry.to.clone()));
             }
             !(ends && entry.once)

@@ -196,7 +196,8 @@ impl Pair {
         let lost = self.handles.lost(ContextId(id));
         let lost: Vec<_> = lost.iter().map(|(ends, to)| (*ends, address(to))).collect();
         let ends = |entry: &Listening| entry.from == Some(id);
-        let concerned = |entry: &&Listening| ends(entry) || entry.accepts == Kind::Data;
+        let concerned =
+            |entry: &&Listening| ends(entry) || [Kind::Data, Kind::Call].contains(&entry.accepts);
         let expected = self.oracle.values().filter(concerned);
         let expected: Vec<_> = expected.map(|entry| (ends(entry), address(&entry.to))).collect();
         prop_assert_eq!(lost, expected);

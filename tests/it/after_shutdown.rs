@@ -223,6 +223,18 @@ const TRIALS: &[Trial] = &[
     ("Context::call", |it| refused(it.context.call(stock::ping, ()))),
     ("Context::call_async", |it| refused(it.context.call_async(stock::ping, ()).get())),
     ("Context::call_no_reply", |it| refused(it.context.call_no_reply(stock::ping, ()))),
+    ("Context::within", |it| refused(it.context.within(LIMIT).call(stock::ping, ()))),
+    ("Context::chain", |it| refused(it.context.chain().call(stock::ping, ()))),
+    ("Chain::context_id", |it| {
+        assert_eq!(it.context.chain().context_id(), it.context.context_id())
+    }),
+    ("Chain::call", |it| {
+        let chain = it.context.chain();
+        refused(chain.call(stock::ping, ()));
+        refused(chain.call(stock::ping, ()));
+    }),
+    ("Chain::call_async", |it| refused(it.context.chain().call_async(stock::ping, ()).get())),
+    ("Chain::call_no_reply", |it| refused(it.context.chain().call_no_reply(stock::ping, ()))),
     ("Context::shutdown", |it| refused(it.context.shutdown())),
     ("Context::shutdown_async", |it| refused(it.context.shutdown_async())),
     ("Context::grant", |it| refused(it.context.grant(&it.context))),
@@ -235,6 +247,14 @@ const TRIALS: &[Trial] = &[
     ("CallContext::caller_id", |it| assert_eq!(it.cx.caller_id(), it.router.context_id())),
     // There is nothing to leave, whether it has ended or not.
     ("CallContext::detach", |it| drop(it.cx.detach().unwrap_err())),
+    ("CallContext::caller", |it| refused(it.cx.caller().call(stock::ping, ()))),
+    ("CallContext::parent", |it| assert_eq!(it.cx.parent().is_none(), it.router.is_master())),
+    ("CallContext::broker", |it| it.cx.broker().shutdown()),
+    ("CallContext::is_cancelled", |it| assert!(!it.cx.is_cancelled())),
+    ("CallContext::deadline", |it| assert_eq!(it.cx.deadline(), None)),
+    ("CallContext::sleep", |it| refused(it.cx.sleep(10 * LIMIT))),
+    ("CallContext::cancelled", |it| assert_eq!(it.cx.cancelled().try_get().unwrap(), None)),
+    ("CallContext::on", |it| refused(it.cx.on(&it.context).call(stock::ping, ()))),
     ("CallContext::router", |it| refused(it.cx.router().in_process())),
     ("Call<R>::get", |it| refused(it.call.get())),
     ("Call<R>::get_timeout", |it| refused(it.call.get_timeout(LIMIT))),

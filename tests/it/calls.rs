@@ -22,6 +22,7 @@ fn program() -> Program {
         .function(blob)
         .function(length)
         .function(explode)
+        .function(fail_for_reasons)
         .function(pid)
 }
 
@@ -32,6 +33,8 @@ fn add(a: u32, b: u32) -> u32 {
 fn fail() -> io::Result<()> {
     Err(io::Error::other("no luck"))
 }
+
+const EXPLODES_AT: u32 = line!() + 3;
 
 fn explode() {
     panic!("boom");
@@ -105,8 +108,42 @@ fn failures_arrive_with_their_message() {
         assert!(error.to_string().contains("no luck"), "{error}");
         let error = context.call(explode, ()).unwrap_err();
         let ErrorKind::Call(error) = error.kind() else { panic!("{error}") };
-        assert_eq!(error.failure, CallFailure::Panic("boom".to_owned()));
+        let CallFailure::Panic(text) = &error.failure else { panic!("{error:?}") };
+        let place = concat!("boom, at ", file!(), ":");
+        let line: Option<u32> =
+            text.strip_prefix(place).and_then(|rest| rest.split(':').next()?.parse().ok());
+        assert_eq!(line, Some(EXPLODES_AT), "{text}");
         assert_eq!(context.call(add, (1, 2)).unwrap(), 3);
+    });
+}
+
+#[derive(Debug)]
+struct Link(&'static str, Option<Box<Link>>);
+
+impl std::fmt::Display for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Link {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.1.as_deref().map(|link| link as _)
+    }
+}
+
+fn fail_for_reasons() -> Result<(), Link> {
+    Err(Link("above", Some(Box::new(Link("between", Some(Box::new(Link("below", None))))))))
+}
+
+#[test]
+fn failures_arrive_with_their_sources() {
+    everywhere(|_, context| {
+        let error = context.call(fail_for_reasons, ()).unwrap_err();
+        let ErrorKind::Call(error) = error.kind() else { panic!("{error}") };
+        let CallFailure::Error { type_name, chain } = &error.failure else { panic!("{error}") };
+        assert!(type_name.ends_with("calls::Link"), "{type_name}");
+        assert_eq!(*chain, ["above", "between", "below"]);
     });
 }
 

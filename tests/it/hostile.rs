@@ -7,7 +7,7 @@ use std::env;
 use mitogen::error::{Cause, ConnectFailure, ErrorKind, Exit};
 use mitogen::{Context, stock};
 
-use crate::support::hostile::{Attack, Evil, HOSTILE, arguments, sender_in};
+use crate::support::hostile::{ARGUMENTS_AT, Attack, Evil, HOSTILE, arguments, sender_in};
 use crate::support::scene::{
     GROWTH_MAX, Scene, death, give_context, give_sender, go, go_with, scene,
 };
@@ -315,7 +315,7 @@ fn lie_about_connects(evil: &mut Evil, call: &Frame) {
     let id = if ids.is_empty() { evil.id } else { ids.remove(0) };
     let rest: Vec<u64> = ids.iter().map(|id| (*id).into()).collect();
     let count = wire::varint(rest.len() as u64);
-    told.payload = [vec![0; 8], count, numbers(&rest)].concat();
+    told.payload = [vec![0; ARGUMENTS_AT], count, numbers(&rest)].concat();
     evil.answer(call, &numbers(&[id.into(), 1, 1]));
 }
 
@@ -396,8 +396,11 @@ fn answers_that_do_not_read_are_typed_errors() {
             let error = evil.call(go, vec![which]).unwrap_err();
             let kind = error.kind();
             let is_typed = match kind {
-                ErrorKind::Closed(death) => death.cause == Cause::Protocol,
-                // Some bodies can be read as a failure of the function.
+                // Some bodies can be read as a failure of the function, or as the end of a cancelled
+                // one.
+                ErrorKind::Closed(death) => {
+                    matches!(death.cause, Cause::Protocol | Cause::Cancelled)
+                }
                 ErrorKind::Malformed(_) | ErrorKind::Call(_) => true,
                 _ => false,
             };

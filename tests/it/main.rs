@@ -6,6 +6,9 @@ mod support;
 
 mod hosts;
 mod calls;
+mod cancel;
+mod chains;
+mod deadlines;
 mod every_way;
 mod examples;
 mod command;

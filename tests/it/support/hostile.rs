@@ -148,14 +148,21 @@ impl Evil {
     }
 }
 
+/// Where the arguments of a plain call begin: behind its fingerprint and a byte of flags.
+pub const ARGUMENTS_AT: usize = 9;
+
 /// The numbers of a call to one of the tests' functions, all of which take a `Vec<u32>`.
 pub fn arguments(call: &Frame) -> Vec<u32> {
-    Fields(&call.payload[8..]).numbers().into_iter().map(|number| number as u32).collect()
+    Fields(&call.payload[ARGUMENTS_AT..])
+        .numbers()
+        .into_iter()
+        .map(|number| number as u32)
+        .collect()
 }
 
 /// The context and the handle of the Sender that such a call has behind its numbers.
 pub fn sender_in(call: &Frame) -> (u32, u32) {
-    let mut fields = Fields(&call.payload[8..]);
+    let mut fields = Fields(&call.payload[ARGUMENTS_AT..]);
     fields.numbers();
     (fields.number() as u32, fields.number() as u32)
 }

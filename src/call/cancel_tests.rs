@@ -1,0 +1,108 @@
+//! What is left of calls that were cancelled, or whose time was up: nothing, on both sides.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Cause, Death, ErrorKind};
+use crate::{CallContext, Context, Error, Program, Result, Router, Sender, stock};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(100);
+
+fn router() -> Router {
+    let program = Program::new().function(wait).function(hold).function(count).function(relay);
+    program.router().unwrap()
+}
+
+/// Says that it has begun, then waits until it is cancelled, and says that it was.
+fn wait(cx: &CallContext, out: Sender<String>) -> Result<()> {
+    out.send("begun")?;
+    let slept = cx.sleep(LONG);
+    assert!(cx.is_cancelled());
+    out.send("cancelled")?;
+    slept
+}
+
+fn hold(cx: &CallContext, ms: u64) {
+    // Somebody else is to be cancelled.
+    let _ = cx.cancelled().get_timeout(Duration::from_millis(ms));
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Nothing that is cancelled before it begins comes here.
+fn count(_: Option<Sender<String>>, _: Vec<u8>) {
+    COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Waits for another context's call, as a part of this one.
+fn relay(cx: &CallContext, to: Context, out: Sender<String>) -> Result<()> {
+    cx.on(&to).call(wait, out)
+}
+
+#[track_caller]
+fn cause(error: &Error) -> Cause {
+    let ErrorKind::Closed(Death { cause, .. }) = error.kind() else { panic!("{error}") };
+    *cause
+}
+
+/// Handles of answers that are awaited here.
+#[track_caller]
+fn settles(router: &Router) {
+    let begun = Instant::now();
+    while 0 < router.node().handles().answers() {
+        assert!(begun.elapsed() < LIMIT, "{} answers", router.node().handles().answers());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_dropped_call_ends_the_sleep_of_its_function_and_its_stream() {
+    let router = router();
+    let child = router.in_process().unwrap();
+    let said = router.receiver::<String>();
+    let call = child.call_async(wait, said.to_sender());
+    assert_eq!(said.get_timeout(LIMIT).unwrap(), "begun");
+    drop(call);
+    assert_eq!(said.get_timeout(LIMIT).unwrap(), "cancelled");
+    let death = said.get_timeout(LIMIT).unwrap_err();
+    assert_eq!(cause(&death), Cause::Failed);
+    settles(&router);
+    child.call(stock::ping, ()).unwrap();
+}
+
+#[test]
+fn a_call_that_is_dropped_before_it_begins_never_does_and_gives_its_senders_back() {
+    let router = router();
+    let child = router.in_process().unwrap();
+    let said = router.receiver::<String>();
+    let busy = child.call_async(hold, 100_000);
+    let small = child.call_async(count, (Some(said.to_sender()), vec![]));
+    let large = child.call_async(count, (Some(said.to_sender()), vec![0; 1 << 20]));
+    drop(small);
+    drop(large);
+    // The first function runs still.
+    let death = said.get_timeout(LIMIT).unwrap_err();
+    assert_eq!(cause(&death), Cause::Cancelled);
+    assert_eq!(router.node().handles().answers(), 1);
+    drop(busy);
+    settles(&router);
+    child.call(stock::ping, ()).unwrap();
+    assert_eq!(COUNT.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_cancelled_call_ends_those_that_are_part_of_it() {
+    let router = router();
+    let (near, far) = (router.in_process().unwrap(), router.in_process().unwrap());
+    // A child may not call its sibling by itself.
+    far.grant(&near).unwrap();
+    let said = router.receiver::<String>();
+    let call = near.call_async(relay, (&far, said.to_sender()));
+    assert_eq!(said.get_timeout(LIMIT).unwrap(), "begun");
+    drop(call);
+    assert_eq!(said.get_timeout(LIMIT).unwrap(), "cancelled");
+    settles(&router);
+    far.call(stock::ping, ()).unwrap();
+    near.call(stock::ping, ()).unwrap();
+}

@@ -1,0 +1,154 @@
+//! What a call that runs and those who wait inside of it have in common: whether it is cancelled.
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use crate::io::broker::Broker;
+use crate::io::latch::Latch;
+use crate::io::timers::TimerId;
+use crate::io::turn::Turn;
+use crate::lock::Lock;
+
+/// Is told that a call is cancelled. Called on any thread, with no lock held.
+pub(crate) trait Cancels: Send + Sync {
+    /// It was cancelled.
+    fn cancelled(&self);
+}
+
+/// Of one call.
+#[derive(Default)]
+pub(crate) struct Token {
+    is_cancelled: AtomicBool,
+    /// From the first who asks on: a stock agent, in which nobody does, does not link them.
+    listeners: OnceLock<Box<dyn Listen>>,
+}
+
+impl Token {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// Cancels the call, and tells those who listen for that.
+    pub(crate) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+        // Either this sees the listeners, or they see that.
+        fence(Ordering::SeqCst);
+        if let Some(listeners) = self.listeners.get() {
+            listeners.tell();
+        }
+    }
+
+    /// Has it told, as long as it lives; at once if the call is cancelled already.
+    pub(crate) fn listen(&self, listener: Weak<dyn Cancels>) {
+        let listeners = self.listeners();
+        listeners.add(listener);
+        fence(Ordering::SeqCst);
+        if self.is_cancelled() {
+            listeners.tell();
+        }
+    }
+
+    fn listeners(&self) -> &dyn Listen {
+        &**self.listeners.get_or_init(|| Box::new(Listeners::default()))
+    }
+
+    /// Has it cancelled at this time, unless it is gone before; once is enough.
+    pub(crate) fn cancel_at(self: &Arc<Self>, until: Instant, broker: &Broker) {
+        let alarm = Arc::new(Alarm { broker: broker.clone(), timer: Arc::default() });
+        let timer = alarm.timer.clone();
+        if !self.listeners().keep(alarm) {
+            return;
+        }
+        let token = Arc::downgrade(self);
+        let ring = move |_: &mut Turn| {
+            if let Some(token) = token.upgrade() {
+                token.cancel();
+            }
+        };
+        // An ended broker has ended every wait.
+        let _ = broker.defer(move |turn| {
+            let set = turn.timer(until, Box::new(ring));
+            *timer.lock() = Some(set);
+        });
+    }
+
+    /// Whether nothing has happened to it, so that another call may use it.
+    pub(crate) fn is_new(&mut self) -> bool {
+        !*self.is_cancelled.get_mut() && self.listeners.get().is_none()
+    }
+}
+
+/// Those who listen.
+trait Listen: Send + Sync {
+    fn add(&self, listener: Weak<dyn Cancels>);
+
+    /// Tells all of them, once.
+    fn tell(&self);
+
+    /// Keeps the call's alarm. Returns whether it is the first.
+    fn keep(&self, alarm: Arc<Alarm>) -> bool;
+}
+
+#[derive(Default)]
+struct Listeners(Lock<Listening>);
+
+#[derive(Default)]
+struct Listening {
+    list: Vec<Weak<dyn Cancels>>,
+    /// How many make it worth looking for some that are gone.
+    high: usize,
+    alarm: Option<Arc<Alarm>>,
+}
+
+impl Listen for Listeners {
+    fn add(&self, listener: Weak<dyn Cancels>) {
+        let Listening { list, high, .. } = &mut *self.0.lock();
+        if *high <= list.len() {
+            list.retain(|listener| 0 < listener.strong_count());
+            *high = 2 * list.len() + 16;
+        }
+        list.push(listener);
+    }
+
+    fn tell(&self) {
+        let told = std::mem::take(&mut self.0.lock().list);
+        told.iter().filter_map(Weak::upgrade).for_each(|listener| listener.cancelled());
+    }
+
+    fn keep(&self, alarm: Arc<Alarm>) -> bool {
+        let kept = &mut self.0.lock().alarm;
+        let is_first = kept.is_none();
+        if is_first {
+            *kept = Some(alarm);
+        }
+        is_first
+    }
+}
+
+/// A timer that is of no use once the call has ended.
+struct Alarm {
+    broker: Broker,
+    timer: Arc<Lock<Option<TimerId>>>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let timer = self.timer.clone();
+        // An ended broker has no timers.
+        let _ = self.broker.defer(move |turn| {
+            let set = timer.lock().take();
+            if let Some(set) = set {
+                turn.cancel(set);
+            }
+        });
+    }
+}
+
+/// Gets an item.
+impl Cancels for Latch<()> {
+    fn cancelled(&self) {
+        // Nobody waits at a closed one.
+        let _ = self.put(());
+    }
+}
