@@ -248,6 +248,7 @@ pub use call::context::Context;
 pub use call::ending::Ending;
 pub use call::function;
 pub use call::handler::Handler;
+pub use call::pair::{Channel, ChannelEnd};
 pub use call::pending::Call;
 pub use call::raw::{RawOptions, RawReceiver};
 pub use call::receiver::Receiver;

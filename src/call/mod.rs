@@ -17,6 +17,7 @@ pub mod pending;
 pub mod ending;
 pub mod receiver;
 pub mod sender;
+pub mod pair;
 pub mod source;
 pub mod select;
 pub mod holders;

@@ -283,6 +283,10 @@ impl<T: Decode> Receiver<T> {
 }
 
 impl<T> Receiver<T> {
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// Ends it from this side: what is queued is dropped, every wait and every later send fails.
     pub fn close(&self) {
         let (core, node) = (&self.core, self.router.node());

@@ -128,6 +128,14 @@ impl<T> Sender<T> {
         Sender { core, value: PhantomData }
     }
 
+    pub(crate) fn core(&self) -> &SenderCore {
+        &self.core
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.core.router
+    }
+
     /// Sends one value. Sleeps while the receiver has no room.
     ///
     /// # Errors

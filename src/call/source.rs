@@ -8,13 +8,13 @@ use crate::io::latch::{Latch, Watcher};
 
 /// What a [`Select`](crate::Select) can wait for: [`Call`](crate::Call) and
 /// [`Connecting`](crate::Connecting), which yield once; [`Receiver`](crate::Receiver),
-/// [`RawReceiver`](crate::RawReceiver), [`Latch`] and `Select` itself, which may also be borrowed
-/// or in an [`Arc`].
+/// [`Channel`](crate::Channel), [`RawReceiver`](crate::RawReceiver), [`Latch`] and `Select` itself,
+/// which may also be borrowed or in an [`Arc`].
 ///
 /// It belongs to one `Select` at a time.
 #[diagnostic::on_unimplemented(
     message = "a `Select` cannot wait for `{Self}`",
-    label = "expected a `Call`, `Connecting`, `Receiver`, `Latch` or `Select`"
+    label = "expected a `Call`, `Connecting`, `Receiver`, `Channel`, `Latch` or `Select`"
 )]
 pub trait Source: Watched {
     /// What it yields.

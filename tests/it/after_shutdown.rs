@@ -13,9 +13,9 @@ use std::{fs, thread};
 
 use mitogen::error::{Cause, ConnectFailure, ErrorKind};
 use mitogen::{
-    Address, Attached, Broker, Call, CallContext, Connecting, ContainerKind, Context, Ending,
-    Error, ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router, Select,
-    Sender, stock,
+    Address, Attached, Broker, Call, CallContext, Channel, Connecting, ContainerKind, Context,
+    Ending, Error, ForkPromise, Handle, Handler, Message, Program, RawReceiver, Receiver, Router,
+    Select, Sender, stock,
 };
 
 use crate::support::*;
@@ -311,6 +311,7 @@ const TRIALS: &[Trial] = &[
     }),
     ("Receiver<T>::is_empty", |it| assert!(!it.receiver.is_empty())),
     ("Receiver<T>::keep_open", |it| refused(it.receiver.keep_open().get())),
+    ("Channel as a pair", |it| refused(Channel::<u32, u32>::pair(&it.router).0.get())),
     ("Select<'_, ()>::all", |it| refused(Select::all([&it.receiver]))),
     ("Select<'_, ()>::in_order", |it| refused(Select::in_order([it.call]))),
     // Not by these names, but by traits.
@@ -339,6 +340,8 @@ const NEED_NONE: &[(&str, &str)] = &[
     ("Secret::", "a value"),
     ("Side::", "a descriptor"),
     ("Latch<T>::", "a queue of its own"),
+    ("Channel<S, R>::", "as a Receiver or a Sender, once there is a pair"),
+    ("ChannelEnd<S, R>::", "makes a Receiver"),
     ("Select<'a, E>::", "it has what its sources have"),
     ("ForkPromise::", "a promise"),
 ];

@@ -50,6 +50,7 @@ mod inside;
 mod streams;
 mod select;
 mod flow;
+mod channels;
 mod sharing;
 mod after_shutdown;
 mod drop_order;
