@@ -1,6 +1,6 @@
 //! A hostile agent, which a real router has connected to: forges, guesses, claims what is not its
-//! own, and lies in its answers. What it floods with is in `hostile_floods.rs`, what it does from
-//! behind an honest hop in `hostile_behind.rs`.
+//! own, and lies in its answers. What it floods with is in `hostile_floods.rs`, what it
+//! does with its room in `hostile_flow.rs`, what from behind an honest hop in `hostile_behind.rs`.
 
 use std::env;
 
@@ -12,7 +12,7 @@ use crate::support::scene::{
     GROWTH_MAX, Scene, death, give_context, give_sender, go, go_with, scene,
 };
 use crate::support::wire::{self, CALL, CONTROL, DATA, DEAD, Frame, REPLY, numbers};
-use crate::{hostile_behind, hostile_floods};
+use crate::{hostile_behind, hostile_floods, hostile_flow};
 
 const FORGED: &str = "refused: a forged source (source, authority, destination):";
 const ANOTHER: &str = "refused: another was asked (source, authority, handle):";
@@ -36,9 +36,10 @@ const ATTACKS: &[(&str, Attack)] = &[
 #[test]
 fn agent() {
     let Ok(name) = env::var(HOSTILE) else { return };
-    let mut all = [ATTACKS, hostile_floods::ATTACKS, hostile_behind::ATTACKS].concat().into_iter();
+    let others = [hostile_floods::ATTACKS, hostile_flow::ATTACKS, hostile_behind::ATTACKS];
+    let mut all = ATTACKS.iter().chain(others.into_iter().flatten());
     let (_, attack) = all.find(|(other, _)| *other == name).expect("no such attack");
-    Evil::begin().play(attack);
+    Evil::begin().play(*attack);
 }
 
 /// Has a child play this attack while the only call of another lasts.

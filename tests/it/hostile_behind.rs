@@ -15,7 +15,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
 ];
 
 /// An honest hop with an honest child and a hostile one.
-fn behind(attack: &str, play: impl FnOnce(&Scene, &Context, &Context)) {
+pub fn behind(attack: &str, play: impl FnOnce(&Scene, &Context, &Context)) {
     scene(|scene| {
         let hop = scene.router.local().connect().unwrap();
         let sibling = scene.router.local().via(&hop).connect().unwrap();

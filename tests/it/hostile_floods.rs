@@ -37,7 +37,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
 ];
 
 /// What an outbox may hold for a child that does not read.
-const OUTBOX_MAX: u64 = 32 << 20;
+pub const OUTBOX_MAX: u64 = 32 << 20;
 
 /// Calls an attack that may end its context; whether it did not.
 fn survives(evil: &Context, with: Vec<u32>) -> bool {
@@ -405,7 +405,7 @@ fn a_child_that_does_not_read_is_told_off_or_waited_for_but_stops_nobody() {
 }
 
 /// Ends contexts that hear nothing: by their processes.
-fn end_hostile() {
+pub fn end_hostile() {
     let hostile = crate::support::processes();
     let name = format!("{}=", crate::support::hostile::HOSTILE);
     for process in hostile.iter().filter(|process| process.parent == std::process::id()) {

@@ -56,6 +56,7 @@ mod after_shutdown;
 mod drop_order;
 mod hostile;
 mod hostile_floods;
+mod hostile_flow;
 mod hostile_behind;
 mod images;
 mod cross_cpu;

@@ -64,11 +64,17 @@ pub struct Scene {
 /// Plays a test in a process that has nothing else to do, and checks what is left of it there.
 #[track_caller]
 pub fn scene(play: impl FnOnce(&Scene)) {
+    scene_of(|program| program, play);
+}
+
+/// The same of a program of which something else is changed.
+#[track_caller]
+pub fn scene_of(change: fn(Program) -> Program, play: impl FnOnce(&Scene)) {
     if env::var_os(MASTER).is_none() {
         return in_a_process_of_its_own();
     }
     let (descriptors, threads) = (own_descriptors(), own_threads());
-    let mut scene = Scene::begin();
+    let mut scene = Scene::begin(change);
     play(&scene);
     scene.end();
     drop(scene);
@@ -97,7 +103,7 @@ fn in_a_process_of_its_own() {
 }
 
 impl Scene {
-    fn begin() -> Scene {
+    fn begin(change: fn(Program) -> Program) -> Scene {
         let log = Log::default();
         let sink = log.clone();
         log_to(
@@ -110,7 +116,7 @@ impl Scene {
         );
         let program = Program::new().function(go).function(go_with);
         let program = program.function(give_context).function(give_sender).function(give_output);
-        let program = program.image(stock_image());
+        let program = change(program.image(stock_image()));
         let router = program.router().unwrap();
         let honest = router.local().connect().unwrap();
         let over = Arc::new(AtomicBool::new(false));
