@@ -93,6 +93,11 @@ pub const OPTION_BYTES_MAX: usize = 4096;
 pub const HOPS_MAX: usize = 32;
 /// Calls of one context that may be unanswered.
 pub const PENDING_CALLS_MAX: usize = 64 * 1024;
+/// Bytes of calls to one context that may be unanswered, each counted with 16 KiB at most: it keeps
+/// them until it runs them.
+pub const CALLED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Time after which who has called so much looks whether it is waited for in turn.
+pub const CALLED_WAIT: Duration = Duration::from_millis(100);
 /// Contexts that may live behind one link of the master, a child's and what is below it; behind one
 /// of a hop a quarter of what may live behind the link to that hop, so that one child cannot use up
 /// what the others need.

@@ -117,7 +117,7 @@ impl Context {
     }
 
     /// Calls a function there, and returns what to wait for. Whatever goes wrong comes out of that.
-    /// Dropping it cancels the call.
+    /// Dropping it cancels the call. Sleeps only while 4 MiB of calls to that context are unanswered.
     pub fn call_async<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Call<F::Output>
     where
         F: Signature<M> + Function<M>,
@@ -147,7 +147,8 @@ impl Context {
     ) -> Result<Pending> {
         self.keep_to_manner(|| {
             let (payload, given) = self.encode_call(function, args)?;
-            let pending = Pending::new(self, function, given, discard)?;
+            let bytes = payload.payload().len();
+            let pending = Pending::new(self, function, given, discard, bytes)?;
             match self.router.node().send(&self.outgoing(pending.handle()), payload) {
                 Ok(()) => Ok(pending),
                 Err(error) => {
@@ -167,7 +168,8 @@ impl Context {
         self.keep_to_manner(|| {
             let (payload, given) = self.encode_call(function, args)?;
             let unawaited = Arc::new(Unawaited { router: self.router.downgrade(), given, discard });
-            let handle = self.router.node().listen_for_answer(self.id, unawaited.clone());
+            let bytes = payload.payload().len();
+            let handle = self.router.node().listen_for_call(self.id, bytes, unawaited.clone());
             let handle = handle.inspect_err(|_| unawaited.given.take_back(None))?;
             let sent = self.router.node().send(&self.outgoing(handle), payload);
             if sent.is_err() {

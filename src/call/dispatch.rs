@@ -57,6 +57,10 @@ impl Deliver for Calls {
     fn lost(&self, _: &mut Turn, id: ContextId, _: &Death) {
         self.queue.lock().forget(id, None);
     }
+
+    fn is_behind(&self) -> bool {
+        self.queue.lock().has_next()
+    }
 }
 
 impl Calls {

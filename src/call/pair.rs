@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::call::arguments::Sends;
-use crate::call::context::CallContext;
+use crate::call::call_context::CallContext;
 use crate::call::function::{Argument, List};
 use crate::call::receiver::Receiver;
 use crate::call::reply::Reply;

@@ -181,12 +181,13 @@ impl Pending {
         function: TypeId,
         given: Given,
         discard: Discard,
+        bytes: usize,
     ) -> Result<Pending> {
         let (router, callee) = (context.router().clone(), context.context_id());
         let until = context.manner().and_then(|manner| manner.until);
         let (answer, answered, weak) = (Latch::new(), AtomicBool::new(false), router.downgrade());
         let slot = Arc::new(Slot { answer, answered, until, router: weak, given, discard });
-        let handle = router.node().listen_for_answer(callee, slot.clone());
+        let handle = router.node().listen_for_call(callee, bytes, slot.clone());
         let handle = handle.inspect_err(|_| slot.given.take_back(None))?;
         if let Some(token) = context.manner().and_then(|manner| manner.token.as_ref()) {
             let slot: Weak<Slot> = Arc::downgrade(&slot);

@@ -111,6 +111,11 @@ impl Queue {
         self.sleeping - self.woken < threads
     }
 
+    /// Whether a call waits to be begun.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.next.is_empty() || !self.later.is_empty()
+    }
+
     /// Appends a call. Returns whether a thread is to be woken.
     pub(crate) fn push(&mut self, call: Arrived) -> bool {
         let wakes = self.woken < self.sleeping && may_begin(&self.running, &call);

@@ -6,6 +6,7 @@ pub mod lease;
 pub mod table;
 pub mod policy;
 pub mod unguessable;
+pub mod owed;
 pub mod pending;
 pub mod credit;
 pub mod node;

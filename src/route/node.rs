@@ -132,14 +132,15 @@ impl Node {
         to: Arc<dyn Deliver>,
     ) -> Result<()> {
         self.broker.forbid_copy()?;
-        let entry = Entry { accepts, from: None, policy, once: false, to };
+        let entry = Entry { accepts, from: None, policy, once: false, bytes: 0, to };
         self.handles().add(handle, entry).map_err(|cause| self.closed(cause))
     }
 
     /// Listens for data from anyone who was given the handle, which nobody can guess.
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
-        let entry = Entry { accepts: Kind::Data, from: None, policy: anyone, once: false, to };
+        let entry =
+            Entry { accepts: Kind::Data, from: None, policy: anyone, once: false, bytes: 0, to };
         self.handles().add_unguessable(entry, random::u64).map_err(|cause| self.closed(cause))
     }
 
@@ -155,7 +156,7 @@ impl Node {
         to: Arc<dyn Deliver>,
     ) -> Result<Handle> {
         self.broker.forbid_copy()?;
-        let entry = Entry { accepts: Kind::Data, from, policy: anyone, once: false, to };
+        let entry = Entry { accepts: Kind::Data, from, policy: anyone, once: false, bytes: 0, to };
         let added = match at {
             Some(handle) => self.handles().add(handle, entry).map(|()| handle),
             None => self.handles().add_unguessable(entry, random::u64),
@@ -178,12 +179,21 @@ impl Node {
     /// [`ErrorKind::Closed`] after the shutdown, [`ErrorKind::Usage`] if too many are awaited.
     pub fn listen_for_answer(&self, from: ContextId, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
-        let mut handles = self.handles();
+        self.add_answer(&mut self.handles(), from, 0, to)
+    }
+
+    pub(super) fn add_answer(
+        &self,
+        handles: &mut Handles,
+        from: ContextId,
+        bytes: usize,
+        to: Arc<dyn Deliver>,
+    ) -> Result<Handle> {
         if PENDING_CALLS_MAX <= handles.answers() {
             return Err(Error::usage("too many calls are unanswered: wait for some of them"));
         }
-        let entry =
-            Entry { accepts: Kind::Reply, from: Some(from), policy: anyone, once: true, to };
+        let (accepts, from, policy, once) = (Kind::Reply, Some(from), anyone, true);
+        let entry = Entry { accepts, from, policy, once, bytes, to };
         handles.add_answer(entry).map_err(|cause| self.closed(cause))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::{Cause, Death};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
+use crate::route::owed::Owed;
 use crate::route::policy::{Arrival, Policy};
 use crate::route::unguessable::{Gives, Unguessable};
 use crate::wire::header::Kind;
@@ -20,6 +21,11 @@ pub trait Deliver: Send + Sync {
 
     /// `from` tells what became of a Sender to this handle between it and another context.
     fn news(&self, _handle: Handle, _from: ContextId, _other: ContextId, _gift: Gift) {}
+
+    /// Whether messages wait here for a thread.
+    fn is_behind(&self) -> bool {
+        false
+    }
 
     /// Who may send data, as far as that is known here.
     fn senders(&self) -> Vec<ContextId> {
@@ -55,6 +61,8 @@ pub struct Entry {
     pub policy: Policy,
     /// Whether one message is all.
     pub once: bool,
+    /// Bytes of the call whose answer it takes.
+    pub bytes: usize,
     /// Where messages go.
     pub to: Arc<dyn Deliver>,
 }
@@ -69,6 +77,8 @@ pub struct Handles {
     /// For data, from the first on: a stock agent, which takes none, does not link the cipher.
     unguessable: Option<Box<dyn Gives>>,
     closed: bool,
+    /// What `bytes` of the entries add up to.
+    pub owed: Owed,
 }
 
 /// Why a message is not delivered.
@@ -90,7 +100,8 @@ impl Handles {
     /// No handles.
     pub fn new() -> Handles {
         let (entries, next) = (Vec::new(), Handle::FIRST_DYNAMIC.0);
-        Handles { entries, next, went_round: false, unguessable: None, closed: false }
+        let (went_round, unguessable, closed, owed) = (false, None, false, Owed::default());
+        Handles { entries, next, went_round, unguessable, closed, owed }
     }
 
     /// Listens at this handle. Fails if somebody does, or if the context is shut down.
@@ -101,6 +112,9 @@ impl Handles {
         match self.entries.binary_search_by_key(&handle, |(h, _)| *h) {
             Ok(_) => Err(Cause::Refused),
             Err(at) => {
+                if let Some(from) = entry.from {
+                    self.owed.add(from, entry.bytes);
+                }
                 self.entries.insert(at, (handle, entry));
                 Ok(())
             }
@@ -152,7 +166,13 @@ impl Handles {
     /// Listens no longer.
     pub fn remove(&mut self, handle: Handle) -> Option<Entry> {
         let at = self.find(handle)?;
-        Some(self.entries.remove(at).1)
+        Some(self.take(at))
+    }
+
+    fn take(&mut self, at: usize) -> Entry {
+        let entry = self.entries.remove(at).1;
+        entry.settle(&mut self.owed);
+        entry
     }
 
     /// Who is to get this message, or why nobody is.
@@ -164,7 +184,7 @@ impl Handles {
         let at = self.place_of(message, arrival)?;
         let to = self.entries[at].1.to.clone();
         if self.entries[at].1.once {
-            self.entries.remove(at);
+            self.take(at);
         }
         Ok(to)
     }
@@ -217,13 +237,17 @@ impl Handles {
     /// Takes those whose wait ends with `id`, and names those that data or calls arrive at: whether
     /// the wait ends, and whose.
     pub fn lost(&mut self, id: ContextId) -> Vec<(bool, Arc<dyn Deliver>)> {
-        let mut concerned = Vec::new();
+        let (mut concerned, owed) = (Vec::new(), &mut self.owed);
         self.entries.retain(|(_, entry)| {
             let ends = entry.from == Some(id);
             if ends || matches!(entry.accepts, Kind::Data | Kind::Call) {
                 concerned.push((ends, entry.to.clone()));
             }
-            !(ends && entry.once)
+            let goes = ends && entry.once;
+            if goes {
+                entry.settle(owed);
+            }
+            !goes
         });
         concerned
     }
@@ -241,6 +265,7 @@ impl Handles {
     /// Takes everything; nothing is added any more.
     pub fn close(&mut self) -> Vec<(Handle, Entry)> {
         self.closed = true;
+        self.owed.wake();
         std::mem::take(&mut self.entries)
     }
 
@@ -263,6 +288,12 @@ impl Handles {
 }
 
 impl Entry {
+    fn settle(&self, owed: &mut Owed) {
+        if let Some(from) = self.from.filter(|_| 0 < self.bytes) {
+            owed.settle(from, self.bytes);
+        }
+    }
+
     fn takes(&self, kind: Kind) -> bool {
         let may_be_dead = matches!(self.accepts, Kind::Reply | Kind::Data);
         kind == self.accepts || kind == Kind::Dead && may_be_dead
@@ -294,7 +325,8 @@ mod tests {
     }
 
     fn entry(accepts: Kind, from: Option<ContextId>) -> Entry {
-        Entry { accepts, from, policy: anyone, once: from.is_some(), to: Arc::new(Nobody) }
+        let (once, to) = (from.is_some(), Arc::new(Nobody));
+        Entry { accepts, from, policy: anyone, once, bytes: 0, to }
     }
 
     fn message(kind: Kind, src: ContextId, auth: ContextId, handle: Handle) -> Message {

@@ -70,6 +70,7 @@ struct Listening {
     from: Option<u32>,
     once: bool,
     strict: bool,
+    bytes: usize,
     to: Arc<dyn Deliver>,
 }
 
@@ -77,7 +78,7 @@ impl Listening {
     fn entry(&self) -> Entry {
         let policy = if self.strict { for_themselves } else { anyone };
         let (accepts, from, once) = (self.accepts, self.from.map(ContextId), self.once);
-        Entry { accepts, from, policy, once, to: self.to.clone() }
+        Entry { accepts, from, policy, once, bytes: self.bytes, to: self.to.clone() }
     }
 
     fn takes(&self, kind: Kind, src: u32, auth: u32) -> bool {
@@ -105,7 +106,8 @@ impl Pair {
     fn listening(&mut self, accepts: Kind, from: Option<u32>) -> Listening {
         self.count += 1;
         let to = Arc::new(Nobody(self.count));
-        Listening { accepts, from, once: true, strict: false, to }
+        let bytes = self.count as usize % 3;
+        Listening { accepts, from, once: true, strict: false, bytes, to }
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -144,6 +146,11 @@ impl Pair {
             }
         }
         prop_assert_eq!(self.handles.is_closed(), self.closed);
+        for id in (1..5).filter(|_| !self.closed) {
+            let owed = self.oracle.values().filter(|entry| entry.from == Some(id));
+            let owed = owed.map(|entry| entry.bytes).sum::<usize>();
+            prop_assert_eq!(self.handles.owed.bytes_to(ContextId(id)), owed);
+        }
         let is_answer = |h: &&Handle| (Handle::FIRST_DYNAMIC..Handle::FIRST_RANDOM).contains(*h);
         prop_assert_eq!(self.handles.answers(), self.oracle.keys().filter(is_answer).count());
         Ok(())

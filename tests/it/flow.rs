@@ -3,7 +3,7 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -30,6 +30,9 @@ fn program() -> Program {
         .function(length)
         .function(send_sizes)
         .function(inside)
+        .function(occupy)
+        .function(call_back)
+        .function(call_many)
         .function(fill)
 }
 
@@ -236,6 +239,97 @@ fn who_finds_no_room_is_told_and_has_sent_nothing() {
     assert_eq!(cause(&closed.try_send(1).unwrap_err()), Some(Cause::ReceiverClosed));
     let late = closed.send_timeout(1, SECOND).unwrap_err();
     assert_eq!(cause(&late), Some(Cause::ReceiverClosed));
+}
+
+/// Says that it has begun, and runs until it is told to end.
+fn occupy(ready: Sender<Sender<()>>, cx: &CallContext) -> Result<()> {
+    let over = cx.router().receiver::<()>();
+    ready.send(over.to_sender())?;
+    drop(ready);
+    over.get()
+}
+
+#[test]
+fn who_calls_a_context_that_is_busy_sleeps_when_4_mib_of_calls_are_unanswered() {
+    const BYTES: usize = 16_000;
+    let _company = beside_others();
+    let router = router();
+    let contexts = chain(&router, 2);
+    let [idle, busy] = &contexts[..] else { unreachable!() };
+    let ready = router.receiver::<Sender<()>>();
+    let occupied = busy.call_async(occupy, ready.to_sender());
+    let over = ready.get_timeout(10 * SECOND).unwrap();
+    let made = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            let value = blob(BYTES);
+            let one = |_| {
+                made.fetch_add(1, Ordering::Relaxed);
+                busy.call_async(length, &value[..])
+            };
+            (0..1000).map(one).collect::<Vec<_>>()
+        });
+        let is_asleep = || {
+            let before = made.load(Ordering::Relaxed);
+            thread::sleep(SECOND / 2);
+            (before == made.load(Ordering::Relaxed)).then_some(before)
+        };
+        let unanswered = until(10 * SECOND, is_asleep).unwrap() - 1;
+        assert_eq!(unanswered, (4 << 20) / (BYTES + 10));
+        // Others are called, and others call it, as before.
+        assert_eq!(idle.call(length, &[1; 9][..]).unwrap(), 9);
+        let small = busy.call_async(length, &[1; 9][..]);
+        over.send(()).unwrap();
+        for call in caller.join().unwrap() {
+            assert_eq!(call.get_timeout(10 * SECOND).unwrap(), BYTES);
+        }
+        assert_eq!(small.get_timeout(SECOND).unwrap(), 9);
+    });
+    occupied.get_timeout(SECOND).unwrap();
+}
+
+#[test]
+fn the_end_of_who_is_called_wakes_who_sleeps_before_a_call() {
+    let _company = beside_others();
+    let router = router();
+    let busy = router.local().connect().unwrap();
+    let ready = router.receiver::<Sender<()>>();
+    busy.call_no_reply(occupy, ready.to_sender()).unwrap();
+    ready.get_timeout(10 * SECOND).unwrap();
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            let value = blob(16_000);
+            (0..).find_map(|_| busy.call_no_reply(length, &value[..]).err()).unwrap()
+        });
+        thread::sleep(SECOND / 2);
+        assert!(!caller.is_finished());
+        router.disconnect(&busy).unwrap();
+        let error = caller.join().unwrap();
+        assert!(cause(&error).is_some(), "{error}");
+    });
+}
+
+/// Calls its caller back, and waits for that.
+fn call_back(caller: Context, _value: Vec<u8>) -> Result<usize> {
+    caller.call(length, &[0; 7][..])
+}
+
+/// Makes more calls than have room, each of which calls back, and waits for none.
+fn call_many(to: Context, own: Context) -> Result<()> {
+    let value = blob(16_000);
+    (0..300).try_for_each(|_| to.call_no_reply(call_back, (&own, &value)))
+}
+
+#[test]
+fn who_is_called_back_by_those_it_calls_does_not_wait_for_ever() {
+    let _company = beside_others();
+    let router = router();
+    let (a, b) = (router.local().connect().unwrap(), router.local().connect().unwrap());
+    a.grant(&b).unwrap();
+    b.grant(&a).unwrap();
+    a.call_async(call_many, (&b, &a)).get_timeout(20 * SECOND).unwrap();
+    // All of them were run.
+    assert_eq!(b.call_async(length, &[1; 5][..]).get_timeout(20 * SECOND).unwrap(), 5);
 }
 
 #[test]

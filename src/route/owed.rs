@@ -1,0 +1,115 @@
+//! What the calls of one context have on their way that are not answered: bounded for each that is
+//! called, for it keeps them until it runs them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::{ErrorKind, Result};
+use crate::ids::{ContextId, Handle};
+use crate::io::sleep::{self, Sleeper};
+use crate::limits::{CALLED_BYTES_MAX, CALLED_WAIT, FRAGMENT_BYTES};
+use crate::route::node::Node;
+use crate::route::pending::Deliver;
+use crate::sys::pipe::Wake;
+use crate::wire::header::Kind;
+
+/// Bytes of unanswered calls.
+#[derive(Default)]
+pub struct Owed {
+    /// Sorted by who is called; no count is 0.
+    list: Vec<(ContextId, usize)>,
+    /// Who sleeps until there are fewer.
+    waiting: Vec<Arc<Wake>>,
+}
+
+impl Owed {
+    /// Whether a call of so many bytes may be made now.
+    pub fn has_room(&self, callee: ContextId, bytes: usize) -> bool {
+        let owed = self.place(callee).map_or(0, |at| self.list[at].1);
+        owed == 0 || owed + bytes <= CALLED_BYTES_MAX
+    }
+
+    /// It is made.
+    pub fn add(&mut self, callee: ContextId, bytes: usize) {
+        match self.place(callee) {
+            Ok(at) => self.list[at].1 += bytes,
+            Err(at) if 0 < bytes => self.list.insert(at, (callee, bytes)),
+            Err(_) => (),
+        }
+    }
+
+    /// It is answered, or nobody listens for that any more.
+    pub fn settle(&mut self, callee: ContextId, bytes: usize) {
+        let Ok(at) = self.place(callee) else { return };
+        self.list[at].1 -= bytes;
+        if self.list[at].1 == 0 {
+            self.list.remove(at);
+        }
+        self.wake();
+    }
+
+    /// Wakes a thread when there are fewer.
+    pub fn wait(&mut self, wake: &Arc<Wake>) {
+        if !self.waiting.iter().any(|other| Arc::ptr_eq(other, wake)) {
+            self.waiting.push(wake.clone());
+        }
+    }
+
+    /// Bytes that one context has not answered.
+    #[cfg(test)]
+    pub fn bytes_to(&self, callee: ContextId) -> usize {
+        self.place(callee).map_or(0, |at| self.list[at].1)
+    }
+
+    /// Wakes all that wait.
+    pub fn wake(&mut self) {
+        for wake in self.waiting.drain(..) {
+            wake.wake();
+        }
+    }
+
+    fn place(&self, callee: ContextId) -> Result<usize, usize> {
+        self.list.binary_search_by_key(&callee, |(id, _)| *id)
+    }
+}
+
+impl Node {
+    /// As [`Node::listen_for_answer`], to a call of so many bytes. Sleeps while too many of those
+    /// to `from` are unanswered; unless who is called may wait for us in turn.
+    ///
+    /// # Errors
+    /// Also [`ErrorKind::Interrupted`].
+    pub fn listen_for_call(
+        &self,
+        from: ContextId,
+        bytes: usize,
+        to: Arc<dyn Deliver>,
+    ) -> Result<Handle> {
+        self.broker().forbid_copy()?;
+        let bytes = if from == self.id() { 0 } else { bytes.min(FRAGMENT_BYTES) };
+        let (mut sleeper, mut is_behind) = (None::<Sleeper>, false);
+        loop {
+            {
+                let mut handles = self.handles();
+                if is_behind || handles.is_closed() || handles.owed.has_room(from, bytes) {
+                    return self.add_answer(&mut handles, from, bytes, to);
+                }
+                if let Some(sleeper) = &sleeper {
+                    handles.owed.wait(sleeper);
+                }
+            }
+            let Some(sleeper) = &sleeper else {
+                sleeper = Some(sleep::sleeper()?);
+                continue;
+            };
+            // Calls of this context that wait may be what those that are unanswered wait for.
+            let calls = self.listener(Handle::CALL, Kind::Call);
+            let look_again = calls.as_ref().and_then(|_| Instant::now().checked_add(CALLED_WAIT));
+            match sleep::sleep(sleeper, &[], look_again) {
+                Err(error) if !matches!(error.kind(), ErrorKind::Timeout) => return Err(error),
+                Err(_) => is_behind = calls.is_some_and(|calls| calls.is_behind()),
+                Ok(_) => (),
+            }
+        }
+    }
+}
