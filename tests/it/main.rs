@@ -48,6 +48,7 @@ mod tools;
 mod command_method;
 mod inside;
 mod streams;
+mod latches;
 mod select;
 mod flow;
 mod channels;
