@@ -48,11 +48,11 @@ pub const OUTBOX_OWN_BYTES: usize = 4 * 1024 * 1024;
 pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of memory that an outbox keeps once all is written: what many small frames take together.
 pub const OUTBOX_KEPT_BYTES: usize = 4096;
-/// Frames that come within this time of each other are gathered, so that one write takes many:
+/// Frames that come within this time of each other, writing left out, are gathered, so that one write takes many:
 /// less than any answer takes to come back, so that who waits for each is not among them.
 pub const GATHER_GAP: Duration = Duration::from_micros(5);
 /// Frames that are written one by one before those that follow are gathered.
-pub const GATHER_AFTER: u32 = 3;
+pub const GATHER_AFTER: u32 = 2;
 /// Frames above this are not gathered: to copy them costs as much as the call that is saved.
 pub const GATHER_BYTES_MAX: usize = 1024;
 /// Bytes read at once by a loop; one buffer serves all its streams.

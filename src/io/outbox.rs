@@ -118,6 +118,8 @@ impl Outbox {
                 // What has arrived meanwhile is still to be read, so the loop finds this out.
                 None => return Pushed::Closed,
             }
+            // To write takes longer than all else, when it wakes somebody.
+            state.pace.last = Some(Instant::now());
         }
         let left = &frame[written..];
         if left.is_empty() {
