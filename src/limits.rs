@@ -46,10 +46,12 @@ pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
 pub const OUTBOX_OWN_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that one outbox holds before a frame is answered dead: "does not read".
 pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes taken for a message that is encoded, with room for its header: few of the small grow.
+pub const SMALL_FRAME_BYTES: usize = 128;
 /// Bytes of memory that an outbox keeps once all is written: what many small frames take together.
 pub const OUTBOX_KEPT_BYTES: usize = 4096;
-/// Frames that come within this time of each other, writing left out, are gathered, so that one write takes many:
-/// less than any answer takes to come back, so that who waits for each is not among them.
+/// Frames that come within this time of each other, writing left out, are gathered, so that one
+/// write takes many: less than any answer takes, so that who waits for each is not among them.
 pub const GATHER_GAP: Duration = Duration::from_micros(5);
 /// Frames that are written one by one before those that follow are gathered.
 pub const GATHER_AFTER: u32 = 2;

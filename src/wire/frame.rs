@@ -3,7 +3,7 @@
 
 use std::any::Any;
 
-use crate::limits::{FRAGMENT_BYTES, HEADER_BYTES_MAX};
+use crate::limits::{FRAGMENT_BYTES, HEADER_BYTES_MAX, SMALL_FRAME_BYTES};
 use crate::wire::codec::{Malformed, Writer};
 use crate::wire::header::Header;
 
@@ -25,7 +25,9 @@ pub struct Frame {
 impl FrameBuf {
     /// An empty payload.
     pub fn new() -> FrameBuf {
-        FrameBuf { bytes: vec![0; HEADER_BYTES_MAX] }
+        let mut bytes = Vec::with_capacity(SMALL_FRAME_BYTES);
+        bytes.resize(HEADER_BYTES_MAX, 0);
+        FrameBuf { bytes }
     }
 
     /// The payload that `write` encodes, or why a value of it cannot be sent.
