@@ -24,7 +24,7 @@ use crate::io::broker::Broker;
 use crate::io::promise::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
-use crate::limits::SHUTDOWN_GRACE;
+use crate::limits::{COPY_STACK_BYTES, SHUTDOWN_GRACE};
 use crate::module::images::{Images, Source};
 use crate::route::control;
 use crate::route::identity::{Identity, Terms};
@@ -36,6 +36,7 @@ use crate::route::policy;
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::guard::Guard;
+use crate::sys::thread::Body;
 use crate::sys::{fd, host, pipe, signal, thread, title};
 use crate::wire::PROTOCOL;
 use crate::wire::codec::{Malformed, Reader};
@@ -98,8 +99,17 @@ fn attend(
         or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)));
     }));
     start(&router);
-    calls.serve(&router);
+    for _ in 1..calls.threads() {
+        or_end(thread::spawn(c"mitogen-call", COPY_STACK_BYTES, serving(&calls, &router)));
+    }
+    serving(&calls, &router)();
     end_process(0)
+}
+
+/// What each thread of a context does that runs functions.
+fn serving(calls: &Arc<Calls>, router: &Router) -> Body {
+    let (calls, router) = (calls.clone(), router.clone());
+    Box::new(move || calls.serve(&router))
 }
 
 /// What an agent cannot be without. The parent learns of its end, and no more.
@@ -300,8 +310,7 @@ fn start_in_process(router: &Router, node: &Arc<Node>, side: Side) -> Result<()>
         Peer::attach(&link, turn, End::Parent, side.clone(), side, guardian).map(drop)
     })?;
     attached?;
-    let body = Box::new(move || calls.serve(&inner));
-    let started = thread::spawn(c"mitogen-context", 0, body);
+    let started = thread::spawn(c"mitogen-context", 0, serving(&calls, &inner));
     started.map_err(|Errno(e)| Error::system("starting a thread", e))
 }
 

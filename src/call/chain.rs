@@ -138,7 +138,8 @@ impl Drop for Links {
         let Some(router) = self.router.upgrade().filter(|_| *self.begun.get_mut()) else { return };
         let (dst, auth, handle) = (self.callee, self.auth, Handle::CALL);
         let out = Outgoing { kind: Kind::Call, dst, auth, handle, reply_to: None };
-        tell_callee(&router, &out, &|w| {
+        let lane = router.node().lane(dst, handle);
+        tell_callee(&router, &out, lane, &|w| {
             w.put(&[0; 8]);
             w.put_u8(CHAINED);
             w.put_varint(self.id);

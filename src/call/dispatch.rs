@@ -76,7 +76,12 @@ impl Calls {
 
     /// Whether a function runs, or waits to be run; or what comes before the first.
     pub(crate) fn is_busy(&self) -> bool {
-        self.queue.lock().is_busy(1)
+        self.queue.lock().is_busy(self.threads() as usize)
+    }
+
+    /// How many threads are to run them.
+    pub(crate) fn threads(&self) -> u32 {
+        self.node.identity().threads
     }
 
     /// Runs calls until the context ends. Several threads may.

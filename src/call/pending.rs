@@ -265,17 +265,18 @@ impl Drop for Pending {
         if !self.slot.answered.load(Ordering::Relaxed) {
             let (dst, auth, handle) = (self.callee, self.router.context_id(), Handle::CANCEL);
             let out = Outgoing { kind: Kind::Control, dst, auth, handle, reply_to: None };
-            tell_callee(&self.router, &out, &|w| self.handle.encode(w));
+            // Behind the call, whichever way that took.
+            tell_callee(&self.router, &out, Lane::Bulk, &|w| self.handle.encode(w));
         }
     }
 }
 
-/// Says something small to who was called, behind the calls, whichever way these took. Never sleeps.
-pub(crate) fn tell_callee(router: &Router, out: &Outgoing, what: Payload<'_>) {
+/// Says something small to who was called. Never sleeps.
+pub(crate) fn tell_callee(router: &Router, out: &Outgoing, lane: Lane, what: Payload<'_>) {
     let node = router.node();
     // Who is gone need not be told.
     if out.dst != node.id() {
-        node.tell(out, Lane::Bulk, what);
+        node.tell(out, lane, what);
     } else if let Ok(payload) = FrameBuf::encode(None, what) {
         let _ = node.send(out, payload);
     }

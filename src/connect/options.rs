@@ -12,7 +12,7 @@ use crate::connect::request::{Answerer, Question};
 use crate::error::ConnectFailure;
 use crate::limits::{
     CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, HEARTBEAT_COUNT, HEARTBEAT_COUNT_MAX, HEARTBEAT_MAX,
-    HEARTBEAT_MIN, NAME_BYTES_MAX, OPTION_BYTES_MAX, WRAPPER_BYTES_MAX,
+    HEARTBEAT_MIN, NAME_BYTES_MAX, OPTION_BYTES_MAX, POOL_THREADS_MAX, WRAPPER_BYTES_MAX,
 };
 use crate::route::heartbeat::Heartbeat;
 use crate::route::identity::Terms;
@@ -41,6 +41,7 @@ pub struct Common {
     pub(crate) unidirectional: Option<bool>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) heartbeat_count: Option<u32>,
+    pub(crate) threads: Option<u32>,
 }
 
 /// What the connecting side adds to the options to get a [`Recipe`].
@@ -190,6 +191,15 @@ impl<M: Method> Connect<M> {
         self.common.heartbeat_count = Some(count);
         self
     }
+
+    /// How many functions the new context runs at a time, each on a thread of its own: 1 to 256.
+    /// Default: 1, in the order in which they were sent. With more, the calls of one caller begin
+    /// in that order, but for those that wait for the one before them in their
+    /// [chain](crate::Chain), and end in any.
+    pub fn threads(mut self, count: u32) -> Self {
+        self.common.threads = Some(count);
+        self
+    }
 }
 
 impl<M> Connect<M> {
@@ -206,7 +216,7 @@ impl<M> Connect<M> {
 
 impl Common {
     /// Their names in addresses.
-    pub(crate) const OPTIONS: [&'static str; 8] = [
+    pub(crate) const OPTIONS: [&'static str; 9] = [
         "connect_timeout",
         "directory",
         "memfd",
@@ -215,6 +225,7 @@ impl Common {
         "unidirectional",
         "heartbeat",
         "heartbeat_count",
+        "threads",
     ];
 
     /// Sets an option by its name. Fails with what is wrong.
@@ -225,6 +236,7 @@ impl Common {
             "heartbeat_count" => {
                 self.heartbeat_count = Some(value.parse().map_err(|_| "not a count")?);
             }
+            "threads" => self.threads = Some(value.parse().map_err(|_| "not a count")?),
             "unidirectional" => self.unidirectional = Some(parse_flag(value)?),
             "directory" => self.directory = Some(value.to_owned()),
             "wrapper" => self.wrapper = value.split_whitespace().map(str::to_owned).collect(),
@@ -251,6 +263,7 @@ impl Common {
             ("unidirectional", self.unidirectional.map(flag)),
             ("heartbeat", self.heartbeat.map(seconds)),
             ("heartbeat_count", self.heartbeat_count.map(|count| count.to_string())),
+            ("threads", self.threads.map(|count| count.to_string())),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
@@ -273,7 +286,11 @@ impl Common {
     }
 
     fn terms(&self) -> Result<Terms, String> {
-        Ok(Terms { unidirectional: self.unidirectional, heartbeat: self.beat()? })
+        let threads = self.threads.unwrap_or(1);
+        if threads == 0 || POOL_THREADS_MAX < threads {
+            return Err(format!("threads is {threads}: 1 to {POOL_THREADS_MAX}"));
+        }
+        Ok(Terms { unidirectional: self.unidirectional, heartbeat: self.beat()?, threads })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -290,7 +307,7 @@ impl Common {
         if WRAPPER_BYTES_MAX < self.wrapper.iter().map(|word| word.len() + 3).sum::<usize>() {
             return Err(format!("wrapper has more than {WRAPPER_BYTES_MAX} bytes"));
         }
-        self.beat().and(Ok(()))?;
+        self.terms().and(Ok(()))?;
         match &self.directory {
             Some(path) if !path.starts_with('/') => Err("directory is no absolute path".into()),
             Some(path) if DIRECTORY_BYTES_MAX < path.len() => {

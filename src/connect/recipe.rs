@@ -228,6 +228,7 @@ impl Encode for Recipe {
         put_option(&self.terms.unidirectional, w, |only, w| w.put_u8(u8::from(*only)));
         self.terms.heartbeat.interval_ms.encode(w);
         self.terms.heartbeat.count.encode(w);
+        self.terms.threads.encode(w);
         put_all(&self.orders, w, |word, w| w.put_bytes(word));
     }
 }
@@ -240,7 +241,7 @@ impl Decode for Recipe {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("recipe-5");
+        s.word("recipe-6");
     }
 }
 
@@ -280,6 +281,7 @@ impl Recipe {
         }
         fill(&mut self.terms.heartbeat.interval_ms, r)?;
         fill(&mut self.terms.heartbeat.count, r)?;
+        fill(&mut self.terms.threads, r)?;
         fill_words(&mut self.orders, r)
     }
 

@@ -33,6 +33,7 @@ fn recipe() -> Recipe {
         terms: Terms {
             unidirectional: Some(false),
             heartbeat: Heartbeat { interval_ms: 500, count: 4 },
+            threads: 7,
         },
         orders: Vec::new(),
     }

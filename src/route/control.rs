@@ -248,6 +248,7 @@ fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
     identity.unidirectional.encode(w);
     identity.heartbeat.interval_ms.encode(w);
     identity.heartbeat.count.encode(w);
+    identity.threads.encode(w);
     lease.first.encode(w);
     lease.count.encode(w);
 }
@@ -263,8 +264,11 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     let message_bytes_max = u64::decode(r)?;
     let unidirectional = bool::decode(r)?;
     let heartbeat = Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? };
+    let threads = u32::decode(r)?;
     let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
-    Ok((Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat }, lease))
+    let identity =
+        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat, threads };
+    Ok((identity, lease))
 }
 
 #[cfg(test)]
@@ -282,6 +286,7 @@ mod tests {
             message_bytes_max: 5,
             unidirectional: true,
             heartbeat: Heartbeat { interval_ms: 300, count: 2 },
+            threads: 3,
         };
         let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
             .unwrap()

@@ -19,6 +19,8 @@ pub struct Identity {
     pub unidirectional: bool,
     /// Of the link to its parent.
     pub heartbeat: Heartbeat,
+    /// How many functions it runs at a time, at least one.
+    pub threads: u32,
 }
 
 /// What a new child is asked to keep to.
@@ -28,6 +30,8 @@ pub struct Terms {
     pub unidirectional: Option<bool>,
     /// Of its link.
     pub heartbeat: Heartbeat,
+    /// How many functions it is to run at a time; 0 as 1.
+    pub threads: u32,
 }
 
 impl Terms {
@@ -49,6 +53,7 @@ impl Identity {
             message_bytes_max: MESSAGE_BYTES_MAX,
             unidirectional: false,
             heartbeat: Heartbeat::default(),
+            threads: 1,
         }
     }
 
@@ -58,7 +63,8 @@ impl Identity {
         parents.extend(&self.parents);
         let unidirectional = terms.unidirectional.unwrap_or(self.unidirectional);
         let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
-        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat }
+        let threads = terms.threads.max(1);
+        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat, threads }
     }
 
     /// Whether a message may pass through this context: a unidirectional one lets those below talk

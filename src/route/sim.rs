@@ -164,7 +164,15 @@ impl World {
         let (id, name) = (ContextId::MASTER, String::new());
         let (parents, message_bytes_max) = (Vec::new(), 1 << 20);
         let heartbeat = Default::default();
-        let root = Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat };
+        let root = Identity {
+            id,
+            parents,
+            name,
+            message_bytes_max,
+            unidirectional,
+            heartbeat,
+            threads: 1,
+        };
         world.add(root, Pool::of_master(), Vec::new());
         world
     }

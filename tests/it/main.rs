@@ -9,6 +9,7 @@ mod calls;
 mod cancel;
 mod chains;
 mod deadlines;
+mod pool;
 mod every_way;
 mod examples;
 mod command;
