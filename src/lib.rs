@@ -75,8 +75,10 @@
 //! copy it serves calls and never returns. What stands before it runs in every copy.
 //!
 //! **[`Context::call`]** waits; [`Context::call_async`] gives a [`Call`] to wait for later. A
-//! context runs its calls one at a time, in the order in which they were sent. Dropping a `Call`
-//! gives up the wait; the function runs all the same.
+//! context runs its calls one at a time, in the order in which they were sent, unless it has more
+//! [threads](Connect::threads). Dropping a `Call` cancels it: what has not begun never does, and a
+//! function that runs [sees it](CallContext::is_cancelled). [`Context::within`] gives calls a limit
+//! of time, which travels with them; a [`Chain`]'s calls fail as one.
 //!
 //! **[`Receiver`] and [`Sender`]** are a stream. Senders travel as arguments, and on from there.
 //! The receiver ends when the last of them was dropped, wherever that was: here, after the

@@ -1,7 +1,7 @@
 //! Chains: calls that are sent one behind the other without a wait, and fail as one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::call::arguments::Arguments;
 use crate::call::context::Context;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::lock::Lock;
 use crate::route::node::Outgoing;
+use crate::wire::codec::Encode;
 use crate::wire::header::Kind;
 
 /// Calls of one context that build on each other: sent without a wait between them, and once one
@@ -43,13 +44,14 @@ use crate::wire::header::Kind;
 ///
 /// Dropping it ends nothing that was sent.
 pub struct Chain {
+    /// With the chain as its manner.
     context: Context,
 }
 
 impl Context {
     /// A new chain of calls of this context, within the same [limit](Context::within).
     pub fn chain(&self) -> Chain {
-        let ids = self.router().kept(|| ChainIds(AtomicU64::new(1)));
+        let ids = self.router().kept(|| ChainIds(AtomicU32::new(1)));
         let links = Links {
             router: self.router().downgrade(),
             callee: self.context_id(),
@@ -64,11 +66,6 @@ impl Context {
 }
 
 impl Chain {
-    /// The context that is called.
-    pub fn context_id(&self) -> ContextId {
-        self.context.context_id()
-    }
-
     /// As [`Context::call`], as a link of the chain.
     ///
     /// # Errors
@@ -102,14 +99,14 @@ impl Chain {
 }
 
 /// The numbers of one router's chains.
-struct ChainIds(AtomicU64);
+struct ChainIds(AtomicU32);
 
 /// What the calls of a chain have in common.
 pub(crate) struct Links {
     router: WeakRouter,
     callee: ContextId,
     auth: ContextId,
-    id: u64,
+    id: u32,
     /// Whether the callee may know of it.
     begun: AtomicBool,
     /// What kept a call from being sent: nobody there knows of it.
@@ -117,7 +114,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u32 {
         self.begun.store(true, Ordering::Relaxed);
         self.id
     }
@@ -142,7 +139,7 @@ impl Drop for Links {
         tell_callee(&router, &out, lane, &|w| {
             w.put(&[0; 8]);
             w.put_u8(CHAINED);
-            w.put_varint(self.id);
+            self.id.encode(w);
         });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::call::call_context::CallContext;
 use crate::call::panics;
-use crate::call::queue::{Arrived, Queue};
+use crate::call::queue::{Arrived, Queue, key};
 use crate::call::registry::{Found, put_failed};
 use crate::call::reply::{ANSWER_FAILURE, ANSWER_NOT_BEGUN};
 use crate::call::router::Router;
@@ -49,13 +49,14 @@ impl Deliver for Calls {
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {
         self.ready.close();
-        let (never, running) = self.queue.lock().close();
-        drop(never);
-        running.iter().for_each(|token| token.cancel());
+        self.queue.lock().close();
+        while let Some(token) = self.queue.lock().give_up() {
+            token.cancel();
+        }
     }
 
     fn lost(&self, _: &mut Turn, id: ContextId, _: &Death) {
-        self.queue.lock().forget(id, None);
+        self.queue.lock().forget(key(id, 0), key(id, u32::MAX));
     }
 
     fn is_behind(&self) -> bool {
@@ -123,7 +124,7 @@ impl Calls {
     /// A caller says that it waits for a call no longer.
     fn cancel(&self, message: &Message) {
         let Ok(handle) = Handle::decode(&mut Reader::new(&message.data, None)) else { return };
-        let key = (message.src, Some(handle));
+        let key = key(message.src, handle.0);
         let mut queue = self.queue.lock();
         let (token, call) = (queue.running(key), queue.remove(key));
         drop(queue);
@@ -137,17 +138,8 @@ impl Calls {
 
     /// Answers a call that is cancelled before it has begun.
     fn refuse(&self, call: &Arrived) {
-        let answer = self.breaks(call, None);
-        self.answer(call, answer);
-    }
-
-    /// Notes what the calls behind this one in its chain are answered, and returns that.
-    fn breaks(&self, call: &Arrived, failure: Option<&CallFailure>) -> FrameBuf {
-        let answer = failed(ANSWER_NOT_BEGUN, failure);
-        if let Some(chain) = call.chain() {
-            self.queue.lock().fail(chain, &answer);
-        }
-        answer
+        self.queue.lock().fail(call.chain, None);
+        self.answer(call, failed(ANSWER_NOT_BEGUN, None));
     }
 
     fn answer(&self, call: &Arrived, answer: FrameBuf) {
@@ -164,11 +156,15 @@ impl Calls {
     /// Runs a call, or answers why not.
     fn run(&self, router: &Router, call: &Arrived, token: &Arc<Token>) {
         if call.message.reply_to.is_none() {
-            return self.queue.lock().forget(call.caller(), call.chain());
+            return self.queue.lock().forget(call.chain, call.chain);
         }
-        let refusal = call.chain().and_then(|chain| self.queue.lock().refusal(chain));
-        if let Some(refusal) = refusal {
-            return self.answer(call, refusal);
+        if call.chain != 0 {
+            let queue = self.queue.lock();
+            let refusal = queue.failure(call.chain).map(|why| failed(ANSWER_NOT_BEGUN, why));
+            drop(queue);
+            if let Some(refusal) = refusal {
+                return self.answer(call, refusal);
+            }
         }
         if call.is_late() {
             return self.refuse(call);
@@ -182,8 +178,11 @@ impl Calls {
             Ok(value) if !has_failed => value,
             other => {
                 let failure = other.err();
-                self.breaks(call, failure.as_deref());
-                failed(ANSWER_FAILURE, failure.as_deref())
+                let answer = failed(ANSWER_FAILURE, failure.as_deref());
+                if call.chain != 0 {
+                    self.queue.lock().fail(call.chain, failure);
+                }
+                answer
             }
         };
         if has_failed {

@@ -66,6 +66,17 @@
 //! variable is no `u64`, though a literal is either. `Option<&str>` and `Vec<&str>` are not sent as
 //! `Option<String>` and `Vec<String>`; `["a", "b"]` and `Some("a".into())` are.
 //!
+//! # How it runs
+//! A context runs its functions one at a time, in the order in which they were sent, each on its
+//! main thread; one with more [threads](crate::Connect::threads) begins them in that order. A
+//! function that takes long, or waits, should look whether somebody still waits for it:
+//! [`CallContext`] says how.
+//!
+//! A panic in a program that is built to unwind fails the call alone, with its message and place
+//! (`no luck, at src/main.rs:7:5`), unless the program has set a panic hook that does not call the
+//! one before. The context lives. In one that is built to abort, as the stock agents are, the
+//! context ends.
+//!
 //! # Both ends
 //! A function is known by its full name and by the *shape* of what it takes and returns: primitive
 //! types, and names and order of fields and variants. Where shapes differ, the call fails with both

@@ -1,5 +1,5 @@
-//! What the calls through one handle of a context keep to, beyond those of a plain one: a time limit,
-//! the call that they are part of, a chain.
+//! What calls keep to that are more than plain ones: a time limit, the call that they are part of,
+//! a chain.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +8,9 @@ use crate::call::chain::Links;
 use crate::call::queue::{CHAINED, TIMED};
 use crate::call::token::Token;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::wire::codec::Writer;
+use crate::wire::codec::{Encode, Writer};
 
+/// Of all calls through one [`Context`](crate::Context).
 #[derive(Clone, Default)]
 pub(crate) struct Manner {
     /// When their time is up.
@@ -59,7 +60,7 @@ impl Manner {
             w.put_varint(u64::try_from(left_ms).unwrap_or(u64::MAX));
         }
         if let Some(chain) = &self.chain {
-            w.put_varint(chain.id());
+            chain.id().encode(w);
         }
     }
 }

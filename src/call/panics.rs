@@ -1,4 +1,4 @@
-//! What a panic in a function says, and where it was: an unwinding panic carries no place, so a hook
+//! What a panic in a function says, and where it was: what unwinds carries no place, so a hook
 //! notes it. A stock agent, which aborts, links none of this.
 
 use std::any::Any;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::call::token::Token;
-use crate::ids::{ContextId, Handle};
+use crate::error::CallFailure;
+use crate::ids::ContextId;
 use crate::limits::CHAINS_MAX;
-use crate::wire::codec::{Malformed, Reader};
-use crate::wire::frame::FrameBuf;
+use crate::wire::codec::{Decode, Malformed, Reader};
 use crate::wire::message::Message;
 
 /// In the byte behind a call's fingerprint: the milliseconds that it has follow.
@@ -16,26 +16,30 @@ pub(crate) const TIMED: u8 = 1;
 /// In the same byte: the number of its chain follows.
 pub(crate) const CHAINED: u8 = 2;
 
-/// Names a call in the context that it was sent to: the caller, and where the answer goes there.
-pub(crate) type Key = (ContextId, Option<Handle>);
+/// Names a call, or a chain, in the context that is called: the caller, and its number of that.
+pub(crate) type Key = u64;
 
-/// Names a chain in the same way: the caller, and the caller's number.
-pub(crate) type Chain = (ContextId, u64);
+/// The key of what this caller gives this number: of a call, the handle where its answer goes.
+pub(crate) fn key(caller: ContextId, number: u32) -> Key {
+    u64::from(caller.0) << 32 | u64::from(number)
+}
 
 /// A call that has arrived; or, if no answer is wanted, the end of a chain.
 pub(crate) struct Arrived {
     pub(crate) message: Message,
+    key: Key,
     /// When its time is up.
     pub(crate) until: Option<Instant>,
-    /// The caller's number of its chain; 0 if it is of none.
-    chain: u64,
+    /// The chain that it is a link of; 0 if of none.
+    pub(crate) chain: Key,
     /// Where its arguments begin; 0 if that cannot be told.
     pub(crate) args_at: usize,
 }
 
 impl Arrived {
     pub(crate) fn new(message: Message) -> Arrived {
-        let mut call = Arrived { message, until: None, chain: 0, args_at: 0 };
+        let key = key(message.src, message.reply_to.map_or(0, |handle| handle.0));
+        let mut call = Arrived { message, key, until: None, chain: 0, args_at: 0 };
         // What is malformed is answered when it is its turn.
         call.args_at = call.read().unwrap_or(0);
         call
@@ -50,7 +54,7 @@ impl Arrived {
             self.until = Instant::now().checked_add(time);
         }
         if flags & CHAINED != 0 {
-            self.chain = r.take_varint()?;
+            self.chain = key(self.message.src, u32::decode(&mut r)?);
         }
         match flags & !(TIMED | CHAINED) {
             0 => Ok(self.message.data.len() - r.rest().len()),
@@ -71,21 +75,12 @@ impl Arrived {
     pub(crate) fn caller(&self) -> ContextId {
         self.message.src
     }
-
-    /// Its chain, if it is a link of one.
-    pub(crate) fn chain(&self) -> Option<Chain> {
-        (self.chain != 0).then_some((self.message.src, self.chain))
-    }
-
-    fn key(&self) -> Key {
-        (self.message.src, self.message.reply_to)
-    }
 }
 
 /// A call that a thread has begun.
 struct Running {
     key: Key,
-    chain: u64,
+    chain: Key,
     token: Arc<Token>,
 }
 
@@ -96,9 +91,9 @@ pub(crate) struct Queue {
     /// What was sent behind all that; in order.
     later: Vec<Arrived>,
     running: Vec<Running>,
-    /// Chains of which a call has failed, and the answer to all behind it. The oldest first; at
-    /// most CHAINS_MAX.
-    broken: Vec<(Chain, FrameBuf)>,
+    /// Chains of which a call has failed, and how; nothing, if it was cancelled. The oldest first;
+    /// at most CHAINS_MAX.
+    broken: Vec<(Key, Option<Box<CallFailure>>)>,
     /// Threads that wait for something to do.
     sleeping: usize,
     /// How many of them are being woken.
@@ -142,7 +137,7 @@ impl Queue {
             self.next.reverse();
         }
         let call = pick(&mut self.next, &mut self.later, &|call| may_begin(&self.running, call))?;
-        self.running.push(Running { key: call.key(), chain: call.chain, token: token.clone() });
+        self.running.push(Running { key: call.key, chain: call.chain, token: token.clone() });
         Some(call)
     }
 
@@ -160,44 +155,49 @@ impl Queue {
 
     /// Takes this call, if it has not begun.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Arrived> {
-        pick(&mut self.next, &mut self.later, &|call| call.key() == key)
+        pick(&mut self.next, &mut self.later, &|call| call.key == key)
     }
 
-    /// The answer to a call of a chain that is broken.
-    pub(crate) fn refusal(&self, chain: Chain) -> Option<FrameBuf> {
-        self.broken.iter().find(|(other, _)| *other == chain).map(|(_, answer)| answer.clone())
+    /// How the first of a chain failed that did, if one has.
+    pub(crate) fn failure(&self, chain: Key) -> Option<Option<&CallFailure>> {
+        let (_, failure) = self.broken.iter().find(|(other, _)| *other == chain)?;
+        Some(failure.as_deref())
     }
 
-    /// A call of this chain has failed: the answer to all behind it, if no other has before.
-    pub(crate) fn fail(&mut self, chain: Chain, answer: &FrameBuf) {
-        if self.broken.iter().any(|(other, _)| *other == chain) {
+    /// A call of this chain has failed.
+    pub(crate) fn fail(&mut self, chain: Key, failure: Option<Box<CallFailure>>) {
+        if chain == 0 || self.failure(chain).is_some() {
             return;
         }
         if CHAINS_MAX <= self.broken.len() {
             self.broken.remove(0);
         }
-        self.broken.push((chain, answer.clone()));
+        self.broken.push((chain, failure));
     }
 
-    /// Forgets a chain, or all of a caller that is gone.
-    pub(crate) fn forget(&mut self, caller: ContextId, chain: Option<Chain>) {
-        let is_it = |other: Chain| other.0 == caller && chain.is_none_or(|chain| chain == other);
-        while let Some(at) = self.broken.iter().position(|(other, _)| is_it(*other)) {
+    /// Forgets the chains from the first of these to the last.
+    pub(crate) fn forget(&mut self, first: Key, last: Key) {
+        let is_it = |(chain, _): &(Key, _)| (first..=last).contains(chain);
+        while let Some(at) = self.broken.iter().position(is_it) {
             self.broken.remove(at);
         }
     }
 
-    /// Takes all calls: those that never begin, and the tokens of those that run.
-    pub(crate) fn close(&mut self) -> ([Vec<Arrived>; 2], Vec<Arc<Token>>) {
-        let tokens = self.running.iter().map(|running| running.token.clone()).collect();
-        ([std::mem::take(&mut self.next), std::mem::take(&mut self.later)], tokens)
+    /// Drops all that waits.
+    pub(crate) fn close(&mut self) {
+        self.next.clear();
+        self.later.clear();
+    }
+
+    /// Takes the token of a call that runs.
+    pub(crate) fn give_up(&mut self) -> Option<Arc<Token>> {
+        Some(self.running.pop()?.token)
     }
 }
 
 /// Whether no call runs that must end first.
 fn may_begin(running: &[Running], call: &Arrived) -> bool {
-    call.chain == 0
-        || running.iter().all(|other| (other.key.0, other.chain) != (call.key().0, call.chain))
+    call.chain == 0 || running.iter().all(|other| other.chain != call.chain)
 }
 
 /// Takes the first that is wanted.

@@ -397,8 +397,7 @@ fn answers_that_do_not_read_are_typed_errors() {
             let error = evil.call(go, vec![which]).unwrap_err();
             let kind = error.kind();
             let is_typed = match kind {
-                // Some bodies can be read as a failure of the function, or as the end of a cancelled
-                // one.
+                // Some bodies can be read as the end of a cancelled call, or as a failure.
                 ErrorKind::Closed(death) => {
                     matches!(death.cause, Cause::Protocol | Cause::Cancelled)
                 }

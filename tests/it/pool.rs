@@ -51,13 +51,21 @@ fn pool(threads: u32) -> (Router, Context) {
     (router, child)
 }
 
+/// Fails unless a process has so many threads for calls beside its first.
+#[track_caller]
+fn has_more_threads(pid: u32, count: usize) {
+    let threads = || census(pid).threads.iter().filter(|name| *name == "mitogen-call").count();
+    // Each gives itself its name.
+    let found = until(LIMIT, || (threads() == count).then_some(()));
+    assert!(found.is_some(), "{:?}", census(pid).threads);
+}
+
 #[test]
 fn so_many_calls_run_at_once_and_begin_in_the_order_sent() {
     leaves_nothing(&[], || {
         let (router, child) = pool(4);
         let pid = child.call(pid, ()).unwrap();
-        let threads = census(pid).threads;
-        assert_eq!(threads.iter().filter(|name| *name == "mitogen-call").count(), 3, "{threads:?}");
+        has_more_threads(pid, 3);
         let begun = router.receiver::<u32>();
         // A fifth would be needed, and does not begin.
         let calls: Vec<_> =
@@ -130,11 +138,9 @@ fn an_address_says_how_many_threads_and_a_bad_number_is_refused() {
     let text = "local?threads=3";
     assert_eq!(text.parse::<mitogen::Address>().unwrap().to_string(), text);
     let child = router.connect(&text.parse().unwrap()).unwrap();
-    let names = census(child.call(pid, ()).unwrap()).threads;
-    assert_eq!(names.iter().filter(|name| *name == "mitogen-call").count(), 2, "{names:?}");
+    has_more_threads(child.call(pid, ()).unwrap(), 2);
     let below = router.local().via(&child).threads(2).connect().unwrap();
-    let names = census(below.call(pid, ()).unwrap()).threads;
-    assert_eq!(names.iter().filter(|name| *name == "mitogen-call").count(), 1, "{names:?}");
+    has_more_threads(below.call(pid, ()).unwrap(), 1);
     for count in [0, 257] {
         let error = router.local().threads(count).connect().unwrap_err();
         let ErrorKind::Connect(error) = error.kind() else { panic!("{error}") };
