@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use std::{error::Error, fs, io, path::{Path, PathBuf}};
-//! use mitogen::{Program, Sender};
+//! use mitogen::{Program, Select, Sender};
 //!
 //! /// Bytes of the files right in `folder`. Runs wherever it is called.
 //! fn folder_bytes(folder: &Path) -> io::Result<u64> {
@@ -47,18 +47,21 @@
 //!         // One call, which waits.
 //!         println!("{near}: {} bytes", near.call(folder_bytes, "/etc")?);
 //!
-//!         // Many at once: sent here, awaited below.
-//!         let calls = [&near, &far].map(|host| (host, host.call_async(folder_bytes, "/etc")));
-//!         for (host, call) in calls {
-//!             println!("{host}: {} bytes", call.get()?);
+//!         // Many at once: all of them, or each as it arrives.
+//!         let hosts = [near, far];
+//!         let calls = hosts.iter().map(|host| host.call_async(folder_bytes, "/etc"));
+//!         println!("{} bytes in all", Select::all(calls)?.into_iter().sum::<u64>());
+//!         let calls = hosts.iter().map(|host| (host, host.call_async(folder_bytes, "/etc")));
+//!         for (host, bytes) in calls.collect::<Select<_>>() {
+//!             println!("{host}: {} bytes", bytes?);
 //!         }
 //!
 //!         // A stream of values, which ends when the function over there has ended.
 //!         let found = router.receiver::<Found>();
-//!         far.call_no_reply(find_large, ("/etc", 1000, found.to_sender()))?;
+//!         hosts[1].call_no_reply(find_large, ("/etc", 1000, found.to_sender()))?;
 //!         for file in found {
 //!             let Found { path, bytes } = file?;
-//!             println!("{far}: {} has {bytes} bytes", path.display());
+//!             println!("{}: {} has {bytes} bytes", hosts[1], path.display());
 //!         }
 //!         Ok(())
 //!     })
@@ -85,6 +88,10 @@
 //! function's return. If the function failed, or its context died, the last item says so. A sender
 //! sleeps while 64 KiB of what it sent have not been taken, so a slow receiver slows the other side
 //! down.
+//!
+//! **[`Select`]** waits for many at once: calls, connects, streams, and whatever else is a
+//! [`Source`]. What they yield is one stream of events, and `Select::all` gathers what each of them
+//! brings. A **[`Channel`]** is a stream in each direction; its other end travels as an argument.
 //!
 //! ## Other machines
 //!
@@ -180,6 +187,8 @@
 //! | [`Context`], [`ContextId`], [`CallContext`] | another context; its id; what a function sees |
 //! | [`Call`], [`Ending`] | an answer that is on its way; a context that was asked to end |
 //! | [`Receiver`], [`Sender`] | a stream of values |
+//! | [`Channel`], [`ChannelEnd`] | one in each direction |
+//! | [`Select`], [`Source`], [`Key`] | many of these at once |
 //! | [`Local`], [`Fork`], [`Ssh`], [`HostKeys`] | methods, and what all share: [`Connect`] |
 //! | [`Sudo`], [`Su`], [`Doas`] | methods that lead to other accounts |
 //! | [`Docker`], [`Podman`], [`Buildah`], [`Kubectl`] | methods that lead into containers |

@@ -1,7 +1,7 @@
 //! One task, shared out among several contexts: `cargo run --example fan_out -- [ADDRESS...]`.
 //! Default: four processes of this machine.
 
-use mitogen::{Address, Connecting, Context, Program, Result, Router};
+use mitogen::{Address, Connecting, Context, Program, Result, Router, Select};
 
 /// How many primes there are from `from` to just below `to`.
 fn count_primes(from: u64, to: u64) -> u64 {
@@ -15,7 +15,7 @@ fn connect(router: &Router, addresses: &[Address]) -> Result<Vec<Context>> {
         [] => (1..=4).map(|n| router.local().name(format!("worker-{n}")).start()).collect(),
         addresses => addresses.iter().map(|address| router.start(address)).collect(),
     };
-    starting.into_iter().map(Connecting::wait).collect()
+    Select::in_order(starting)
 }
 
 fn main() -> Result<()> {
@@ -24,15 +24,15 @@ fn main() -> Result<()> {
             std::env::args().skip(1).map(|text| text.parse()).collect();
         let hosts = connect(router, &addresses?)?;
 
-        // Each is sent at once; only `get` waits.
+        // Each is sent at once; what they find is told as it arrives.
         let (to, shares) = (200_000, hosts.len() as u64);
         let calls = hosts.iter().zip(0..).map(|(host, share)| {
             let range = (to * share / shares, to * (share + 1) / shares);
             (host, host.call_async(count_primes, range))
         });
         let mut total = 0;
-        for (host, call) in calls.collect::<Vec<_>>() {
-            let count = call.get()?;
+        for (host, count) in calls.collect::<Select<'_, _>>() {
+            let count = count?;
             println!("{host}: {count}");
             total += count;
         }
