@@ -442,9 +442,9 @@ fn dropping_a_select_gives_up_the_calls_in_it() {
     let key = select.add(a.call_async(give_back, numbers.to_sender()), |_| ()).unwrap();
     select.remove(key);
     drop(select);
-    // The Senders that come back are nobody's.
+    // The Senders that come back are nobody's; or they were never taken.
     let error = numbers.get_timeout(LIMIT).unwrap_err();
-    assert_eq!(cause(&error), Some(Cause::SenderClosed), "{error}");
+    assert!(matches!(cause(&error), Some(Cause::SenderClosed | Cause::Cancelled)), "{error}");
 }
 
 #[test]
