@@ -3,7 +3,6 @@
 use super::*;
 use crate::limits::WINDOW_BYTES;
 use crate::{CallContext, Handler, Program, Select, policy};
-use std::sync::mpsc::channel;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -268,23 +267,27 @@ fn a_slow_receiver_slows_who_sends_and_the_room_comes_back() {
 }
 
 #[test]
-fn of_many_who_wait_for_the_only_message_one_gets_it() {
-    for _ in 0..50 {
-        let router = router();
-        let inbox = router.raw_receiver().at(PORT).once().listen().unwrap();
-        let (tell, told) = channel();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                let (tell, inbox) = (tell.clone(), &inbox);
-                scope.spawn(move || tell.send(inbox.get_timeout(LIMIT).is_ok()).unwrap());
-            }
-            for _ in 0..4 {
-                router.myself().send(Message::at(PORT)).ok();
-            }
+fn of_two_who_take_a_message_at_once_where_one_is_all_one_gets_it() {
+    let router = router();
+    let both = std::sync::Barrier::new(2);
+    let options =
+        router.raw_receiver().at(PORT).once().policy(move |_: &Message, _: &Arrival<'_>| {
+            both.wait();
+            true
         });
-        drop(tell);
-        assert_eq!(told.iter().filter(|got| *got).count(), 1);
-    }
+    let inbox = options.listen().unwrap();
+    let me = router.myself();
+    let asked = [(); 2].map(|()| me.send_async(Message::at(PORT)).unwrap());
+    let got = std::thread::scope(|scope| {
+        let waits = [(); 2].map(|()| scope.spawn(|| inbox.get_timeout(LIMIT)));
+        waits.map(|wait| wait.join().unwrap())
+    });
+    assert_eq!(got.iter().filter(|got| got.is_ok()).count(), 1, "{got:?}");
+    drop(inbox);
+    let message = got.into_iter().find_map(Result::ok).unwrap();
+    router.reply(&message, "x").unwrap();
+    let told = asked.map(|answer| self::told(answer.get_timeout(LIMIT)));
+    assert!(told.contains(&"[120]".into()) && told.contains(&"NoHandle ".into()), "{told:?}");
 }
 
 #[test]
