@@ -116,6 +116,9 @@ pub const LEASE_IDS_MIN: u32 = 64;
 pub const ERROR_CHAIN_MAX: usize = 32;
 /// Bytes of one text of an error that travel.
 pub const ERROR_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of values of up to 16 KiB from one link that wait in all queues of one context: those of a
+/// thousand contexts with full windows. Of larger ones as much, or some of the largest.
+pub const LINK_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Contexts that may have been given authority over another: each message that needs authority is
 /// looked up among them.
 pub const GRANTS_MAX: usize = 1024;

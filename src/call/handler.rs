@@ -142,7 +142,7 @@ impl Router {
             once: place.once,
             gate: Gate::new(policy),
             name,
-            rooms: Rooms::new(self.context_id()),
+            rooms: Rooms::new(self),
             state: Lock::new(State { call: Some(call), ..State::default() }),
         });
         let handle = place.listen(self, core.clone())?;
@@ -219,12 +219,15 @@ struct State {
 impl Deliver for Core {
     fn message(&self, _: &mut Turn, message: Message) {
         let (src, handle, node) = (message.src, message.handle, self.router.node());
-        if message.kind == Kind::Data && !self.rooms.enters(src, room_of(&message.data)) {
-            trace::event(Level::Warn, "sends beyond its window:", &[src.0.into()]);
-            return node.end_room(src, handle, &Death::of(Cause::Protocol).at(src));
-        }
+        let load = match self.rooms.admit(node, &message) {
+            Ok(load) => load,
+            Err(death) => return node.end_room(src, handle, &death),
+        };
         let origin = Origin::of(node, &message);
-        self.later(move |core| core.take(message, origin));
+        self.later(move |core| {
+            let _load = load;
+            core.take(message, origin);
+        });
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {

@@ -21,6 +21,7 @@ pub mod pair;
 pub mod source;
 pub mod select;
 pub mod holders;
+pub mod load;
 pub mod room;
 pub mod gate;
 pub mod handler;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::context::Context;
 use crate::call::gate::{self, Gate, Origin, Place, Policy};
+use crate::call::load::Load;
 use crate::call::room::Rooms;
 use crate::call::router::Router;
 use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
@@ -22,7 +23,6 @@ use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
 use crate::route::send::room_of;
-use crate::trace::{self, Level};
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -94,7 +94,7 @@ impl RawOptions {
             own: own.clone(),
             node: Arc::downgrade(router.node()),
             from,
-            rooms: Rooms::new(router.context_id()),
+            rooms: Rooms::new(&router),
             queue: Latch::new(),
             ends: AtomicBool::new(false),
         });
@@ -113,7 +113,7 @@ impl RawOptions {
 /// It ends with the only context that may send, if there is such a one, and with its router.
 ///
 /// # Resources
-/// At most 64 KiB of each sending context wait in it, or one message that is larger.
+/// At most 64 KiB of each sending context wait in it, where one counts for 16 KiB at most.
 pub struct RawReceiver {
     router: Router,
     core: Arc<Core>,
@@ -146,6 +146,7 @@ struct Unread {
     core: Arc<Core>,
     message: Option<Message>,
     origin: Origin,
+    _load: Option<Load>,
 }
 
 impl Unread {
@@ -168,13 +169,18 @@ impl Deliver for Core {
     fn message(&self, _: &mut Turn, message: Message) {
         let (Some(core), Some(node)) = (self.own.upgrade(), self.node.upgrade()) else { return };
         let (src, handle) = (message.src, message.handle);
-        if message.kind == Kind::Data && !self.rooms.enters(src, room_of(&message.data)) {
-            trace::event(Level::Warn, "sends beyond its window:", &[src.0.into()]);
-            return node.end_room(src, handle, &Death::of(Cause::Protocol).at(src));
-        }
+        let load = match self.rooms.admit(&node, &message) {
+            Ok(load) => load,
+            Err(death) => return node.end_room(src, handle, &death),
+        };
         let origin = Origin::of(&node, &message);
         // What comes to a closed one is refused when it is dropped.
-        let _ = self.queue.put(Item::Message(Unread { core, message: Some(message), origin }));
+        let _ = self.queue.put(Item::Message(Unread {
+            core,
+            message: Some(message),
+            origin,
+            _load: load,
+        }));
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {

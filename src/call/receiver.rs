@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::holders::{self, End, Holders};
+use crate::call::load::Load;
 use crate::call::room::Rooms;
 use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::Scope;
@@ -32,7 +33,9 @@ use crate::wire::message::Message;
 /// it fails every later send.
 ///
 /// # Resources
-/// At most 64 KiB of each sending context wait in it, or one message that is larger.
+/// At most 64 KiB of each sending context wait in it, where a value counts for 16 KiB at most; and
+/// 64 MiB, or some of the largest values, of all that is behind one connection: who sends more is
+/// told that this context does not read.
 pub struct Receiver<T> {
     router: Router,
     core: Arc<Core>,
@@ -57,7 +60,7 @@ struct Core {
 }
 
 enum Item {
-    Data(Message),
+    Data(Message, #[allow(dead_code, reason = "counts until it is dropped")] Load),
     End(End),
 }
 
@@ -103,10 +106,12 @@ impl Deliver for Core {
             // Who has only guessed the handle learns nothing, not even that it was right.
             return self.end_room(src, handle, &Death::of(Cause::ReceiverClosed));
         }
-        if !self.rooms.enters(src, room_of(&message.data)) {
-            return self.cut_off(src, handle);
-        }
-        if let Err(Item::Data(message)) = self.queue.offer(Item::Data(message)) {
+        let Some(node) = self.node.upgrade() else { return };
+        let load = match self.rooms.enters(&node, &message) {
+            Ok(load) => load,
+            Err(cause) => return self.cut_off(src, handle, cause),
+        };
+        if let Err(Item::Data(message, _)) = self.queue.offer(Item::Data(message, load)) {
             self.discard(&message);
             if src != self.me {
                 self.end_room(src, handle, &Death::of(Cause::ReceiverClosed));
@@ -155,9 +160,9 @@ impl Deliver for Core {
 }
 
 impl Core {
-    /// Hears no more of a context that sends beyond its window.
-    fn cut_off(&self, src: ContextId, handle: Handle) {
-        let death = Death::of(Cause::Protocol).at(src);
+    /// Hears no more of a context that sends beyond its window, or of whom too much waits.
+    fn cut_off(&self, src: ContextId, handle: Handle, cause: Cause) {
+        let death = Death::of(cause).at(if cause == Cause::DoesNotRead { self.me } else { src });
         let end = self.holders().lost(src, &death);
         self.end(end);
         self.end_room(src, handle, &death);
@@ -179,7 +184,7 @@ impl<T: Decode> Receiver<T> {
             holders: Lock::default(),
             node: Arc::downgrade(router.node()),
             router: router.downgrade(),
-            rooms: Rooms::new(router.context_id()),
+            rooms: Rooms::new(router),
             discard: discard::<T>,
         });
         match router.node().listen_for_data(core.clone()) {
@@ -260,7 +265,7 @@ impl<T: Decode> Receiver<T> {
     /// The value; none for an end that is none any more.
     fn open(&self, item: Item) -> Option<Result<T>> {
         match item {
-            Item::Data(message) => {
+            Item::Data(message, _) => {
                 self.grant(&message);
                 let value = decode(&self.router, &message);
                 Some(value.map_err(|Malformed(why)| Error::new(ErrorKind::Malformed(why))))
@@ -295,7 +300,7 @@ impl<T> Receiver<T> {
         }
         let Some(untaken) = core.queue.close_and_take() else { return };
         for item in untaken {
-            if let Item::Data(message) = item {
+            if let Item::Data(message, _) = item {
                 core.discard(&message);
             }
         }

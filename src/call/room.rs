@@ -1,10 +1,19 @@
 //! The room that each sending context has in one queue here. Pure but for its lock.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use crate::call::load::{Link, Load, Loads};
+use crate::call::router::Router;
+use crate::error::{Cause, Death};
 use crate::ids::ContextId;
 use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
 use crate::lock::Lock;
+use crate::route::node::Node;
+use crate::route::send::room_of;
+use crate::trace::{self, Level};
+use crate::wire::header::Kind;
+use crate::wire::message::Message;
 
 /// What a sender that keeps to its window has in a queue at most.
 pub(crate) const ROOM_MAX: usize = WINDOW_BYTES + FRAGMENT_BYTES + MESSAGE_COST_BYTES;
@@ -12,6 +21,7 @@ pub(crate) const ROOM_MAX: usize = WINDOW_BYTES + FRAGMENT_BYTES + MESSAGE_COST_
 /// Everybody's room in one queue, in the unit of `room_of`.
 pub(crate) struct Rooms {
     me: ContextId,
+    loads: Arc<Loads>,
     /// Sorted by sender. Those of one child, which end in their order, are taken out at the front.
     list: Lock<VecDeque<(ContextId, Room)>>,
 }
@@ -22,20 +32,56 @@ struct Room {
     queued: usize,
     /// Taken out of the queue, and not yet granted back.
     ungranted: usize,
+    /// The link that it comes by, once that was looked for.
+    link: Option<Option<Arc<Link>>>,
 }
 
 impl Rooms {
     /// Those of a queue of this context, whose own room is not limited.
-    pub(crate) fn new(me: ContextId) -> Rooms {
-        Rooms { me, list: Lock::default() }
+    pub(crate) fn new(router: &Router) -> Rooms {
+        let (me, loads) = (router.context_id(), router.kept(Loads::default));
+        Rooms { me, loads, list: Lock::default() }
     }
 
-    /// Notes what `src` has put into the queue. Returns whether it had the room.
-    pub(crate) fn enters(&self, src: ContextId, bytes: usize) -> bool {
-        let mut list = self.list.lock();
-        let room = room_for(&mut list, src);
-        room.queued += bytes;
-        src == self.me || room.queued <= ROOM_MAX
+    /// Notes that a message of data goes into the queue; what is returned is to stay with it there.
+    ///
+    /// # Errors
+    /// Its source has no room for it; or there is no more for what comes by the same link.
+    pub(crate) fn enters(&self, node: &Node, message: &Message) -> Result<Load, Cause> {
+        let (src, bytes) = (message.src, message.data.len());
+        let message_bytes_max = node.identity().message_bytes_max;
+        let of = |link: &Option<Arc<Link>>| {
+            Load::of(link.as_ref(), bytes, message_bytes_max).ok_or(Cause::DoesNotRead)
+        };
+        {
+            let mut list = self.list.lock();
+            let room = room_for(&mut list, src);
+            room.queued += room_of(&message.data);
+            if src != self.me && ROOM_MAX < room.queued {
+                return Err(Cause::Protocol);
+            }
+            if let Some(link) = &room.link {
+                return of(link);
+            }
+        }
+        let link = self.loads.link_to(node, src);
+        let load = of(&link);
+        room_for(&mut self.list.lock(), src).link = Some(link);
+        load
+    }
+
+    /// As [`Rooms::enters`], of a message of any kind to a handle of a program's own.
+    ///
+    /// # Errors
+    /// What its source is to be told.
+    pub(crate) fn admit(&self, node: &Node, message: &Message) -> Result<Option<Load>, Death> {
+        if message.kind != Kind::Data {
+            return Ok(None);
+        }
+        self.enters(node, message).map(Some).map_err(|cause| {
+            trace::event(Level::Warn, "sends beyond its window:", &[message.src.0.into()]);
+            Death::of(cause).at(if cause == Cause::DoesNotRead { self.me } else { message.src })
+        })
     }
 
     /// Notes what was taken out of the queue. Returns what is to be granted: several at a time, and
@@ -72,30 +118,48 @@ fn room_for(list: &mut VecDeque<(ContextId, Room)>, src: ContextId) -> &mut Room
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Handle;
+    use crate::wire::header::Lane;
 
     const ME: ContextId = ContextId(0);
     const A: ContextId = ContextId(1);
     const B: ContextId = ContextId(2);
 
-    #[test]
-    fn each_sender_has_its_window_and_oneself_any() {
-        let rooms = Rooms::new(ME);
-        assert!(rooms.enters(A, ROOM_MAX));
-        assert!(!rooms.enters(A, 1));
-        assert!(rooms.enters(B, ROOM_MAX) && rooms.enters(ME, 10 * ROOM_MAX));
-        rooms.forget(A);
-        assert!(rooms.enters(A, ROOM_MAX));
+    /// Whether a message that counts for so much, as far as one can, finds room.
+    fn enters(rooms: &Rooms, router: &Router, src: ContextId, room: usize) -> bool {
+        let (kind, lane, auth, handle) = (Kind::Data, Lane::Quick, src, Handle::FIRST_RANDOM);
+        let data = vec![0; room - MESSAGE_COST_BYTES];
+        let message = Message { kind, lane, dst: ME, src, auth, handle, reply_to: None, data };
+        rooms.enters(router.node(), &message).is_ok()
+    }
+
+    fn rooms() -> (Router, Rooms) {
+        let router = crate::Program::new().router().unwrap();
+        let rooms = Rooms::new(&router);
+        (router, rooms)
     }
 
     #[test]
+    fn each_sender_has_its_window_and_oneself_any() {
+        let (router, rooms) = rooms();
+        let fills = |src| (0..5).all(|_| enters(&rooms, &router, src, FULL));
+        assert!(fills(A) && !enters(&rooms, &router, A, MESSAGE_COST_BYTES));
+        assert!(fills(B) && fills(ME) && fills(ME));
+        rooms.forget(A);
+        assert!(fills(A));
+    }
+
+    const FULL: usize = FRAGMENT_BYTES + MESSAGE_COST_BYTES;
+
+    #[test]
     fn what_is_taken_is_granted_several_at_a_time_and_the_last_of_it_if_asked() {
-        let rooms = Rooms::new(ME);
-        assert!(rooms.enters(A, FRAGMENT_BYTES + 10));
+        let (router, rooms) = rooms();
+        assert!(enters(&rooms, &router, A, FULL));
         assert_eq!(rooms.leaves(A, 5, true), None);
         assert_eq!(rooms.leaves(A, FRAGMENT_BYTES - 5, true), Some(FRAGMENT_BYTES));
-        assert_eq!(rooms.leaves(A, 7, false), None);
-        assert_eq!(rooms.leaves(A, 3, true), Some(10));
-        assert!(rooms.enters(ME, 10));
-        assert_eq!(rooms.leaves(ME, 10, true), None);
+        assert_eq!(rooms.leaves(A, 47, false), None);
+        assert_eq!(rooms.leaves(A, 17, true), Some(64));
+        assert!(enters(&rooms, &router, ME, FULL));
+        assert_eq!(rooms.leaves(ME, FULL, true), None);
     }
 }

@@ -426,6 +426,11 @@ impl Node {
         self.table().parent_of(id).map(|parent| parent.unwrap_or(self.id()))
     }
 
+    /// The direct child by whose link `id` is reached, or could be, if one is.
+    pub fn child_towards(&self, id: ContextId) -> Option<ContextId> {
+        self.table().child_towards(id)
+    }
+
     /// Whether it is a direct child.
     pub fn is_child(&self, id: ContextId) -> bool {
         self.table().is_child(id)

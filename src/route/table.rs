@@ -337,8 +337,21 @@ impl<W: Clone> Table<W> {
     }
 
     fn is_leased(&self, id: ContextId) -> bool {
+        self.lessee(id).is_some()
+    }
+
+    /// The child that may give `id` to its own children.
+    fn lessee(&self, id: ContextId) -> Option<ContextId> {
         let mut children = self.links.iter().filter(|(_, link)| link.child.is_some());
-        children.any(|(_, link)| link.leases.has(id))
+        children.find(|(_, link)| link.leases.has(id))?.1.child
+    }
+
+    /// The child by whose link `id` is reached, or would be if it lived.
+    pub fn child_towards(&self, id: ContextId) -> Option<ContextId> {
+        match self.route(id) {
+            Some(route) => self.link(route.link)?.child,
+            None => self.lessee(id),
+        }
     }
 
     fn parent(&self) -> Option<LinkId> {

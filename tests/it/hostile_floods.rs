@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use mitogen::error::Cause;
+use mitogen::error::{Cause, ErrorKind};
 use mitogen::{Context, stock};
 
 use crate::support::hostile::{Attack, Evil, arguments, item, sender_in};
@@ -24,6 +24,7 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("hold", hold),
     ("grant", grant),
     ("overfill", overfill),
+    ("hold and overfill", hold_and_overfill),
     ("begin and never end", begin_and_never_end),
     ("print", print),
     ("send raw", send_raw),
@@ -217,6 +218,46 @@ fn who_sends_more_than_there_is_room_for_is_heard_no_more() {
                 let _ = evil.call(go_with, (vec![pretend], items.to_sender()));
             });
         }
+    });
+}
+
+/// Makes up contexts that have a Sender each, and fills the room of all of them.
+fn hold_and_overfill(evil: &mut Evil, call: &Frame) {
+    take_ids(evil, 3);
+    let target = sender_in(call);
+    let (own, ids) = (evil.id, evil.ids.clone());
+    let (route, held) = (evil.frame(CONTROL, 2, b""), evil.frame(CONTROL, 8, b""));
+    evil.send(ids.iter().map(|id| {
+        let payload = numbers(&[(*id).into(), own.into()]);
+        Frame { payload, ..route.clone() }
+    }));
+    evil.send(ids.iter().map(|id| {
+        let payload = numbers(&[target.1.into(), (*id).into(), 0]);
+        Frame { payload, ..held.clone() }
+    }));
+    let item = Frame { payload: vec![1; 16_000], ..item(evil, target, 0) };
+    evil.send(ids.iter().flat_map(|id| {
+        let frame = Frame { src: *id, auth: *id, ..item.clone() };
+        (0..5).map(move |_| frame.clone())
+    }));
+    evil.answer_number(call, 0);
+}
+
+#[test]
+fn who_speaks_for_many_has_the_room_of_a_thousand() {
+    scene(|scene| {
+        let evil = scene.hostile("hold and overfill");
+        let items = scene.router.receiver::<u32>();
+        let sender = items.to_sender();
+        // All of it would be twice as much and more.
+        scene.grows_within((64 << 20) + GROWTH_MAX, || {
+            evil.call(go_with, (vec![], sender)).unwrap();
+        });
+        let _ = evil.shutdown();
+        // What had no room ended the stream first.
+        let ends = |error: &mitogen::Error| matches!(error.kind(), ErrorKind::Closed(_));
+        let why = items.into_iter().filter_map(Result::err).find(ends).unwrap();
+        assert_eq!(death::<()>(Err(why)).cause, Cause::DoesNotRead);
     });
 }
 
