@@ -140,7 +140,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] if the receiver is closed or its context gone,
-    /// [`ErrorKind::TooLarge`]; [`ErrorKind::Interrupted`] after a signal, before anything was sent.
+    /// [`ErrorKind::TooLarge`]; [`ErrorKind::Interrupted`] after a signal, and nothing was sent.
     pub fn send(&self, value: impl Sends<T>) -> Result<()> {
         self.core.send(&|w| value.encode_as(w), None)
     }
