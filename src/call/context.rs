@@ -149,7 +149,8 @@ impl Context {
             let (payload, given) = self.encode_call(function, args)?;
             let bytes = payload.payload().len();
             let pending = Pending::new(self, function, given, discard, bytes)?;
-            match self.router.node().send(&self.outgoing(pending.handle()), payload) {
+            let out = self.outgoing(pending.handle());
+            match self.router.node().send_until(&out, payload, self.until()) {
                 Ok(()) => Ok(pending),
                 Err(error) => {
                     pending.unsent();
@@ -169,15 +170,21 @@ impl Context {
             let (payload, given) = self.encode_call(function, args)?;
             let unawaited = Arc::new(Unawaited { router: self.router.downgrade(), given, discard });
             let bytes = payload.payload().len();
-            let handle = self.router.node().listen_for_call(self.id, bytes, unawaited.clone());
+            let (node, until) = (self.router.node(), self.until());
+            let handle = node.listen_for_call(self.id, bytes, unawaited.clone(), until);
             let handle = handle.inspect_err(|_| unawaited.given.take_back(None))?;
-            let sent = self.router.node().send(&self.outgoing(handle), payload);
+            let sent = node.send_until(&self.outgoing(handle), payload, until);
             if sent.is_err() {
-                self.router.node().unlisten(handle);
+                node.unlisten(handle);
                 unawaited.given.take_back(None);
             }
             sent
         })
+    }
+
+    /// When its calls are over.
+    fn until(&self) -> Option<Instant> {
+        self.manner().and_then(|manner| manner.until)
     }
 
     fn keep_to_manner<T>(&self, begin: impl FnOnce() -> Result<T>) -> Result<T> {

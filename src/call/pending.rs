@@ -187,7 +187,7 @@ impl Pending {
         let until = context.manner().and_then(|manner| manner.until);
         let (answer, answered, weak) = (Latch::new(), AtomicBool::new(false), router.downgrade());
         let slot = Arc::new(Slot { answer, answered, until, router: weak, given, discard });
-        let handle = router.node().listen_for_call(callee, bytes, slot.clone());
+        let handle = router.node().listen_for_call(callee, bytes, slot.clone(), until);
         let handle = handle.inspect_err(|_| slot.given.take_back(None))?;
         if let Some(token) = context.manner().and_then(|manner| manner.token.as_ref()) {
             let slot: Weak<Slot> = Arc::downgrade(&slot);

@@ -78,12 +78,13 @@ impl Node {
     /// to `from` are unanswered; unless who is called may wait for us in turn.
     ///
     /// # Errors
-    /// Also [`ErrorKind::Interrupted`].
+    /// Also [`ErrorKind::Interrupted`], and [`ErrorKind::Timeout`].
     pub fn listen_for_call(
         &self,
         from: ContextId,
         bytes: usize,
         to: Arc<dyn Deliver>,
+        deadline: Option<Instant>,
     ) -> Result<Handle> {
         self.broker().forbid_copy()?;
         let bytes = if from == self.id() { 0 } else { bytes.min(FRAGMENT_BYTES) };
@@ -104,9 +105,14 @@ impl Node {
             };
             // Calls of this context that wait may be what those that are unanswered wait for.
             let calls = self.listener(Handle::CALL, Kind::Call);
-            let look_again = calls.as_ref().and_then(|_| Instant::now().checked_add(CALLED_WAIT));
-            match sleep::sleep(sleeper, &[], look_again) {
-                Err(error) if !matches!(error.kind(), ErrorKind::Timeout) => return Err(error),
+            let now = Instant::now();
+            let look_again = calls.as_ref().and_then(|_| now.checked_add(CALLED_WAIT));
+            let end = [look_again, deadline].into_iter().flatten().min();
+            let is_over = deadline.is_some_and(|deadline| deadline <= now);
+            match sleep::sleep(sleeper, &[], end) {
+                Err(error) if is_over || !matches!(error.kind(), ErrorKind::Timeout) => {
+                    return Err(error);
+                }
                 Err(_) => is_behind = calls.is_some_and(|calls| calls.is_behind()),
                 Ok(_) => (),
             }

@@ -276,6 +276,13 @@ fn who_calls_a_context_that_is_busy_sleeps_when_4_mib_of_calls_are_unanswered() 
         };
         let unanswered = until(10 * SECOND, is_asleep).unwrap() - 1;
         assert_eq!(unanswered, (4 << 20) / (BYTES + 10));
+        // Who has a limit is told in time.
+        let begun = Instant::now();
+        let hasty = busy.within(SECOND / 5);
+        let late = hasty.call(length, &blob(BYTES)[..]).unwrap_err();
+        assert!(matches!(late.kind(), ErrorKind::Timeout), "{late}");
+        let late = hasty.call_no_reply(length, &blob(BYTES)[..]).unwrap_err();
+        assert!(matches!(late.kind(), ErrorKind::Timeout) && begun.elapsed() < SECOND, "{late}");
         // Others are called, and others call it, as before.
         assert_eq!(idle.call(length, &[1; 9][..]).unwrap(), 9);
         let small = busy.call_async(length, &[1; 9][..]);
