@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lease::Lease;
 use super::node::Outgoing;
@@ -15,7 +15,7 @@ use super::send::room_of;
 use super::testing::{
     BAD, Inbox, LEASE, ROOT, Tree, attach, death_in, encoded, header, node, tree,
 };
-use crate::error::{Cause, Death};
+use crate::error::{Cause, Death, ErrorKind};
 use crate::ids::{ContextId, Handle};
 use crate::io::side::Side;
 use crate::limits::{ANNOUNCED_BYTES_MAX, BAD_HANDLES_MAX, FRAGMENT_BYTES, WINDOW_BYTES};
@@ -208,6 +208,26 @@ fn however_many_answers_are_announced_each_may_go_on_and_all_get_no_more_than_th
         assert_eq!(inbox.next().unwrap_err().cause, Cause::Disconnected);
     }
     assert_eq!(tree.root.ahead.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_finds_the_first_hop_full_at_its_deadline_was_not_sent_and_takes_no_room() {
+    let tree = tree();
+    let (auth, now) = (ROOT, Some(Instant::now()));
+    let send = |handle: u32, bytes: usize| {
+        let (kind, dst, reply_to) = (Kind::Data, BAD, None);
+        let out = Outgoing { kind, dst, auth, handle: Handle(1 << 30 | handle), reply_to };
+        let payload = FrameBuf::encode(None, |w| w.put(&vec![0; bytes])).unwrap();
+        tree.root.send_until(&out, payload, now)
+    };
+    // It reads none of it.
+    let full = (0..).take_while(|n| send(*n, FRAGMENT_BYTES).is_ok()).count();
+    assert_eq!(tree.root.credit.accounts().len(), full);
+    for bytes in [0, FRAGMENT_BYTES, 3 * FRAGMENT_BYTES] {
+        let error = send(full as u32, bytes).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Timeout);
+    }
+    assert_eq!(tree.root.credit.accounts().len(), full);
 }
 
 #[test]
