@@ -46,6 +46,9 @@ pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
 pub const OUTBOX_OWN_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that one outbox holds before a frame is answered dead: "does not read".
 pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes from which on a buffer is given large pages, of mostly 2 MiB: beside so much one that is
+/// not filled costs little.
+pub const LARGE_PAGES_BYTES_MIN: usize = 4 << 20;
 /// Bytes taken for a message that is encoded, with room for its header: few of the small grow.
 pub const SMALL_FRAME_BYTES: usize = 128;
 /// Bytes of memory that an outbox keeps once all is written: what many small frames take together.

@@ -33,6 +33,8 @@ pub mod leave;
 pub mod guard;
 #[allow(unsafe_code)] // fork
 pub mod fork;
+#[allow(unsafe_code)] // madvise
+pub mod pages;
 #[allow(unsafe_code)] // memfd_create
 pub mod memfd;
 #[allow(unsafe_code)] // uname and ids

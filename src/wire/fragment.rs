@@ -7,6 +7,7 @@ mod tests;
 use crate::ids::{ContextId, Handle};
 use crate::limits::{ANNOUNCED_WINDOW_BYTES, ASSEMBLED_MESSAGES_MAX, ASSEMBLIES_MAX};
 use crate::limits::{ASSEMBLY_STEP_BYTES, FRAGMENT_BYTES, UNGRANTED_BYTES_MAX};
+use crate::sys::pages;
 use crate::wire::codec::Malformed;
 use crate::wire::header::{Header, Kind, Part};
 use crate::wire::message::Message;
@@ -275,6 +276,7 @@ impl Assembly {
             let left = usize::try_from(self.total).map_or(usize::MAX, |total| total - len);
             let ahead = len.max(ASSEMBLY_STEP_BYTES - FRAGMENT_BYTES);
             self.data.reserve_exact(left.min(ahead.max(payload.len())));
+            pages::want_large(&self.data);
         }
         self.data.extend_from_slice(payload);
     }

@@ -4,7 +4,9 @@
 
 use std::any::{Any, TypeId};
 
-use crate::limits::{DECODE_RESERVE_BYTES_MAX, EMPTY_ITEMS_MAX, VALUE_DEPTH_MAX};
+use crate::limits::{DECODE_RESERVE_BYTES_MAX, EMPTY_ITEMS_MAX};
+use crate::limits::{LARGE_PAGES_BYTES_MIN, VALUE_DEPTH_MAX};
+use crate::sys::pages;
 use crate::wire::varint::{self, Taken};
 
 mod primitive;
@@ -92,6 +94,10 @@ impl<'a> Writer<'a> {
 
     /// Appends raw bytes.
     pub fn put(&mut self, bytes: &[u8]) {
+        if LARGE_PAGES_BYTES_MIN <= bytes.len() {
+            self.bytes.reserve(bytes.len());
+            pages::want_large(&self.bytes);
+        }
         self.bytes.extend_from_slice(bytes);
     }
 

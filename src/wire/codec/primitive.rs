@@ -1,6 +1,7 @@
 //! Codecs of numbers, truth, texts and ids.
 
 use crate::ids::{ContextId, Handle};
+use crate::sys::pages;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 
 impl Encode for u8 {
@@ -23,7 +24,11 @@ impl Decode for u8 {
     }
 
     fn decode_all(count: usize, r: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
-        Ok(r.take(count)?.to_vec())
+        let bytes = r.take(count)?;
+        let mut all = Vec::with_capacity(bytes.len());
+        pages::want_large(&all);
+        all.extend_from_slice(bytes);
+        Ok(all)
     }
 }
 
