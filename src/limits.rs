@@ -190,12 +190,12 @@ pub const NUDGE_AFTER: Duration = Duration::from_secs(1);
 pub const SETTLE_AFTER: Duration = Duration::from_millis(200);
 /// Bytes of a question that is quoted: to those who are asked, and in an error.
 pub const QUESTION_BYTES_MAX: usize = 1024;
-/// Time for which a loop may be left to the next thread that waits, and an answer comes soon after
-/// the one before: what nobody waits for is late by so much, and a call takes a tenth of it.
+/// Time for which a loop is left to the next thread that waits: what nobody waits for is late by so
+/// much, once; and whoever calls without a pause wakes the broker so seldom.
 pub const TURN_NAP: Duration = Duration::from_millis(1);
-/// Answers in a row, each soon after the one before and nothing between them, after which a loop is
-/// lent: two make no habit, and until then a call costs some 10 us more.
-pub const LEND_AFTER: u32 = 8;
+/// Waits in a row that the broker answers, with nothing for others between, before it lends the
+/// loop: so few wake-ups more in the life of a busy caller, and of a seldom one a tenth each.
+pub const LEND_AFTER: u32 = 10;
 /// Stack bytes of a thread of ours that runs only library code.
 pub const BROKER_STACK_BYTES: usize = 256 * 1024;
 /// Time after which a callback is named in the log: longer than any that only notes something.

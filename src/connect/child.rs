@@ -81,8 +81,6 @@ pub fn connect(
             Err(failure) => listener.done(turn, Err(handshake.failed(failure, None))),
         }
     };
-    // What is started ends with the thread that starts it.
-    let begin = move |turn: &mut Turn, id| turn.at_home(Box::new(move |turn| begin(turn, id)));
     node.take_id(turn, Box::new(begin));
 }
 

@@ -5,6 +5,7 @@ mod sharing;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock, Weak};
@@ -14,7 +15,7 @@ use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::io::broker::sharing::User;
 use crate::io::callbacks::{Callback, Callbacks, Calls};
 use crate::io::latch::Latch;
-use crate::io::lending::{self, Lending, Next, Panic, Task};
+use crate::io::lending::{self, Lending, Next, Task};
 use crate::io::promise::{Promised, promise};
 use crate::io::turn::{Key, Turn};
 use crate::limits::BROKER_STACK_BYTES;
@@ -282,24 +283,20 @@ impl Broker {
             if turn.is_over() || !matches!(ran, Ok(Ok(()))) {
                 break ran;
             }
-            let (back, panic) = lending.lend(turn);
-            turn = back;
-            if let Some(panic) = panic {
-                break Err(panic);
-            }
+            turn = lending.lend(turn);
         };
-        (turn.over)(*turn, ran);
+        (turn.over)(turn, ran);
     }
 }
 
 /// How a loop has ended: as it was asked to; as poll fails; or by a panic.
-pub(crate) type Ran = Result<Result<(), Errno>, Panic>;
+pub(crate) type Ran = Result<Result<(), Errno>, Box<dyn Any + Send>>;
 
 /// What follows that.
-pub(crate) type Over = fn(Turn, Ran);
+pub(crate) type Over = fn(Box<Turn>, Ran);
 
 /// Fails whatever waits for a loop that has ended.
-pub(crate) fn end_loop(mut turn: Turn, ran: Ran) {
+pub(crate) fn end_loop(mut turn: Box<Turn>, ran: Ran) {
     let (shared, why) = (turn.broker.shared.clone(), why(ran));
     shared.lending.close(why.clone());
     // What panics is told no more, but all others are: each is taken before it is called.
@@ -311,7 +308,7 @@ pub(crate) fn end_loop(mut turn: Turn, ran: Ran) {
 }
 
 /// Ends the process: whoever waits in it ends as well, and its parent learns of it.
-fn end_process(_: Turn, ran: Ran) {
+fn end_process(_: Box<Turn>, ran: Ran) {
     if trace::wanted(Level::Error) {
         drop(why(ran));
     }

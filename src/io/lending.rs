@@ -5,16 +5,16 @@ pub mod loans;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::{self, ManuallyDrop};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::{Death, ErrorKind, Result};
+use crate::error::{Death, Result};
 use crate::io::latch::Latch;
 use crate::io::lending::loans::{Loans, Rest};
-use crate::io::sleep::{Seat, Slept, sleep, sleeper};
+use crate::io::sleep::{Seat, Slept, sleep};
 use crate::io::turn::Turn;
 use crate::limits::TURN_NAP;
 use crate::lock::{Held, Lock};
@@ -23,9 +23,6 @@ use crate::sys::poll::Notifier;
 
 /// What the loop does on behalf of another thread.
 pub(crate) type Task = Box<dyn FnOnce(&mut Turn) + Send>;
-
-/// What a loop has panicked with.
-pub(crate) type Panic = Box<dyn Any + Send>;
 
 thread_local! {
     /// The loop that this thread turns, by address.
@@ -59,28 +56,18 @@ struct State {
     /// Why nothing is taken any more.
     closed: Option<Death>,
     loans: Loans,
-    /// The turn, while it is with no thread.
-    turn: Option<Box<Turn>>,
-    /// What the loop has panicked with while it was lent.
-    panic: Option<Panic>,
-    /// What the broker's thread sleeps on without the turn.
-    home: Option<Arc<Wake>>,
-    /// What those sleep on that wait.
-    waiters: Vec<Arc<Wake>>,
+    /// The turn, while no thread has it. The broker's takes it back before it ends, so this drops
+    /// none: an agent links no end of it.
+    turn: Option<ManuallyDrop<Box<Turn>>>,
+    /// What the last thread that began to wait sleeps on.
+    waiter: Option<Arc<Wake>>,
 }
 
 impl Lending {
     /// Of a loop whose turn the broker has; `notifier` ends its poll.
     pub(crate) fn new(notifier: Notifier) -> Lending {
-        let state = State {
-            tasks: Vec::new(),
-            closed: None,
-            loans: Loans::new(),
-            turn: None,
-            panic: None,
-            home: None,
-            waiters: Vec::new(),
-        };
+        let (tasks, loans) = (Vec::new(), Loans::new());
+        let state = State { tasks, closed: None, loans, turn: None, waiter: None };
         Lending { state: Lock::new(state), notifier }
     }
 
@@ -98,19 +85,24 @@ impl Lending {
             return Err(why.clone().into());
         }
         state.tasks.push(task);
-        let (is_first, is_recalled) = (state.tasks.len() == 1, state.loans.recall());
-        state.tell(is_recalled);
-        drop(state);
+        let is_first = state.tasks.len() == 1;
         // Who turns the loop looks here before it sleeps.
-        if is_first && !is_recalled && !self.is_current() {
+        let tells = state.loans.recall() || is_first && !self.is_current();
+        drop(state);
+        self.tell(tells);
+        Ok(())
+    }
+
+    /// Tells the broker, if `tells`, that there is something for it to do.
+    fn tell(&self, tells: bool) {
+        if tells {
             self.notifier.notify();
         }
-        Ok(())
     }
 
     /// What was deferred, in order.
     pub(crate) fn take_tasks(&self) -> Vec<Task> {
-        std::mem::take(&mut self.lock().tasks)
+        mem::take(&mut self.lock().tasks)
     }
 
     /// One of those, the last first.
@@ -155,7 +147,7 @@ impl Lending {
     /// What the broker does next, which has `served` what had arrived, if anything.
     pub(crate) fn next(&self, served: bool) -> Next {
         let mut state = self.lock();
-        let is_ripe = served && state.loans.is_ripe(Instant::now());
+        let is_ripe = served && state.loans.is_ripe();
         match state.tasks.is_empty() {
             false => Next::Work,
             true if is_ripe => Next::Lend,
@@ -163,30 +155,35 @@ impl Lending {
         }
     }
 
-    /// Lends the turn to those who wait; returns it when it is the broker's again, with what the
-    /// loop has panicked with meanwhile.
-    pub(crate) fn lend(&self, turn: Box<Turn>) -> (Box<Turn>, Option<Panic>) {
-        let Ok(home) = sleeper() else { return (turn, None) };
+    /// Lends the turn to who waits; returns it when it is the broker's again.
+    pub(crate) fn lend(&self, turn: Box<Turn>) -> Box<Turn> {
+        self.notifier.forget();
         let mut state = self.lock();
         if !state.tasks.is_empty() {
-            return (turn, None);
+            return turn;
         }
         state.loans.lend();
-        state.home = Some(Arc::clone(&home));
-        state.turn = Some(turn);
-        // Who waits already does so without the poller.
-        state.waiters.iter().for_each(|waiter| waiter.wake());
+        state.turn = Some(ManuallyDrop::new(turn));
+        // It may have begun to wait again since it was answered: without the poller.
+        if let Some(waiter) = &state.waiter {
+            waiter.wake();
+        }
         let mut rest = Rest::Nap;
         loop {
+            let timer = state.turn.as_ref().and_then(|turn| turn.next_timer());
             drop(state);
-            let until = Instant::now().checked_add(TURN_NAP).filter(|_| rest == Rest::Nap);
-            // Whatever has ended the sleep, the state tells what to do.
-            let _ = sleep(&home, &[], until);
+            let now = Instant::now();
+            let nap = if rest == Rest::Nap { now.checked_add(TURN_NAP) } else { timer };
+            self.notifier.rest(nap);
             state = self.lock();
+            // The work of timers is the broker's.
+            if timer.is_some_and(|at| at <= Instant::now()) {
+                state.loans.recall();
+            }
             rest = state.loans.look();
             let turn = if rest == Rest::Over { state.turn.take() } else { None };
             if let Some(turn) = turn {
-                return (turn, state.panic.take());
+                return ManuallyDrop::into_inner(turn);
             }
         }
     }
@@ -198,20 +195,11 @@ impl Lending {
     pub(crate) fn wait<T>(&self, latch: &Latch<T>, deadline: Option<Instant>) -> Result<T> {
         let mut wait = Wait::new(self, deadline);
         loop {
-            let slept = std::mem::take(&mut wait.slept);
+            let slept = mem::take(&mut wait.slept);
             if let Some(got) = latch.look(&mut wait.seat, slept) {
                 return got;
             }
             wait.sleep();
-        }
-    }
-}
-
-impl State {
-    /// Tells the broker that the turn is its own, if it is so `now`.
-    fn tell(&self, now: bool) {
-        if let (true, Some(home)) = (now, &self.home) {
-            home.wake();
         }
     }
 }
@@ -222,128 +210,92 @@ struct Wait<'a> {
     deadline: Option<Instant>,
     seat: Seat,
     slept: Slept,
-    /// Whether others know of it.
-    begun: bool,
-    loan: Option<Loan>,
-    /// Whether something has arrived that it is to serve.
-    is_ready: bool,
-    /// Whether it has served, and does not know yet for whom.
-    has_served: bool,
+    stage: Stage,
+    /// The right to turn the loop in the broker's place, until that takes it back.
+    loan: Option<u32>,
+    /// Whether it leaves something for the broker to do.
+    has_more: bool,
 }
 
-/// The right to turn the loop in the broker's place, until that takes it back.
-#[derive(Clone, Copy)]
-struct Loan {
-    number: u32,
-    /// When the loop has something to do even if nothing arrives.
-    timer: Option<Instant>,
+/// How far a wait is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nobody knows of it.
+    New,
+    /// It sleeps, or has slept.
+    Begun,
+    /// Something has arrived that it is to serve.
+    Ready,
+    /// It has served, and does not know yet for whom.
+    Served,
 }
 
 impl Wait<'_> {
     fn new(lending: &Lending, deadline: Option<Instant>) -> Wait<'_> {
-        Wait {
-            lending,
-            deadline,
-            seat: Seat::default(),
-            slept: Slept::Awake,
-            begun: false,
-            loan: None,
-            is_ready: false,
-            has_served: false,
-        }
+        let (seat, slept) = (Seat::default(), Slept::Awake);
+        Wait { lending, deadline, seat, slept, stage: Stage::New, loan: None, has_more: false }
     }
 
     /// After a look that found nothing: sleeps until it is worth another.
     fn sleep(&mut self) {
-        if std::mem::take(&mut self.is_ready) {
-            self.has_served = true;
+        if self.stage == Stage::Ready {
+            self.stage = Stage::Served;
             return self.serve();
         }
-        if std::mem::take(&mut self.has_served) {
-            // It was for others, and there may be more of that.
-            self.give();
-        }
-        while let Some(wake) = self.seat.wake().cloned() {
-            self.borrow(&wake);
-            let timer = self.loan.and_then(|loan| loan.timer);
-            let until = [self.deadline, timer].into_iter().flatten().min();
-            let poller = [self.lending.notifier.fd()];
-            let also = if self.loan.is_some() { &poller[..] } else { &[] };
-            match sleep(&wake, also, until) {
-                Ok(ready) if ready & 2 != 0 => (self.is_ready, self.slept) = (true, Slept::Rises),
-                Err(error) if until != self.deadline && *error.kind() == ErrorKind::Timeout => {
-                    // The timer's work is the broker's.
-                    self.give();
-                    continue;
-                }
-                Err(error) => self.slept = Slept::Failed(error),
-                Ok(_) => (),
-            }
-            return;
-        }
-    }
-
-    /// Takes the turn if nobody has it.
-    fn borrow(&mut self, wake: &Arc<Wake>) {
-        if self.loan.is_some() {
-            return;
-        }
-        let mut state = self.lending.lock();
-        if !std::mem::replace(&mut self.begun, true) {
-            state.loans.begin();
-            state.waiters.push(wake.clone());
-        }
-        let Some(number) = state.loans.borrow() else { return };
-        let timer = state.turn.as_ref().and_then(|turn| turn.next_timer());
-        self.loan = Some(Loan { number, timer });
-        drop(state);
-        if SELF.get() != 0 {
-            // It is in the middle of another loop.
-            self.give();
-        }
-    }
-
-    /// Gives a loan back to the broker.
-    fn give(&mut self) {
-        if let Some(loan) = self.loan.take() {
+        let Some(wake) = self.seat.wake() else { return };
+        // Who is in the middle of another loop borrows none.
+        if (self.loan.is_none() || self.stage == Stage::Served) && !turns_one() {
             let mut state = self.lending.lock();
-            let is_given = state.loans.give(loan.number);
-            state.tell(is_given);
+            if self.stage == Stage::New {
+                state.loans.begin();
+                state.waiter = Some(wake.clone());
+            }
+            // What it has served was for others, and there may be more of that.
+            let is_given = self.loan.take().is_some_and(|loan| state.loans.give(loan));
+            self.loan = state.loans.borrow();
+            self.stage = Stage::Begun;
+            drop(state);
+            self.lending.tell(is_given);
+        }
+        let poller = [self.lending.notifier.fd()];
+        let also = if self.loan.is_some() { &poller[..] } else { &[] };
+        match sleep(wake, also, self.deadline) {
+            Ok(ready) if ready & 2 != 0 => {
+                (self.stage, self.slept, self.has_more) = (Stage::Ready, Slept::Rises, true);
+            }
+            Ok(_) => (),
+            Err(error) => self.slept = Slept::Failed(error),
         }
     }
 
     /// Serves what has arrived, unless the broker has taken the turn back.
     fn serve(&mut self) {
-        let Some(mut turn) = self.fetch() else { return self.loan = None };
+        let Some(mut turn) = self.fetch() else { return };
         SELF.set(self.lending.address());
         let ran = catch_unwind(AssertUnwindSafe(|| turn.serve_lent()));
         SELF.set(0);
         let mut state = self.lending.lock();
-        let work = !matches!(ran, Ok(false)) || !state.tasks.is_empty();
-        state.panic = ran.err();
+        self.has_more = *ran.as_ref().unwrap_or(&true);
+        if let Err(panic) = ran {
+            // The loop's, and no matter of who waits.
+            state.tasks.insert(0, Box::new(|_| resume_unwind(panic)));
+        }
+        self.has_more |= !state.tasks.is_empty();
         state.turn = Some(turn);
-        let is_given = state.loans.put_back(work);
-        state.tell(is_given);
+        state.loans.put_back();
     }
 
-    fn fetch(&self) -> Option<Box<Turn>> {
+    fn fetch(&self) -> Option<ManuallyDrop<Box<Turn>>> {
         let mut state = self.lending.lock();
-        if state.loans.fetch(self.loan?.number) { state.turn.take() } else { None }
+        if state.loans.fetch(self.loan?) { state.turn.take() } else { None }
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if !self.begun {
-            return;
+        if self.stage != Stage::New {
+            let is_given = self.lending.lock().loans.end(self.loan, self.has_more);
+            self.lending.tell(is_given);
         }
-        if self.is_ready {
-            self.give();
-        }
-        let mut state = self.lending.lock();
-        let own = self.seat.wake().map(Arc::as_ptr);
-        state.waiters.retain(|waiter| Some(Arc::as_ptr(waiter)) != own);
-        let is_given = state.loans.end(self.loan.map(|loan| loan.number));
-        state.tell(is_given);
     }
 }

@@ -46,12 +46,6 @@ pub trait Protocol: Send {
     /// The pause of a [`Turn::remind`] is over.
     fn reminded(&mut self, _turn: &mut Turn, _key: Key) {}
 
-    /// Whether a thread that waits for something may serve it in the broker's place. Unless
-    /// overridden, it may not.
-    fn may_be_lent(&self) -> bool {
-        false
-    }
-
     /// The stream is closed; this is the last call.
     fn closed(&mut self, turn: &mut Turn, why: &Death);
 }
@@ -69,8 +63,9 @@ pub struct Turn {
     deferred: Vec<Task>,
     buffer: Vec<u8>,
     events: Vec<Event>,
-    /// Whether the thread that has the turn is not the broker's; then whether it leaves something.
+    /// Whether the thread that has the turn is not the broker's.
     is_lent: bool,
+    /// Whether a read took all that there was room for.
     has_more: bool,
     /// Whether a shutdown was asked for.
     stopping: bool,

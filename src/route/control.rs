@@ -81,16 +81,16 @@ impl Node {
     /// Takes an id for a new child; asks the parent for more when the lease is used up.
     pub fn take_id(self: &Arc<Self>, turn: &mut Turn, taker: Taker) {
         if self.table().is_full() {
-            return taker(turn, Err(Death::of(Cause::Refused)));
+            return hand_over(turn, taker, Err(Death::of(Cause::Refused)));
         }
         let id = self.pool().take();
         if let Some(id) = id {
-            return taker(turn, Ok(id));
+            return hand_over(turn, taker, Ok(id));
         }
         let node = self.clone();
         let take = move |turn: &mut Turn, asked: Result<(), Death>| {
             let id = asked.and_then(|()| node.pool().take().ok_or(Death::of(Cause::Refused)));
-            taker(turn, id);
+            hand_over(turn, taker, id);
         };
         self.ask_for_ids(turn, Box::new(take));
     }
@@ -209,6 +209,13 @@ impl Deliver for Waiting {
     fn dead(&self, turn: &mut Turn, _: ContextId, death: &Death) {
         self.go_on(turn, Err(death.clone()));
     }
+}
+
+/// Who takes an id starts a process, which ends with the thread that does: not with one to which
+/// the loop is lent.
+#[inline(never)] // from three places: smaller code
+fn hand_over(turn: &mut Turn, taker: Taker, id: Result<ContextId, Death>) {
+    turn.at_home(Box::new(move |turn| taker(turn, id)));
 }
 
 fn decode<T>(

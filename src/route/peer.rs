@@ -350,10 +350,6 @@ impl Protocol for Peer {
         }
     }
 
-    fn may_be_lent(&self) -> bool {
-        true
-    }
-
     fn closed(&mut self, turn: &mut Turn, why: &Death) {
         self.assembler = Assembler::new();
         self.count_ahead();

@@ -117,6 +117,21 @@ impl Poller {
     }
 }
 
+impl Notifier {
+    /// Sleeps until it is used, or the deadline: for a thread that stands by, while another has the
+    /// poller.
+    pub fn rest(&self, deadline: Option<Instant>) {
+        // Whatever has ended the sleep: who rests looks why.
+        let _ = sleep(&[self.wake().fd()], deadline);
+        self.forget();
+    }
+
+    /// Forgets that it was used.
+    pub fn forget(&self) {
+        self.wake().drain();
+    }
+}
+
 impl Drop for Poller {
     fn drop(&mut self) {
         // A notifier, or a child before it executes, may keep the system's side alive beyond the

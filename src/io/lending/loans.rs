@@ -4,9 +4,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Instant;
+use std::mem;
 
-use crate::limits::{LEND_AFTER, TURN_NAP};
+use crate::limits::LEND_AFTER;
 
 /// Where the turn is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,10 @@ pub struct Loans {
     /// Waits that began while nobody else waited, for which the broker has served nothing yet; it
     /// matters whether there is one, and one more may begin before the broker looks.
     lone: u32,
-    /// How many lone waits in a row the broker has answered, each soon after the one before.
+    /// How many lone waits in a row the broker has answered, with nothing between.
     streak: u32,
     /// After how many the turn is lent.
     lend_after: u32,
-    answered: Option<Instant>,
 }
 
 impl Loans {
@@ -67,7 +66,6 @@ impl Loans {
             lone: 0,
             streak: 0,
             lend_after: LEND_AFTER,
-            answered: None,
         }
     }
 
@@ -101,11 +99,9 @@ impl Loans {
         is_lent
     }
 
-    /// Its borrower has served; it keeps the turn until it knows whether its wait is over, unless
-    /// there is `work` that is not its own. Returns whether to tell the broker.
-    pub fn put_back(&mut self, work: bool) -> bool {
+    /// Its borrower has served, and keeps the turn until it knows whether its wait is over.
+    pub fn put_back(&mut self) {
         self.place = Place::Lent;
-        work && self.recall()
     }
 
     /// Its borrower gives the turn to the broker. Returns whether to tell it.
@@ -113,13 +109,14 @@ impl Loans {
         self.place == Place::Lent && self.count == loan && self.recall()
     }
 
-    /// A thread waits no more; `loan` is the one it had. Returns whether to tell the broker.
-    pub fn end(&mut self, loan: Option<u32>) -> bool {
+    /// A thread waits no more; `loan` is the one it had, and whether it leaves `work`. Returns
+    /// whether to tell the broker.
+    pub fn end(&mut self, loan: Option<u32>, work: bool) -> bool {
         self.waiting -= 1;
         if self.place != Place::Lent || loan != Some(self.count) {
             return false;
         }
-        if 0 < self.waiting || self.sleeps {
+        if 0 < self.waiting || self.sleeps || work {
             return self.recall();
         }
         self.place = Place::Free;
@@ -136,12 +133,10 @@ impl Loans {
     }
 
     /// The broker has served what has arrived. Returns whether to lend the turn.
-    pub fn is_ripe(&mut self, now: Instant) -> bool {
-        let soon = self.answered.is_some_and(|at| now.saturating_duration_since(at) < TURN_NAP);
-        self.answered = Some(now);
-        self.streak = if 0 < self.lone && soon { self.streak + 1 } else { 0 };
+    pub fn is_ripe(&mut self) -> bool {
+        self.streak = if 0 < self.lone { self.streak + 1 } else { 0 };
         self.lone = self.lone.saturating_sub(1);
-        self.lend_after <= self.streak && self.waiting < 2
+        self.lend_after <= self.streak
     }
 
     /// The broker lends the turn to whoever waits, or will.
@@ -151,15 +146,15 @@ impl Loans {
 
     /// The broker has rested.
     pub fn look(&mut self) -> Rest {
-        let untouched = self.count == self.seen;
-        self.seen = self.count;
+        let was_touched = mem::replace(&mut self.seen, self.count) != self.count;
         match self.place {
-            Place::Free if !untouched => return Rest::Nap,
-            Place::Lent | Place::Away => {
-                self.sleeps = untouched;
-                return if untouched { Rest::Sleep } else { Rest::Nap };
+            Place::Away => return Rest::Nap,
+            Place::Free | Place::Lent if was_touched => return Rest::Nap,
+            Place::Lent => {
+                self.sleeps = true;
+                return Rest::Sleep;
             }
-            Place::Broker | Place::Free => (),
+            Place::Free | Place::Broker => (),
         }
         (self.place, self.sleeps, self.streak) = (Place::Broker, false, 0);
         Rest::Over

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::loans::Place;
 use super::*;
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Error, ErrorKind};
 use crate::io::broker::Broker;
 use crate::io::outbox::Outbox;
 use crate::io::side::Side;
@@ -23,7 +23,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Answers every byte with an item in a latch, on whatever thread serves it.
 struct Answer {
     latch: Arc<Latch<ThreadId>>,
-    is_link: bool,
     panics: Arc<AtomicBool>,
     /// Done on the broker's own thread for each.
     at_home: Option<mpsc::Sender<ThreadId>>,
@@ -42,10 +41,6 @@ impl Protocol for Answer {
         }
         bytes.iter().for_each(|_| self.latch.put(std::thread::current().id()).unwrap());
         Ok(())
-    }
-
-    fn may_be_lent(&self) -> bool {
-        self.is_link
     }
 
     fn closed(&mut self, _: &mut Turn, _: &Death) {
@@ -67,11 +62,11 @@ impl Scene {
         Scene { broker, home, panics: Arc::default() }
     }
 
-    fn stream(&self, is_link: bool, at_home: Option<mpsc::Sender<ThreadId>>) -> Caller {
+    fn stream(&self, at_home: Option<mpsc::Sender<ThreadId>>) -> Caller {
         let (ours, theirs) = socketpair().unwrap();
         let latch = Arc::new(Latch::new());
         let panics = self.panics.clone();
-        let answer = Answer { latch: latch.clone(), is_link, panics, at_home };
+        let answer = Answer { latch: latch.clone(), panics, at_home };
         let attach = move |turn: &mut Turn| {
             let side = Side::new(ours);
             let outbox = Arc::new(Outbox::new(side.clone()));
@@ -82,7 +77,7 @@ impl Scene {
     }
 
     fn link(&self) -> Caller {
-        self.stream(true, None)
+        self.stream(None)
     }
 
     /// Calls until the calling thread answers itself.
@@ -201,7 +196,7 @@ fn what_must_be_done_at_home_is_when_a_borrower_serves_it() {
     let scene = Scene::new();
     let (tell, told) = mpsc::channel();
     let mut caller = scene.link();
-    let mut starter = scene.stream(true, Some(tell));
+    let mut starter = scene.stream(Some(tell));
     let mut served_by = HashSet::new();
     for _ in 0..200 {
         scene.borrow(&mut caller);
@@ -209,16 +204,6 @@ fn what_must_be_done_at_home_is_when_a_borrower_serves_it() {
         assert_eq!(told.recv_timeout(LIMIT), Ok(scene.home));
     }
     assert!(served_by.contains(&std::thread::current().id()), "only the broker has served it");
-}
-
-#[test]
-fn what_is_no_link_is_served_at_home() {
-    let scene = Scene::new();
-    let (mut caller, mut other) = (scene.link(), scene.stream(false, None));
-    for _ in 0..20 {
-        scene.borrow(&mut caller);
-        assert_eq!(other.call(), scene.home);
-    }
 }
 
 #[test]
@@ -323,10 +308,6 @@ fn a_borrower_that_serves_must_not_wait_for_the_loop() {
             self.0.send((own, refused)).unwrap();
             self.1.put(own).unwrap();
             Ok(())
-        }
-
-        fn may_be_lent(&self) -> bool {
-            true
         }
 
         fn closed(&mut self, _: &mut Turn, _: &Death) {}

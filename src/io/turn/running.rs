@@ -33,13 +33,14 @@ impl Turn {
         }
     }
 
-    /// The same on a thread to which the turn is lent, for what has arrived and may be served
-    /// there. Returns whether there is more for the broker to do.
+    /// The same on a thread to which the turn is lent, for what has arrived by now. Returns whether
+    /// more may have.
     pub(in crate::io) fn serve_lent(&mut self) -> bool {
         (self.is_lent, self.has_more) = (true, false);
-        let polled = self.poll(Some(Duration::ZERO));
+        // If poll fails, it does so for the broker as well.
+        let _ = self.poll(Some(Duration::ZERO));
         self.is_lent = false;
-        polled.is_err() || self.has_more || self.stopping
+        self.has_more
     }
 
     /// Waits until something has arrived, and serves that. Returns whether there was anything.
@@ -74,20 +75,11 @@ impl Turn {
 
     fn serve(&mut self, event: Event) {
         let key = Key(event.key / 2);
-        if self.is_lent && !self.may_be_lent(key) {
-            self.has_more = true;
-            return;
-        }
         if event.write {
             self.arm(key);
         }
         if event.read && event.key == key.receive() {
             self.read(key);
         }
-    }
-
-    fn may_be_lent(&mut self, key: Key) -> bool {
-        let protocol = self.stream(key).and_then(|stream| stream.protocol.as_ref());
-        protocol.is_some_and(|protocol| protocol.may_be_lent())
     }
 }

@@ -23,7 +23,8 @@ struct Shared {
     wake: Wake,
 }
 
-/// Ends a wait of its [`Poller`](super::Poller) from any thread: this one, or else the next.
+/// Ends a wait of its [`Poller`](super::Poller), or a rest, from any thread: this one, or else the
+/// next.
 #[derive(Clone, Debug)]
 pub struct Notifier(Arc<Shared>);
 
@@ -31,6 +32,11 @@ impl Notifier {
     /// Ends the wait.
     pub fn notify(&self) {
         self.0.wake.wake();
+    }
+
+    /// What a rest sleeps on.
+    pub(super) fn wake(&self) -> &Wake {
+        &self.0.wake
     }
 
     /// Readable while a wait would end at once.

@@ -11,6 +11,7 @@ use polling::{Event, Events, PollMode, Poller};
 
 use super::Interest;
 use crate::sys::errno::{Errno, Result};
+use crate::sys::pipe::Wake;
 
 /// Events taken from the system at once.
 // The minimum is not zero.
@@ -21,17 +22,25 @@ const BATCH: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 pub struct System {
     inner: Arc<Poller>,
     batch: Events,
+    wake: Arc<Wake>,
 }
 
-/// Ends a wait of its [`Poller`](super::Poller) from any thread: this one, or else the next.
+/// Ends a wait of its [`Poller`](super::Poller), or a rest, from any thread: this one, or else the
+/// next.
 #[derive(Clone, Debug)]
-pub struct Notifier(Arc<Poller>);
+pub struct Notifier(Arc<Poller>, Arc<Wake>);
 
 impl Notifier {
     /// Ends the wait.
     pub fn notify(&self) {
         // What is full already is readable, so a failure is none.
         let _ = self.0.notify();
+        self.1.wake();
+    }
+
+    /// What a rest sleeps on.
+    pub(super) fn wake(&self) -> &Wake {
+        &self.1
     }
 
     /// Readable while a wait would end at once.
@@ -44,7 +53,7 @@ impl System {
     /// One with no descriptors.
     pub fn new() -> Result<System> {
         let inner = Arc::new(Poller::new().map_err(errno)?);
-        Ok(System { inner, batch: Events::with_capacity(BATCH) })
+        Ok(System { inner, batch: Events::with_capacity(BATCH), wake: Arc::new(Wake::new()?) })
     }
 
     /// Watches `fd` for `is` from now on, and no longer for `was`. They differ; without an interest
@@ -76,7 +85,7 @@ impl System {
 
     /// What ends a wait.
     pub fn notifier(&self) -> Notifier {
-        Notifier(self.inner.clone())
+        Notifier(self.inner.clone(), self.wake.clone())
     }
 }
 
