@@ -41,6 +41,16 @@ pub mod error {
     #[derive(Clone, Debug)]
     pub struct Error(ErrorKind);
 
+    /// Why something has ended.
+    #[derive(Clone, Debug)]
+    pub struct Death(pub Cause);
+
+    impl From<Death> for Error {
+        fn from(death: Death) -> Error {
+            Error::closed(death.0)
+        }
+    }
+
     pub type Result<T, E = Error> = std::result::Result<T, E>;
 
     impl Error {
@@ -72,6 +82,8 @@ pub mod limits {
     pub const GATHER_BYTES_MAX: usize = 100;
     pub const GATHER_GAP: Duration = Duration::MAX;
     pub const IDLE_WAKES_MAX: usize = 1;
+    pub const LEND_AFTER: u32 = 1;
+    pub const TURN_NAP: Duration = Duration::ZERO;
     pub const LOOK_AGAIN_MAX: Duration = Duration::ZERO;
     /// None, so that three frames fill an outbox.
     pub const MESSAGE_COST_BYTES: usize = 0;
@@ -197,7 +209,29 @@ pub mod sys {
         }
 
         /// Whether a descriptor is readable, and who waits for that.
-        pub struct Readable(pub loom::sync::Mutex<bool>, pub loom::sync::Condvar);
+        pub struct Readable {
+            pub is: loom::sync::Mutex<bool>,
+            pub waiters: loom::sync::Condvar,
+            /// Who waits for this among others, and sleeps there.
+            pub watchers: Mutex<Vec<Arc<Readable>>>,
+        }
+
+        impl Readable {
+            pub fn is_readable(&self) -> bool {
+                *self.is.lock().unwrap()
+            }
+
+            fn wake(&self) {
+                *self.is.lock().unwrap() = true;
+                self.waiters.notify_all();
+                let watchers = self.watchers.lock().unwrap().clone();
+                for watcher in watchers {
+                    // Who is about to sleep there either sees that this is readable or is woken.
+                    drop(watcher.is.lock().unwrap());
+                    watcher.waiters.notify_all();
+                }
+            }
+        }
 
         pub struct Wake {
             readable: Arc<Readable>,
@@ -206,20 +240,19 @@ pub mod sys {
 
         impl Wake {
             pub fn new() -> Result<Wake, Errno> {
-                let (no, waiters) = (loom::sync::Mutex::new(false), loom::sync::Condvar::new());
-                let readable = Arc::new(Readable(no, waiters));
+                let (is, waiters) = (loom::sync::Mutex::new(false), loom::sync::Condvar::new());
+                let readable = Arc::new(Readable { is, waiters, watchers: Mutex::default() });
                 let mut all = ALL.lock().unwrap();
                 all.push(readable.clone());
                 Ok(Wake { readable, number: FIRST + all.len() as i32 - 1 })
             }
 
             pub fn wake(&self) {
-                *self.readable.0.lock().unwrap() = true;
-                self.readable.1.notify_all();
+                self.readable.wake();
             }
 
             pub fn drain(&self) -> bool {
-                std::mem::take(&mut *self.readable.0.lock().unwrap())
+                std::mem::take(&mut *self.readable.is.lock().unwrap())
             }
 
             pub fn fd(&self) -> BorrowedFd<'_> {
@@ -235,26 +268,130 @@ pub mod sys {
 
     pub mod poll {
         use std::os::fd::{AsRawFd, BorrowedFd};
+        use std::sync::Arc;
         use std::time::Instant;
 
         use super::errno::Errno;
-        use super::pipe;
+        use super::pipe::{self, Wake};
 
-        pub const SLEEP_FDS_MAX: usize = 1;
+        pub const SLEEP_FDS_MAX: usize = 2;
 
-        /// Sleeps on the first; whatever the deadline is, it may be over before that is readable.
+        /// Sleeps on the first, which nobody else sleeps on, and the others; whatever the deadline
+        /// is, it may be over before one is readable.
         pub fn sleep(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<u32, Errno> {
-            let readable = pipe::of_fd(fds[0].as_raw_fd());
-            let mut is = readable.0.lock().unwrap();
-            loop {
-                if *is {
-                    return Ok(1);
-                }
-                if deadline.is_some() {
-                    return Ok(0);
-                }
-                is = readable.1.wait(is).unwrap();
+            let first = pipe::of_fd(fds[0].as_raw_fd());
+            let others: Vec<_> = fds[1..].iter().map(|fd| pipe::of_fd(fd.as_raw_fd())).collect();
+            for other in &others {
+                other.watchers.lock().unwrap().push(first.clone());
             }
+            let mut is = first.is.lock().unwrap();
+            let ready = loop {
+                let bits = others.iter().zip(1..);
+                let ready = bits.fold(u32::from(*is), |ready, (other, bit)| {
+                    ready | (u32::from(other.is_readable()) << bit)
+                });
+                if ready != 0 || deadline.is_some() {
+                    break ready;
+                }
+                is = first.waiters.wait(is).unwrap();
+            };
+            drop(is);
+            for other in &others {
+                other.watchers.lock().unwrap().retain(|watcher| !Arc::ptr_eq(watcher, &first));
+            }
+            if ready == 0 {
+                // The time passes for others, too.
+                loom::thread::yield_now();
+            }
+            Ok(ready)
+        }
+
+        /// Of the one poller of an order: readable while something has arrived, or it was used.
+        #[derive(Clone)]
+        pub struct Notifier {
+            pub poller: Arc<Wake>,
+            wake: Arc<Wake>,
+        }
+
+        impl Notifier {
+            pub fn new() -> Notifier {
+                let [poller, wake] = [(); 2].map(|()| Arc::new(Wake::new().unwrap()));
+                Notifier { poller, wake }
+            }
+
+            pub fn notify(&self) {
+                self.wake.wake();
+                self.poller.wake();
+            }
+
+            pub fn fd(&self) -> BorrowedFd<'_> {
+                self.poller.fd()
+            }
+
+            pub fn rest(&self, deadline: Option<Instant>) {
+                let _ = sleep(&[self.wake.fd()], deadline);
+                self.forget();
+            }
+
+            pub fn forget(&self) {
+                self.wake.drain();
+            }
+        }
+    }
+}
+
+pub mod turn {
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use crate::io::latch::Latch;
+    use crate::sys::poll::{self, Notifier};
+
+    /// What arrives, and where it goes.
+    #[derive(Clone)]
+    pub struct Arrivals {
+        numbers: Arc<Mutex<Vec<usize>>>,
+        notifier: Notifier,
+    }
+
+    impl Arrivals {
+        pub fn arrive(&self, number: usize) {
+            self.numbers.lock().unwrap().push(number);
+            self.notifier.poller.wake();
+        }
+    }
+
+    /// A loop that brings each number that arrives to the latch of that number.
+    pub struct Turn {
+        arrivals: Arrivals,
+        pub latches: Vec<Arc<Latch<()>>>,
+        pub is_over: bool,
+    }
+
+    impl Turn {
+        pub fn new(notifier: &Notifier, latches: &[Arc<Latch<()>>]) -> (Turn, Arrivals) {
+            let arrivals = Arrivals { numbers: Arc::default(), notifier: notifier.clone() };
+            let own = arrivals.clone();
+            (Turn { arrivals: own, latches: latches.to_vec(), is_over: false }, arrivals)
+        }
+
+        pub fn next_timer(&self) -> Option<Instant> {
+            None
+        }
+
+        /// As the loop on its own thread.
+        pub fn poll(&mut self) {
+            let _ = poll::sleep(&[self.arrivals.notifier.fd()], None);
+            self.serve_lent();
+        }
+
+        pub fn serve_lent(&mut self) -> bool {
+            self.arrivals.notifier.poller.drain();
+            let numbers = std::mem::take(&mut *self.arrivals.numbers.lock().unwrap());
+            for number in numbers {
+                self.latches[number].put(()).unwrap();
+            }
+            false
         }
     }
 }

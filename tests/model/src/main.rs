@@ -17,10 +17,11 @@ use floor::{error, limits, lock, sys, trace, wire};
 mod io {
     pub mod callbacks;
     pub mod latch;
+    pub mod lending;
     pub mod outbox;
     pub mod promise;
     pub mod sleep;
-    pub use crate::floor::side;
+    pub use crate::floor::{side, turn};
 }
 
 use std::sync::Arc;
@@ -30,9 +31,11 @@ use std::time::{Duration, Instant};
 use error::ErrorKind;
 use io::callbacks::{Callbacks, Calls};
 use io::latch::Latch;
-use io::promise::promise;
+use io::lending::{Lending, Next};
 use io::outbox::{Outbox, Pushed};
+use io::promise::promise;
 use io::side::Side;
+use io::turn::{Arrivals, Turn};
 use loom::thread::spawn;
 use wire::header::Lane;
 
@@ -51,6 +54,10 @@ fn main() {
     every_order("a frame is written by its pusher or by the loop", a_frame_leaves);
     every_order("what is gathered leaves", what_is_gathered_leaves);
     every_order("callbacks that are taken run", callbacks_that_are_taken_run);
+    every_order("who waits gets what arrives, whoever has the turn", who_waits_gets_it);
+    every_order("two who wait get theirs", two_who_wait_get_theirs);
+    every_order("what is deferred is done while a turn is lent", what_is_deferred_is_done);
+    every_order("who waits no more leaves the turn", who_waits_no_more_leaves_the_turn);
 }
 
 fn every_order(name: &str, model: fn()) {
@@ -222,4 +229,92 @@ fn callbacks_that_are_taken_run() {
     let taken: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(taken == 0 || callbacks.wait(Duration::MAX));
     assert_eq!(ran.load(Ordering::SeqCst), taken);
+}
+
+/// A loop with so many latches, whose thread has lent the turn or is about to.
+struct Loop {
+    lending: Arc<Lending>,
+    latches: Vec<Arc<Latch<()>>>,
+    arrivals: Arrivals,
+    broker: loom::thread::JoinHandle<()>,
+}
+
+impl Loop {
+    fn new(latches: usize) -> Loop {
+        let notifier = sys::poll::Notifier::new();
+        let latches: Vec<_> = (0..latches).map(|_| Arc::default()).collect();
+        let (turn, arrivals) = Turn::new(&notifier, &latches);
+        let lending = Arc::new(Lending::new(notifier));
+        let own = lending.clone();
+        let broker = spawn(move || turn_it(&own, own.lend(Box::new(turn))));
+        Loop { lending, latches, arrivals, broker }
+    }
+
+    /// A thread that waits for what comes into a latch; with a deadline, perhaps in vain.
+    fn waiter(&self, number: usize, deadline: Option<Instant>) -> loom::thread::JoinHandle<bool> {
+        let (lending, latch) = (self.lending.clone(), self.latches[number].clone());
+        spawn(move || lending.wait(&latch, deadline).is_ok())
+    }
+
+    fn end(self) {
+        self.lending.enqueue(Box::new(|turn| turn.is_over = true)).unwrap();
+        self.broker.join().unwrap();
+    }
+}
+
+/// As a broker's thread does.
+fn turn_it(lending: &Lending, mut turn: Box<Turn>) {
+    let mut served = false;
+    loop {
+        lending.take_tasks().into_iter().for_each(|task| task(&mut turn));
+        if turn.is_over {
+            return;
+        }
+        match lending.next(served) {
+            Next::Work => served = false,
+            Next::Lend => (turn, served) = (lending.lend(turn), false),
+            Next::Sleep => {
+                turn.poll();
+                served = true;
+            }
+        }
+    }
+}
+
+fn who_waits_gets_it() {
+    let a_loop = Loop::new(1);
+    a_loop.arrivals.arrive(0);
+    assert!(a_loop.lending.wait(&a_loop.latches[0], None).is_ok());
+    a_loop.arrivals.arrive(0);
+    assert!(a_loop.lending.wait(&a_loop.latches[0], None).is_ok());
+    a_loop.end();
+}
+
+fn two_who_wait_get_theirs() {
+    let a_loop = Loop::new(2);
+    let waiter = a_loop.waiter(0, None);
+    a_loop.arrivals.arrive(0);
+    a_loop.arrivals.arrive(1);
+    assert!(a_loop.lending.wait(&a_loop.latches[1], None).is_ok());
+    assert!(waiter.join().unwrap());
+    a_loop.end();
+}
+
+fn what_is_deferred_is_done() {
+    let a_loop = Loop::new(1);
+    let waiter = a_loop.waiter(0, None);
+    let put = |turn: &mut Turn| turn.latches[0].put(()).unwrap();
+    a_loop.lending.enqueue(Box::new(put)).unwrap();
+    assert!(waiter.join().unwrap());
+    a_loop.end();
+}
+
+/// One that times out with the turn, or without; then nobody of this library waits for an item.
+fn who_waits_no_more_leaves_the_turn() {
+    let a_loop = Loop::new(2);
+    let timed = a_loop.waiter(0, Some(Instant::now()));
+    a_loop.arrivals.arrive(1);
+    a_loop.latches[1].get().unwrap();
+    timed.join().unwrap();
+    a_loop.end();
 }
