@@ -50,6 +50,7 @@ mod command_method;
 mod inside;
 mod streams;
 mod latches;
+mod lent;
 mod select;
 mod flow;
 mod channels;
