@@ -203,3 +203,39 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Whether somebody who sleeps would be woken.
+    fn wakes(hub: &Hub) -> bool {
+        hub.sleep(None, Instant::now().checked_add(Duration::from_millis(1))).is_ok()
+    }
+
+    #[test]
+    fn what_is_left_in_the_line_wakes_another_thread() {
+        let hub = Hub::new();
+        let keys = [(); 2].map(|()| hub.enter().unwrap());
+        keys.iter().for_each(|key| hub.ring(*key));
+        assert!(wakes(&hub) && hub.pop() == Some(keys[0]));
+        // Whoever has the first may take its time.
+        assert!(wakes(&hub) && hub.pop() == Some(keys[1]));
+        assert!(!wakes(&hub) && hub.pop().is_none());
+    }
+
+    #[test]
+    fn what_comes_while_a_source_is_looked_at_has_it_looked_at_again() {
+        let hub = Hub::new();
+        let key = hub.enter().unwrap();
+        hub.ring(key);
+        assert_eq!(hub.pop(), Some(key));
+        hub.ring(key);
+        assert_eq!(hub.pop(), None, "by one thread at a time");
+        hub.done(key, false);
+        assert_eq!(hub.pop(), Some(key));
+        hub.done(key, false);
+        assert_eq!(hub.pop(), None);
+    }
+}
