@@ -248,10 +248,16 @@ fn a_sender_in_a_result_that_nobody_takes_holds_nothing() {
     let _company = beside_others();
     let (router, [a]) = tree();
     let (one, two) = (router.receiver(), router.receiver());
-    drop(a.call_async(give_back, one.to_sender()));
+    let answered = a.call_async(give_back, one.to_sender());
     a.call_no_reply(give_back, two.to_sender()).unwrap();
+    a.call(mitogen::stock::ping, ()).unwrap();
+    drop(answered);
     assert_eq!(all(one), (vec![], None));
     assert_eq!(all(two), (vec![], None));
+    // One that has not begun by then is cancelled.
+    let either = router.receiver();
+    drop(a.call_async(give_back, either.to_sender()));
+    assert!(matches!(all(either), (none, None | Some(Cause::Cancelled)) if none.is_empty()));
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Evil {
         evil.id = fields.number() as u32;
         evil.parents = fields.numbers().into_iter().map(|id| id as u32).collect();
         let (_name, _bytes_max) = (fields.bytes(), fields.number());
-        let _terms = [fields.number(), fields.number(), fields.number()];
+        let _terms = [fields.number(), fields.number(), fields.number(), fields.number()];
         let first = fields.number() as u32;
         evil.ids = (first..first + fields.number() as u32).collect();
         evil
