@@ -57,12 +57,24 @@ impl Credit {
         }
     }
 
-    /// Takes room for `bytes`; sleeps until there is.
+    /// Takes room for `bytes`, or of what was granted of the announced message; sleeps until there
+    /// is so much.
     ///
     /// # Errors
     /// The destination's end, [`ErrorKind::Interrupted`], or [`ErrorKind::Timeout`].
-    pub fn charge(&self, target: Target, bytes: usize, deadline: Option<Instant>) -> Result<()> {
+    pub fn take(
+        &self,
+        target: Target,
+        bytes: usize,
+        announced: bool,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         self.wait(target, deadline, &mut |account| {
+            if announced {
+                let left = account.ahead.and_then(|ahead| ahead.checked_sub(bytes));
+                account.ahead = left.or(account.ahead);
+                return left.is_some();
+            }
             let room = account.outstanding == 0 || account.outstanding + bytes <= WINDOW_BYTES;
             if room {
                 account.outstanding += bytes;
@@ -96,18 +108,6 @@ impl Credit {
                 account.unarrived += u32::from(announced);
             }
             free
-        })
-    }
-
-    /// Takes of what was granted of the announced message; sleeps until that is enough.
-    ///
-    /// # Errors
-    /// As for [`Credit::charge`].
-    pub fn go_on(&self, target: Target, bytes: usize) -> Result<()> {
-        self.wait(target, None, &mut |account| {
-            let left = account.ahead.and_then(|ahead| ahead.checked_sub(bytes));
-            account.ahead = left.or(account.ahead);
-            left.is_some()
         })
     }
 
@@ -236,7 +236,7 @@ impl Credit {
         deadline: Option<Instant>,
         ready: &mut dyn FnMut(&mut Account) -> bool,
     ) -> Result<()> {
-        let mut mine: Option<Sleeper> = None;
+        let (mut mine, mut failed) = (None::<Sleeper>, None);
         loop {
             let wake = {
                 let mut state = self.lock();
@@ -244,34 +244,24 @@ impl Credit {
                     return Err(death.clone().into());
                 }
                 let account = state.account(target);
-                let lost = account.lost.clone();
-                if lost.is_some() || ready(account) {
-                    account.leave(mine.as_ref());
-                    state.tidy(target);
-                    return lost.map_or(Ok(()), |death| Err(death.into()));
+                if let Some(mine) = &mine {
+                    account.waiting.retain(|wake| !Arc::ptr_eq(wake, mine));
                 }
-                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                    account.leave(mine.as_ref());
+                let lost = account.lost.clone().map(Error::from);
+                let is_ready = lost.is_none() && ready(account);
+                let error = lost.or(failed.filter(|_| !is_ready));
+                if is_ready || error.is_some() {
                     state.tidy(target);
-                    return Err(Error::new(ErrorKind::Timeout));
+                    return error.map_or(Ok(()), Err);
                 }
                 let wake = match &mut mine {
                     Some(wake) => wake,
                     none => none.insert(sleep::sleeper()?),
                 };
-                account.leave(Some(wake));
                 account.waiting.push(Arc::clone(wake));
                 wake
             };
-            match sleep::sleep(wake, &[], deadline) {
-                Err(error) if !matches!(error.kind(), ErrorKind::Timeout) => {
-                    let mut state = self.lock();
-                    state.account(target).leave(Some(wake));
-                    state.tidy(target);
-                    return Err(error);
-                }
-                _ => (),
-            }
+            failed = sleep::sleep(wake, &[], deadline).err();
         }
     }
 
@@ -318,13 +308,6 @@ impl Account {
 
     fn has_bulk(&self) -> bool {
         0 < self.outstanding || self.sending || 0 < self.unarrived
-    }
-
-    /// A thread waits no longer.
-    fn leave(&mut self, wake: Option<&Sleeper>) {
-        if let Some(wake) = wake {
-            self.waiting.retain(|other| !Arc::ptr_eq(other, wake));
-        }
     }
 
     fn wake(&mut self) {

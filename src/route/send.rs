@@ -63,7 +63,7 @@ impl Node {
         if out.kind != Kind::Data || self.broker().is_current() {
             return Ok(());
         }
-        self.credit.charge((out.dst, out.handle), room, deadline)
+        self.credit.take((out.dst, out.handle), room, false, deadline)
     }
 
     /// Gives it back if the message did not begin in time.
@@ -112,53 +112,48 @@ impl Node {
         deadline: Option<Instant>,
     ) -> Result<()> {
         if self.broker().is_current() {
-            return self.send_ungranted(out, payload);
+            // The loop waits for no grant.
+            let (bytes, bytes_max) = (payload.len() as u64, UNGRANTED_BYTES_MAX);
+            if bytes_max < bytes {
+                return Err(Error::new(ErrorKind::TooLarge { bytes, bytes_max }));
+            }
+            return self.send_parts(out, payload, None, true);
         }
-        let (target, is_data) = ((out.dst, out.handle), out.kind == Kind::Data);
+        let (target, announced) = ((out.dst, out.handle), out.kind != Kind::Data);
         let is_answer = matches!(out.kind, Kind::Reply | Kind::Dead);
-        while let Err(error) = self.credit.begin(target, !is_data, deadline) {
+        while let Err(error) = self.credit.begin(target, announced, deadline) {
             // Nobody could send an answer again.
             if !is_answer || !was_interrupted(&error) {
                 return Err(error);
             }
         }
-        let room = room_of(payload);
-        let begun = self.charge(out, room, deadline).and_then(|()| {
-            let sent = self.transmit_part(out, payload, 0, deadline);
-            self.uncharge_unsent(out, room, sent)
-        });
-        let sent = begun.and_then(|()| self.send_rest(out, payload));
+        let sent = self.send_parts(out, payload, deadline, false);
         // Behind an answer nothing goes there.
         self.credit.end(target, sent.is_ok() && !is_answer);
         sent
     }
 
-    /// Sends all behind the first fragment. Inside a message a signal must not end a wait.
-    fn send_rest(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
-        let target = (out.dst, out.handle);
-        for at in (FRAGMENT_BYTES..payload.len()).step_by(FRAGMENT_BYTES) {
-            let bytes = FRAGMENT_BYTES.min(payload.len() - at);
-            while let Err(error) = match out.kind {
-                Kind::Data => self.credit.charge(target, bytes, None),
-                _ => self.credit.go_on(target, bytes),
-            } {
-                if !was_interrupted(&error) {
-                    return Err(error);
+    fn send_parts(
+        &self,
+        out: &Outgoing,
+        payload: &[u8],
+        mut deadline: Option<Instant>,
+        at_once: bool,
+    ) -> Result<()> {
+        let (room, announced) = (room_of(payload), out.kind != Kind::Data);
+        self.charge(out, room, deadline)?;
+        for at in (0..payload.len()).step_by(FRAGMENT_BYTES) {
+            let (target, bytes) = ((out.dst, out.handle), FRAGMENT_BYTES.min(payload.len() - at));
+            while 0 < at && !at_once {
+                match self.credit.take(target, bytes, announced, None) {
+                    // Inside a message a signal must not end a wait.
+                    Err(error) if was_interrupted(&error) => (),
+                    Err(error) => return Err(error),
+                    Ok(()) => break,
                 }
             }
-            self.transmit_part(out, payload, at, None)?;
-        }
-        Ok(())
-    }
-
-    /// Sends what the loop has to say, which waits for nothing.
-    fn send_ungranted(&self, out: &Outgoing, payload: &[u8]) -> Result<()> {
-        let (bytes, bytes_max) = (payload.len() as u64, UNGRANTED_BYTES_MAX);
-        if bytes_max < bytes {
-            return Err(Error::new(ErrorKind::TooLarge { bytes, bytes_max }));
-        }
-        for at in (0..payload.len()).step_by(FRAGMENT_BYTES) {
-            self.transmit_part(out, payload, at, None)?;
+            let sent = self.transmit_part(out, payload, at, deadline.take());
+            self.uncharge_unsent(out, room, sent)?;
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl World {
             if self.contexts[from].alive && !node.credit.is_ready(target, Some(bytes)) {
                 return true;
             }
-            let went = node.credit.go_on(target, bytes);
+            let went = node.credit.take(target, bytes, true, None);
             if went.and_then(|()| node.transmit_part(&out, payload, *sent, None)).is_err() {
                 break;
             }

@@ -8,9 +8,9 @@ const THERE: Target = (ContextId(5), Handle::FIRST_RANDOM);
 #[test]
 fn a_window_fills_and_grants_make_room() {
     let credit = Arc::new(Credit::default());
-    credit.charge(THERE, WINDOW_BYTES, None).unwrap();
+    credit.take(THERE, WINDOW_BYTES, false, None).unwrap();
     let other = credit.clone();
-    let waiter = std::thread::spawn(move || other.charge(THERE, 10, None));
+    let waiter = std::thread::spawn(move || other.take(THERE, 10, false, None));
     while credit.lock().account(THERE).waiting.is_empty() {
         std::thread::yield_now();
     }
@@ -23,11 +23,11 @@ fn a_window_fills_and_grants_make_room() {
 #[test]
 fn a_lost_destination_fails_who_waits_for_room() {
     let credit = Arc::new(Credit::default());
-    credit.charge(THERE, WINDOW_BYTES, None).unwrap();
+    credit.take(THERE, WINDOW_BYTES, false, None).unwrap();
     let other = credit.clone();
     let waiter = std::thread::spawn(move || {
         other.begin(THERE, false, None).unwrap();
-        let charged = other.charge(THERE, 1, None);
+        let charged = other.take(THERE, 1, false, None);
         other.end(THERE, false);
         charged
     });
@@ -45,7 +45,7 @@ fn what_follows_bulk_is_bulk_until_all_is_granted() {
     let credit = Credit::default();
     assert_eq!(credit.lane(THERE), Lane::Quick);
     credit.begin(THERE, false, None).unwrap();
-    credit.charge(THERE, 100, None).unwrap();
+    credit.take(THERE, 100, false, None).unwrap();
     credit.end(THERE, false);
     assert_eq!(credit.lane(THERE), Lane::Bulk);
     credit.grant(THERE, 100);
@@ -59,10 +59,10 @@ fn an_announced_message_goes_on_as_it_is_granted_and_is_bulk_until_it_has_arrive
     credit.begin(call, true, None).unwrap();
     assert!(!credit.is_ready(call, Some(1)), "what was granted before was for another");
     credit.grant(call, 100);
-    credit.go_on(call, 60).unwrap();
+    credit.take(call, 60, true, None).unwrap();
     assert!(credit.is_ready(call, Some(40)) && !credit.is_ready(call, Some(41)));
     credit.grant(call, usize::MAX);
-    credit.go_on(call, 1 << 30).unwrap();
+    credit.take(call, 1 << 30, true, None).unwrap();
     credit.end(call, true);
     assert_eq!(credit.lane(call), Lane::Bulk);
     credit.begin(call, true, None).unwrap();
@@ -79,10 +79,10 @@ fn an_announced_message_goes_on_as_it_is_granted_and_is_bulk_until_it_has_arrive
 fn a_wait_for_room_ends_at_its_deadline_and_leaves_nothing() {
     let (credit, now) = (Credit::default(), Some(Instant::now()));
     let late = |outcome: Result<()>| *outcome.unwrap_err().kind() == ErrorKind::Timeout;
-    credit.charge(THERE, WINDOW_BYTES, now).unwrap();
-    assert!(late(credit.charge(THERE, 1, now)));
+    credit.take(THERE, WINDOW_BYTES, false, now).unwrap();
+    assert!(late(credit.take(THERE, 1, false, now)));
     let soon = Instant::now() + std::time::Duration::from_millis(5);
-    assert!(late(credit.charge(THERE, 1, Some(soon))) && soon <= Instant::now());
+    assert!(late(credit.take(THERE, 1, false, Some(soon))) && soon <= Instant::now());
     credit.begin(THERE, false, now).unwrap();
     assert!(late(credit.begin(THERE, false, now)));
     credit.end(THERE, false);
@@ -93,11 +93,11 @@ fn a_wait_for_room_ends_at_its_deadline_and_leaves_nothing() {
 #[test]
 fn every_thread_that_waits_learns_why_a_destination_is_lost() {
     let credit = Arc::new(Credit::default());
-    credit.charge(THERE, WINDOW_BYTES, None).unwrap();
+    credit.take(THERE, WINDOW_BYTES, false, None).unwrap();
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             let credit = credit.clone();
-            std::thread::spawn(move || credit.charge(THERE, 1, None).unwrap_err())
+            std::thread::spawn(move || credit.take(THERE, 1, false, None).unwrap_err())
         })
         .collect();
     while credit.lock().account(THERE).waiting.len() < 4 {
@@ -128,9 +128,9 @@ fn a_closed_receiver_or_a_shutdown_ends_the_wait_for_room() {
     for shutdown in [false, true] {
         let credit = Arc::new(Credit::default());
         credit.open(THERE);
-        credit.charge(THERE, WINDOW_BYTES, None).unwrap();
+        credit.take(THERE, WINDOW_BYTES, false, None).unwrap();
         let other = credit.clone();
-        let waiter = std::thread::spawn(move || other.charge(THERE, 1, None).unwrap_err());
+        let waiter = std::thread::spawn(move || other.take(THERE, 1, false, None).unwrap_err());
         while credit.lock().account(THERE).waiting.is_empty() {
             std::thread::yield_now();
         }
@@ -140,7 +140,7 @@ fn a_closed_receiver_or_a_shutdown_ends_the_wait_for_room() {
             false => credit.refuse(THERE, Death::of(cause)),
         }
         assert_eq!(waiter.join().unwrap(), Death::of(cause));
-        assert_eq!(credit.charge(THERE, 1, None).unwrap_err(), Death::of(cause));
+        assert_eq!(credit.take(THERE, 1, false, None).unwrap_err(), Death::of(cause));
     }
 }
 
@@ -150,7 +150,7 @@ fn what_was_charged_for_a_request_that_got_nowhere_is_forgotten() {
     let lost = [Cause::NoRoute, Cause::Disconnected, Cause::Unidirectional];
     for (cause, kept) in lost.map(|cause| (cause, 0)).into_iter().chain([(Cause::TooLarge, 1)]) {
         credit.begin(call, false, None).unwrap();
-        credit.charge(call, 10, None).unwrap();
+        credit.take(call, 10, false, None).unwrap();
         credit.end(call, false);
         credit.refuse(call, Death::of(cause).at(THERE.0));
         assert_eq!(credit.accounts().len(), kept, "{cause:?}");
@@ -160,10 +160,10 @@ fn what_was_charged_for_a_request_that_got_nowhere_is_forgotten() {
 #[test]
 fn more_granted_than_is_out_makes_no_larger_window() {
     let credit = Credit::default();
-    credit.charge(THERE, 10, None).unwrap();
+    credit.take(THERE, 10, false, None).unwrap();
     credit.grant(THERE, usize::MAX);
     credit.grant(THERE, WINDOW_BYTES);
-    credit.charge(THERE, 1, None).unwrap();
+    credit.take(THERE, 1, false, None).unwrap();
     assert_eq!(credit.lock().account(THERE).outstanding, 1);
 }
 
