@@ -117,7 +117,8 @@ impl Context {
     }
 
     /// Calls a function there, and returns what to wait for. Whatever goes wrong comes out of that.
-    /// Dropping it cancels the call. Sleeps only while 4 MiB of calls to that context are unanswered.
+    /// Dropping it cancels the call. Sleeps only while 4 MiB of calls to that context are
+    /// unanswered.
     pub fn call_async<F, M>(&self, function: F, args: impl Arguments<F::Args>) -> Call<F::Output>
     where
         F: Signature<M> + Function<M>,

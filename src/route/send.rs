@@ -144,12 +144,12 @@ impl Node {
         self.charge(out, room, deadline)?;
         for at in (0..payload.len()).step_by(FRAGMENT_BYTES) {
             let (target, bytes) = ((out.dst, out.handle), FRAGMENT_BYTES.min(payload.len() - at));
-            while 0 < at && !at_once {
-                match self.credit.take(target, bytes, announced, None) {
-                    // Inside a message a signal must not end a wait.
-                    Err(error) if was_interrupted(&error) => (),
-                    Err(error) => return Err(error),
-                    Ok(()) => break,
+            let waits = 0 < at && !at_once;
+            let take = || self.credit.take(target, bytes, announced, None);
+            while let Some(error) = waits.then(take).and_then(Result::err) {
+                // Inside a message a signal must not end a wait.
+                if !was_interrupted(&error) {
+                    return Err(error);
                 }
             }
             let sent = self.transmit_part(out, payload, at, deadline.take());
