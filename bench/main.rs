@@ -7,6 +7,7 @@
 //! which is made to be quick.
 
 mod floors;
+mod lent;
 mod measure;
 mod ours;
 mod report;

@@ -60,7 +60,7 @@ fn take_value() -> std::result::Result<Vec<u8>, &'static str> {
 
 /// The program that the bench is: in a child it never returns, so `master` is not run there.
 pub fn run(master: impl FnOnce(&dyn Fn(&mut Report)) -> Outcome<()>) -> Outcome<()> {
-    Program::new()
+    crate::lent::add_to(Program::new())
         .function(empty)
         .function(pid)
         .function(pour)
@@ -107,6 +107,7 @@ fn rows(router: &Router, report: &mut Report) {
     report.try_rows("processor time per context", |report| fan_out(&stock_router()?, report));
     report.try_rows("1,000 local connects", thousand);
     report.try_rows("200 connects to one sshd", one_server);
+    report.try_rows("lent", crate::lent::rows);
 }
 
 /// Connects, calls once, and shuts down outside the time that is taken.

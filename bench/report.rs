@@ -55,6 +55,11 @@ const ROWS: &[(&str, &str, &str, Budget)] = &[
     ("200 connects to one sshd and first calls", "ms", "xargs -P10 ssh", Floors(1.5)),
     ("memory of one idle child, PSS", "KiB", "", Most(256.0)),
     ("wake-ups of an idle tree", "", "nothing", Most(0.0)),
+    ("lent: one caller, one core", "us", "kept", Floors(0.8)),
+    ("lent: processor time per call, one core", "us", "kept", Floors(0.8)),
+    ("lent: calls of 4 callers", "/s", "kept", Share(0.9)),
+    ("lent: wake-ups per call, one in 3 ms", "", "kept", Floors(1.1)),
+    ("lent: forwarded while the hop computes", "us", "kept", Floors(1.5)),
 ];
 
 impl Budget {
