@@ -96,6 +96,8 @@ fn assert_stdio_blocks(pid: u32) {
     }
 }
 
+const WAKE_UP: &str = "anon_inode:[eventfd]";
+
 /// What is the same in every agent, but for the descriptors of its connection: two of one socket or
 /// two pipes.
 #[track_caller]
@@ -103,14 +105,18 @@ fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     let pid = pid(context);
     let census = census(pid);
     let mut expected = connection.to_vec();
-    expected.extend(["/dev/null", "anon_inode:[eventpoll]"]);
-    expected.extend(["anon_inode:[eventfd]"; 2]);
+    expected.extend(["/dev/null", "anon_inode:[eventpoll]", WAKE_UP]);
     expected.sort();
     // A stock agent keeps its image open; a copy of a test has it at hand by its name.
     let image = fs::read_link(format!("/proc/{pid}/exe")).unwrap().display().to_string();
     let (images, others): (Vec<_>, Vec<_>) = census.kinds().into_iter().partition(|k| *k == image);
     assert!(images.len() <= 1, "{census:#?}");
-    assert_eq!(others, expected, "{census:#?}");
+    let wake_ups = others.iter().filter(|kind| **kind == WAKE_UP).count();
+    let mut kinds = others;
+    // The loop's; and one for each of the two threads that has slept without it.
+    kinds.dedup_by(|a, b| a == b && *a == WAKE_UP);
+    assert!(wake_ups <= 3, "{census:#?}");
+    assert_eq!(kinds, expected, "{census:#?}");
     assert!(census.descriptors.len() <= 12, "{census:#?}");
     assert_eq!(census.descriptor(0), "/dev/null", "{census:#?}");
     assert_eq!(census.descriptor(1), census.descriptor(2), "{census:#?}");
