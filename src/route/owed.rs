@@ -20,6 +20,8 @@ pub struct Owed {
     list: Vec<(ContextId, usize)>,
     /// Who sleeps until there are fewer.
     waiting: Vec<Arc<Wake>>,
+    /// What counts down. From the first call on: a stock agent, which makes none, does not link it.
+    settle: Option<fn(&mut Owed, ContextId, usize)>,
 }
 
 impl Owed {
@@ -31,6 +33,7 @@ impl Owed {
 
     /// It is made.
     pub fn add(&mut self, callee: ContextId, bytes: usize) {
+        self.settle = Some(Owed::settle_now);
         match self.place(callee) {
             Ok(at) => self.list[at].1 += bytes,
             Err(at) if 0 < bytes => self.list.insert(at, (callee, bytes)),
@@ -40,6 +43,12 @@ impl Owed {
 
     /// It is answered, or nobody listens for that any more.
     pub fn settle(&mut self, callee: ContextId, bytes: usize) {
+        if let Some(settle) = self.settle {
+            settle(self, callee, bytes);
+        }
+    }
+
+    fn settle_now(&mut self, callee: ContextId, bytes: usize) {
         let Ok(at) = self.place(callee) else { return };
         self.list[at].1 -= bytes;
         if self.list[at].1 == 0 {
@@ -93,7 +102,9 @@ impl Node {
             {
                 let mut handles = self.handles();
                 if is_behind || handles.is_closed() || handles.owed.has_room(from, bytes) {
-                    return self.add_answer(&mut handles, from, bytes, to);
+                    let handle = self.add_answer(&mut handles, from, bytes, to)?;
+                    handles.owed.add(from, bytes);
+                    return Ok(handle);
                 }
                 if let Some(sleeper) = &sleeper {
                     handles.owed.wait(sleeper);

@@ -113,9 +113,6 @@ impl Handles {
         match self.entries.binary_search_by_key(&handle, |(h, _)| *h) {
             Ok(_) => Err(Cause::Refused),
             Err(at) => {
-                if let Some(from) = entry.from {
-                    self.owed.add(from, entry.bytes);
-                }
                 self.entries.insert(at, (handle, entry));
                 Ok(())
             }

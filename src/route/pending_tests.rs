@@ -122,6 +122,7 @@ impl Pair {
                 };
                 prop_assert_eq!(self.handles.add(handle, new.entry()), expected);
                 if expected.is_ok() {
+                    self.owe(&new);
                     self.oracle.insert(handle, new);
                 }
             }
@@ -156,6 +157,13 @@ impl Pair {
         Ok(())
     }
 
+    /// Notes the bytes of the call, as who makes one does.
+    fn owe(&mut self, new: &Listening) {
+        if let Some(from) = new.from {
+            self.handles.owed.add(ContextId(from), new.bytes);
+        }
+    }
+
     fn add_answer(&mut self, from: u32) -> Result<(), TestCaseError> {
         let new = self.listening(Kind::Reply, Some(from));
         let added = self.handles.add_answer(new.entry());
@@ -164,6 +172,7 @@ impl Pair {
             prop_assert!(!self.given.contains(&handle), "{handle} is given twice");
             prop_assert!((Handle::FIRST_DYNAMIC..Handle::FIRST_RANDOM).contains(&handle));
             self.given.push(handle);
+            self.owe(&new);
             self.oracle.insert(handle, new);
         }
         Ok(())
