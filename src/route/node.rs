@@ -306,17 +306,19 @@ impl Node {
         Ok(())
     }
 
-    /// Whether somebody takes a message of which the first of several parts has arrived; if nobody
-    /// does its sender learns that now, before there is room for it.
+    /// Whether somebody takes a message of which the first of several parts has arrived, with so
+    /// many bytes; if nobody does its sender learns that now, before there is room for it.
     ///
     /// # Errors
     /// What there is to log of it.
-    pub fn admit(&self, turn: &mut Turn, head: &Message) -> Result<(), Refusal> {
+    pub fn admit(&self, turn: &mut Turn, head: &Message, bytes: usize) -> Result<(), Refusal> {
         let arrival = self.arrival(head);
         let place = self.handles().place_of(head, &arrival);
         let Err(cause) = place else { return Ok(()) };
-        if head.kind != Kind::Data {
-            self.end_room(head.src, head.handle, &Death::of(cause).at(self.id()));
+        match head.kind {
+            // The rest of its room is granted as that of any message that is refused.
+            Kind::Data => self.grant(head.src, head.handle, bytes),
+            _ => self.end_room(head.src, head.handle, &Death::of(cause).at(self.id())),
         }
         Err(self.refused(turn, head, cause))
     }

@@ -142,7 +142,8 @@ impl Peer {
         }
         let mut bytes_max = self.node.identity().message_bytes_max;
         if let Part::First(_) = header.part {
-            if let Err(refusal) = self.node.admit(turn, &Message::new(header, Vec::new())) {
+            let (head, bytes) = (Message::new(header, Vec::new()), frame.payload.len());
+            if let Err(refusal) = self.node.admit(turn, &head, bytes) {
                 self.refused(header.src, &refusal)?;
                 bytes_max = 0;
             }

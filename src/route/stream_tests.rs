@@ -13,7 +13,7 @@ use super::peer::End;
 use super::policy;
 use super::send::room_of;
 use super::testing::{
-    BAD, Inbox, LEASE, ROOT, Tree, attach, death_in, encoded, header, node, tree,
+    BAD, GOOD, Inbox, LEASE, ROOT, Tree, attach, death_in, encoded, header, node, tree,
 };
 use crate::error::{Cause, Death, ErrorKind};
 use crate::ids::{ContextId, Handle};
@@ -96,6 +96,22 @@ fn a_message_that_nobody_takes_is_refused_by_its_first_fragment_and_takes_no_roo
     tree.say(&Header { part: Part::Next, ..call }, &[0; FRAGMENT_BYTES]);
     tree.settle();
     tree.others_are_well();
+}
+
+#[test]
+fn a_large_value_that_nobody_takes_leaves_all_the_room_that_it_took() {
+    let tree = tree();
+    let (kind, dst, auth, reply_to) = (Kind::Data, ROOT, GOOD, None);
+    let out = Outgoing { kind, dst, auth, handle: Handle::well_known(7), reply_to };
+    for parts in [1, 3] {
+        let payload = FrameBuf::encode(None, |w| w.put(&vec![0; parts * FRAGMENT_BYTES])).unwrap();
+        tree.good.send(&out, payload).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while !tree.good.credit.accounts().is_empty() {
+            assert!(Instant::now() < end, "{parts}: some of it was never granted");
+            std::thread::yield_now();
+        }
+    }
 }
 
 #[test]
