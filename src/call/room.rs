@@ -53,21 +53,25 @@ impl Rooms {
         let of = |link: &Option<Arc<Link>>| {
             Load::of(link.as_ref(), bytes, message_bytes_max).ok_or(Cause::DoesNotRead)
         };
+        let added = room_of(&message.data);
         {
             let mut list = self.list.lock();
             let room = room_for(&mut list, src);
-            room.queued += room_of(&message.data);
-            if src != self.me && ROOM_MAX < room.queued {
+            if src != self.me && ROOM_MAX < room.queued + added {
                 return Err(Cause::Protocol);
             }
             if let Some(link) = &room.link {
-                return of(link);
+                let load = of(link)?;
+                room.queued += added;
+                return Ok(load);
             }
         }
         let link = self.loads.link_to(node, src);
-        let load = of(&link);
-        room_for(&mut self.list.lock(), src).link = Some(link);
-        load
+        let load = of(&link)?;
+        let mut list = self.list.lock();
+        let room = room_for(&mut list, src);
+        (room.queued, room.link) = (room.queued + added, Some(link));
+        Ok(load)
     }
 
     /// As [`Rooms::enters`], of a message of any kind to a handle of a program's own.
@@ -88,7 +92,9 @@ impl Rooms {
     /// the last of them only if `all` is.
     pub(crate) fn leaves(&self, src: ContextId, bytes: usize, all: bool) -> Option<usize> {
         let mut list = self.list.lock();
-        let room = room_for(&mut list, src);
+        // What is left of a context that is gone has no room any more.
+        let at = list.binary_search_by_key(&src, |(other, _)| *other).ok()?;
+        let room = &mut list[at].1;
         room.queued = room.queued.saturating_sub(bytes);
         room.ungranted += bytes;
         let is_last = all && room.queued == 0;
@@ -147,6 +153,28 @@ mod tests {
         assert!(fills(B) && fills(ME) && fills(ME));
         rooms.forget(A);
         assert!(fills(A));
+    }
+
+    #[test]
+    fn what_is_refused_takes_no_room() {
+        let (router, rooms) = rooms();
+        while enters(&rooms, &router, A, FULL) {}
+        for _ in 0..10 {
+            assert!(!enters(&rooms, &router, A, FULL));
+        }
+        for _ in 0..5 {
+            rooms.leaves(A, FULL, true);
+        }
+        assert!((0..5).all(|_| enters(&rooms, &router, A, FULL)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_context_that_is_gone_is_taken_without_a_trace() {
+        let (router, rooms) = rooms();
+        assert!(enters(&rooms, &router, A, FULL));
+        rooms.forget(A);
+        assert_eq!(rooms.leaves(A, FULL, true), None);
+        assert_eq!(rooms.list.lock().len(), 0);
     }
 
     const FULL: usize = FRAGMENT_BYTES + MESSAGE_COST_BYTES;
