@@ -148,15 +148,13 @@ impl Deliver for Slot {
     fn message(&self, _: &mut Turn, message: Message) {
         self.answered.store(true, Ordering::Relaxed);
         self.given.take_back_unbegun(&message);
-        if self.answer.is_closed() {
-            return self.discard(&message);
-        }
         if self.until.is_some_and(|until| until <= Instant::now()) {
             self.cancelled();
             return self.discard(&message);
         }
-        // Closed in this moment: as if it were lost.
-        let _ = self.answer.put(Ok(message));
+        if let Err(Ok(message)) = self.answer.offer(Ok(message)) {
+            self.discard(&message);
+        }
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
@@ -257,11 +255,8 @@ impl Drop for Pending {
         if self.router.broker().is_copy() {
             return;
         }
-        let unread = self.slot.answer.try_get();
-        self.slot.answer.close();
-        if let Ok(Some(Ok(message))) = unread {
-            self.slot.discard(&message);
-        }
+        let unread = self.slot.answer.close_and_take().into_iter().flatten();
+        unread.flatten().for_each(|message| self.slot.discard(&message));
         if !self.slot.answered.load(Ordering::Relaxed) {
             let (dst, auth, handle) = (self.callee, self.router.context_id(), Handle::CANCEL);
             let out = Outgoing { kind: Kind::Control, dst, auth, handle, reply_to: None };
