@@ -50,7 +50,8 @@ impl Deliver for Calls {
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {
         self.ready.close();
         self.queue.lock().close();
-        while let Some(token) = self.queue.lock().give_up() {
+        let give_up = || self.queue.lock().give_up();
+        while let Some(token) = give_up() {
             token.cancel();
         }
     }
