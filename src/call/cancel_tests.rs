@@ -1,8 +1,10 @@
 //! What is left of calls that were cancelled, or whose time was up: nothing, on both sides.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::call::token::Token;
 use crate::error::{Cause, Death, ErrorKind};
 use crate::{CallContext, Context, Error, Program, Result, Router, Sender, stock};
 
@@ -105,4 +107,66 @@ fn a_cancelled_call_ends_those_that_are_part_of_it() {
     settles(&router);
     far.call(stock::ping, ()).unwrap();
     near.call(stock::ping, ()).unwrap();
+}
+
+#[test]
+fn a_link_that_is_cancelled_before_it_begins_lets_those_before_it_run() {
+    let router = router();
+    let child = router.in_process().unwrap();
+    let said = router.receiver::<String>();
+    let busy = child.call_async(wait, said.to_sender());
+    assert_eq!(said.get_timeout(LIMIT).unwrap(), "begun");
+    let chain = child.chain();
+    let first = chain.call_async(stock::ping, ());
+    let second = chain.call_async(count, (Some(said.to_sender()), vec![]));
+    let third = chain.call_async(stock::ping, ());
+    drop(second);
+    drop(busy);
+    first.get_timeout(LIMIT).unwrap();
+    assert_eq!(cause(&third.get_timeout(LIMIT).unwrap_err()), Cause::Cancelled);
+    settles(&router);
+}
+
+fn give_back(out: Sender<String>) -> Sender<String> {
+    out
+}
+
+#[test]
+fn an_answer_behind_a_cancellation_that_nobody_took_gives_its_senders_back() {
+    let router = Program::new().function(give_back).router().unwrap();
+    let child = router.in_process().unwrap();
+    let said = router.receiver::<String>();
+    let token = Arc::<Token>::default();
+    let cx = CallContext::new(&router, router.context_id(), None, &token);
+    let call = cx.on(&child).call_async(give_back, said.to_sender());
+    token.cancel();
+    settles(&router);
+    drop(call);
+    let end = said.get_timeout(LIMIT).unwrap_err();
+    assert_eq!(cause(&end), Cause::SenderClosed);
+}
+
+static ENDED: AtomicU32 = AtomicU32::new(0);
+
+fn wait_for_the_end(cx: &CallContext, out: Sender<String>) -> Result<()> {
+    out.send("begun")?;
+    let slept = cx.sleep(LONG);
+    ENDED.fetch_add(1, Ordering::Relaxed);
+    slept
+}
+
+#[test]
+fn a_context_that_ends_ends_the_sleep_of_its_function() {
+    let router = Program::new().function(wait_for_the_end).router().unwrap();
+    let child = router.in_process().unwrap();
+    let said = router.receiver::<String>();
+    let call = child.call_async(wait_for_the_end, said.to_sender());
+    assert_eq!(said.get_timeout(LIMIT).unwrap(), "begun");
+    child.shutdown().unwrap();
+    let _ = call.get_timeout(LIMIT).unwrap_err();
+    let begun = Instant::now();
+    while ENDED.load(Ordering::Relaxed) == 0 {
+        assert!(begun.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

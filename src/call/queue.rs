@@ -103,7 +103,8 @@ pub(crate) struct Queue {
 impl Queue {
     /// Whether one of so many threads does something, or is to.
     pub(crate) fn is_busy(&self, threads: usize) -> bool {
-        self.sleeping - self.woken < threads
+        // A signal may have woken it before it was.
+        self.sleeping.saturating_sub(self.woken) < threads
     }
 
     /// Whether a call waits to be begun.
@@ -153,9 +154,14 @@ impl Queue {
         self.running.iter().find(|other| other.key == key).map(|other| other.token.clone())
     }
 
-    /// Takes this call, if it has not begun.
+    /// Takes this call, if it has not begun. A link of a chain stays in its place, and its time is
+    /// up: those before it are run.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Arrived> {
-        pick(&mut self.next, &mut self.later, &|call| call.key == key)
+        let links = self.next.iter_mut().chain(&mut self.later);
+        for link in links.filter(|call| call.key == key && call.chain != 0) {
+            link.until = Some(Instant::now());
+        }
+        pick(&mut self.next, &mut self.later, &|call| call.key == key && call.chain == 0)
     }
 
     /// How the first of a chain failed that did, if one has.
