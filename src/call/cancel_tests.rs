@@ -170,3 +170,20 @@ fn a_context_that_ends_ends_the_sleep_of_its_function() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+fn nap(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+#[test]
+fn the_limit_of_a_call_in_a_select_counts_however_stuck_the_other_side_is() {
+    let router = Program::new().function(nap).router().unwrap();
+    let child = router.in_process().unwrap();
+    let (begun, select) = (Instant::now(), crate::Select::new());
+    let call = child.within(Duration::from_millis(50)).call_async(nap, 3000);
+    select.add(call, |outcome| outcome).unwrap();
+    let outcome = select.next_timeout(LIMIT).unwrap().unwrap();
+    assert_eq!(*outcome.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(select.next_timeout(LIMIT).unwrap().is_none());
+}

@@ -1,9 +1,9 @@
 //! What a caller waits for: the answer of a call.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crate::call::context::Context;
@@ -12,7 +12,7 @@ use crate::call::reply::{ANSWER_FAILURE, ANSWER_NOT_BEGUN, ANSWER_VALUE};
 use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::{Given, Scope};
 use crate::call::source::{Source, Taken, Watchable, Watched};
-use crate::call::token::Cancels;
+use crate::call::token::{Alarm, Cancels};
 use crate::error::{CallError, CallFailure, Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
@@ -78,6 +78,12 @@ impl<R> Watched for Call<R> {
     fn broker(&self) -> Option<Broker> {
         self.pending.as_ref().ok().map(|pending| pending.router.broker().clone())
     }
+
+    fn begin(&self) {
+        if let Ok(pending) = &self.pending {
+            pending.set_alarm();
+        }
+    }
 }
 
 /// It yields the value, or why there is none.
@@ -119,6 +125,8 @@ pub(crate) struct Pending {
     handle: Handle,
     slot: Arc<Slot>,
     callee: ContextId,
+    /// What tells a Select that its time is up, which no thread that waits there looks at.
+    alarm: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Where the one answer of a call arrives, whether somebody waits for it or not: it tells what
@@ -191,7 +199,19 @@ impl Pending {
             let slot: Weak<Slot> = Arc::downgrade(&slot);
             token.listen(slot);
         }
-        Ok(Pending { router, function, handle, slot, callee })
+        Ok(Pending { router, function, handle, slot, callee, alarm: OnceLock::new() })
+    }
+
+    fn set_alarm(&self) {
+        let Some(until) = self.slot.until else { return };
+        let (alarm, slot) = (Alarm::new(self.router.broker()), Arc::downgrade(&self.slot));
+        let ring = move |_: &mut Turn| {
+            if let Some(slot) = slot.upgrade() {
+                slot.cancelled();
+            }
+        };
+        alarm.set(until, Box::new(ring));
+        self.alarm.get_or_init(|| Box::new(alarm));
     }
 
     pub(crate) fn handle(&self) -> Handle {

@@ -185,6 +185,7 @@ impl<'a, E> Select<'a, E> {
         if entry.source().leads_to(self.address()) {
             return Err(Error::usage("this Select would wait for itself"));
         }
+        entry.source().begin();
         if entry.source().may_have() {
             // It came before it was watched.
             self.hub.ring(key);

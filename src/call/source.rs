@@ -49,6 +49,9 @@ pub trait Watched: Send + Sync {
         None
     }
 
+    /// A Select waits for it from now on.
+    fn begin(&self) {}
+
     /// Whether it may have something, or have ended.
     fn may_have(&self) -> bool {
         self.latch().is_none_or(|latch| !latch.is_empty())

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::io::broker::Broker;
 use crate::io::latch::Latch;
-use crate::io::timers::TimerId;
+use crate::io::timers::{Action, TimerId};
 use crate::io::turn::Turn;
 use crate::lock::Lock;
 
@@ -55,9 +55,8 @@ impl Token {
 
     /// Has it cancelled at this time, unless it is gone before; once is enough.
     pub(crate) fn cancel_at(self: &Arc<Self>, until: Instant, broker: &Broker) {
-        let alarm = Arc::new(Alarm { broker: broker.clone(), timer: Arc::default() });
-        let timer = alarm.timer.clone();
-        if !self.listeners().keep(alarm) {
+        let alarm = Arc::new(Alarm::new(broker));
+        if !self.listeners().keep(alarm.clone()) {
             return;
         }
         let token = Arc::downgrade(self);
@@ -66,11 +65,7 @@ impl Token {
                 token.cancel();
             }
         };
-        // An ended broker has ended every wait.
-        let _ = broker.defer(move |turn| {
-            let set = turn.timer(until, Box::new(ring));
-            *timer.lock() = Some(set);
-        });
+        alarm.set(until, Box::new(ring));
     }
 
     /// Whether nothing has happened to it, so that another call may use it.
@@ -127,9 +122,26 @@ impl Listen for Listeners {
 }
 
 /// A timer that is of no use once the call has ended.
-struct Alarm {
+pub(crate) struct Alarm {
     broker: Broker,
     timer: Arc<Lock<Option<TimerId>>>,
+}
+
+impl Alarm {
+    /// One that is not set.
+    pub(crate) fn new(broker: &Broker) -> Alarm {
+        Alarm { broker: broker.clone(), timer: Arc::default() }
+    }
+
+    /// Has this done at that time, unless it is dropped before.
+    pub(crate) fn set(&self, until: Instant, ring: Action) {
+        let timer = self.timer.clone();
+        // An ended broker has ended every wait.
+        let _ = self.broker.defer(move |turn| {
+            let set = turn.timer(until, ring);
+            *timer.lock() = Some(set);
+        });
+    }
 }
 
 impl Drop for Alarm {
