@@ -78,7 +78,8 @@ pub const HOLDERS_MAX: usize = ROUTES_PER_CHILD_MAX;
 pub const LEASED_IDS_MAX: u64 = 1 << 24;
 /// The same, however many hops are between.
 pub const LEASED_IDS_MIN: u64 = 1 << 20;
-/// Bytes of half-arrived messages of data from one link, in units of the largest message.
+/// Bytes of half-arrived messages of data and control from one link, in units of the largest
+/// message.
 pub const ASSEMBLED_MESSAGES_MAX: u64 = 4;
 /// Bytes that a blocking read takes at once: more than a terminal holds.
 pub const CHUNK_BYTES: usize = 16 * 1024;

@@ -64,7 +64,8 @@ pub struct Assembler {
     begun: u64,
 }
 
-/// Which message a fragment belongs to: its sender finishes or gives up one before the next.
+/// Which message a fragment belongs to: its sender finishes or gives up one before the next. To
+/// where an answer goes there is only one.
 type Key = (ContextId, Handle, Option<Handle>);
 
 /// One half-arrived message: `arrived < total`, and `data.len() == arrived` unless refused.
@@ -86,8 +87,8 @@ impl Assembler {
     }
 
     /// Takes a frame that is for us. A message of more than `bytes_max` bytes is refused, and one
-    /// of data with which what has arrived of those would be more than `ASSEMBLED_MESSAGES_MAX`
-    /// times as much.
+    /// of data or control with which what has arrived of those would be more than
+    /// `ASSEMBLED_MESSAGES_MAX` times as much.
     ///
     /// # Errors
     ///
@@ -168,12 +169,13 @@ impl Assembler {
         Ok(if refused { Step::TooLarge { total } } else { Step::Partial })
     }
 
-    /// Whether no more data is kept of messages that may never be finished. Answers were asked for,
-    /// and who may call is trusted.
+    /// Whether no more is kept of messages that may never be finished. Answers were asked for, each
+    /// once, and who may call is trusted.
     fn is_full(&self, header: &Header, bytes_max: u64) -> bool {
-        let data = self.open.iter().filter(|open| open.header.kind == Kind::Data);
+        let is_anyones = |header: &Header| matches!(header.kind, Kind::Data | Kind::Control);
+        let open = self.open.iter().filter(|open| is_anyones(&open.header));
         let budget = bytes_max.saturating_mul(ASSEMBLED_MESSAGES_MAX);
-        header.kind == Kind::Data && budget < data.map(|open| open.data.len() as u64).sum::<u64>()
+        is_anyones(header) && budget < open.map(|open| open.data.len() as u64).sum::<u64>()
     }
 
     /// Where a message that begins now goes. One that was left unfinished gives way to the next
@@ -283,5 +285,6 @@ impl Assembly {
 }
 
 fn key(header: &Header) -> Key {
-    (header.src, header.handle, header.reply_to)
+    let is_answer = matches!(header.kind, Kind::Reply | Kind::Dead);
+    (header.src, header.handle, header.reply_to.filter(|_| !is_answer))
 }

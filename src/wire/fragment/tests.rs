@@ -138,7 +138,7 @@ fn an_unfinished_message_gives_way_to_the_next_under_its_key() {
 }
 
 #[test]
-fn unfinished_data_has_a_budget_and_answers_have_none() {
+fn what_anyone_leaves_unfinished_has_a_budget_and_answers_have_none() {
     let mut assembler = Assembler::new();
     let bytes_max = 4 * FRAGMENT_BYTES as u64;
     let mut push = |i, kind, part| {
@@ -146,18 +146,31 @@ fn unfinished_data_has_a_budget_and_answers_have_none() {
         assembler.grant(&header, u64::MAX);
         assembler.push(&header, &[1; FRAGMENT_BYTES], bytes_max).unwrap()
     };
+    let kind = |i| if i % 2 == 0 { Kind::Data } else { Kind::Control };
     // Of no more than the largest message each.
     for i in 0..16 {
-        assert_eq!(push(i, Kind::Data, Part::First(bytes_max)), Step::Partial);
+        assert_eq!(push(i, kind(i), Part::First(bytes_max)), Step::Partial);
     }
     assert_eq!(push(0, Kind::Data, Part::Next), Step::Partial);
-    assert_eq!(push(1, Kind::Data, Part::Next), Step::TooLarge { total: bytes_max });
-    assert_eq!(push(1, Kind::Data, Part::Next), Step::Ignored);
-    // What it had is free again.
-    assert_eq!(push(2, Kind::Data, Part::Next), Step::Partial);
+    for i in 1..3 {
+        assert_eq!(push(i, kind(i), Part::Next), Step::TooLarge { total: bytes_max });
+        assert_eq!(push(i, kind(i), Part::Next), Step::Ignored);
+        // What it had is free again.
+        assert_eq!(push(i + 2, kind(i), Part::Next), Step::Partial);
+    }
     for i in 100..200 {
         assert_eq!(push(i, Kind::Reply, Part::First(bytes_max)), Step::Partial);
         assert_eq!(push(i, Kind::Reply, Part::Next), Step::Partial);
+    }
+}
+
+#[test]
+fn of_the_answers_to_one_call_one_is_kept() {
+    let mut assembler = Assembler::new();
+    for reply_to in [None, Some(Handle(1)), Some(Handle(2))] {
+        let header = Header { reply_to, part: Part::First(BYTES_MAX), ..ANSWER };
+        assert_eq!(begin(&mut assembler, header), Ok(Step::Partial));
+        assert_eq!(assembler.open_len(), 1);
     }
 }
 
