@@ -127,7 +127,8 @@ impl Calls {
         let Ok(handle) = Handle::decode(&mut Reader::new(&message.data, None)) else { return };
         let key = key(message.src, handle.0);
         let mut queue = self.queue.lock();
-        let (token, call) = (queue.running(key), queue.remove(key));
+        let token = queue.running(key);
+        let call = if token.is_none() { queue.remove(key) } else { None };
         drop(queue);
         if let Some(token) = token {
             token.cancel();

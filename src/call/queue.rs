@@ -133,10 +133,7 @@ impl Queue {
 
     /// The first that may begin, which the thread of this token now has.
     pub(crate) fn take(&mut self, token: &Arc<Token>) -> Option<Arrived> {
-        if self.next.is_empty() {
-            std::mem::swap(&mut self.next, &mut self.later);
-            self.next.reverse();
-        }
+        self.line_up();
         let call = pick(&mut self.next, &mut self.later, &|call| may_begin(&self.running, call))?;
         self.running.push(Running { key: call.key, chain: call.chain, token: token.clone() });
         Some(call)
@@ -157,11 +154,22 @@ impl Queue {
     /// Takes this call, if it has not begun. A link of a chain stays in its place, and its time is
     /// up: those before it are run.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Arrived> {
-        let links = self.next.iter_mut().chain(&mut self.later);
-        for link in links.filter(|call| call.key == key && call.chain != 0) {
-            link.until = Some(Instant::now());
+        self.line_up();
+        let mut waiting = self.next.iter_mut().rev().chain(&mut self.later);
+        let call = waiting.find(|call| call.key == key)?;
+        if call.chain != 0 {
+            call.until = Some(Instant::now());
+            return None;
         }
-        pick(&mut self.next, &mut self.later, &|call| call.key == key && call.chain == 0)
+        pick(&mut self.next, &mut self.later, &|call| call.key == key)
+    }
+
+    /// Has those that were sent first where they are taken without a look at all others.
+    fn line_up(&mut self) {
+        if self.next.is_empty() {
+            std::mem::swap(&mut self.next, &mut self.later);
+            self.next.reverse();
+        }
     }
 
     /// How the first of a chain failed that did, if one has.
