@@ -22,7 +22,9 @@ impl CallContext {
     /// does not call this. It is the first of a tree of its own then: it has no parents, though
     /// [`Router::is_master`](crate::Router::is_master) is still false; its children stay; whatever
     /// here waits for another context fails, and whoever waits for this one learns
-    /// [`Cause::Detached`]. No more calls are taken. Its process ends when the function that called
+    /// [`Cause::Detached`]. No more calls are taken, and those that run are cancelled, this one
+    /// included: nobody waits for them, so [`CallContext::sleep`] and calls through
+    /// [`CallContext::on`] are of no use any more. Its process ends when the function that called
     /// this has returned, and with it all that it started; SIGTERM ends it before.
     ///
     /// Its standard output and error lead to `/dev/null` from then on, unless to a file. What led

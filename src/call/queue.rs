@@ -134,7 +134,9 @@ impl Queue {
     /// The first that may begin, which the thread of this token now has.
     pub(crate) fn take(&mut self, token: &Arc<Token>) -> Option<Arrived> {
         self.line_up();
-        let call = pick(&mut self.next, &mut self.later, &|call| may_begin(&self.running, call))?;
+        let may_begin = |call: &Arrived| may_begin(&self.running, call);
+        let (list, at) = find(&mut self.next, &mut self.later, &may_begin)?;
+        let call = list.remove(at);
         self.running.push(Running { key: call.key, chain: call.chain, token: token.clone() });
         Some(call)
     }
@@ -155,13 +157,12 @@ impl Queue {
     /// up: those before it are run.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Arrived> {
         self.line_up();
-        let mut waiting = self.next.iter_mut().rev().chain(&mut self.later);
-        let call = waiting.find(|call| call.key == key)?;
-        if call.chain != 0 {
-            call.until = Some(Instant::now());
+        let (list, at) = find(&mut self.next, &mut self.later, &|call| call.key == key)?;
+        if list[at].chain != 0 {
+            list[at].until = Some(Instant::now());
             return None;
         }
-        pick(&mut self.next, &mut self.later, &|call| call.key == key)
+        Some(list.remove(at))
     }
 
     /// Has those that were sent first where they are taken without a look at all others.
@@ -214,15 +215,15 @@ fn may_begin(running: &[Running], call: &Arrived) -> bool {
     call.chain == 0 || running.iter().all(|other| other.chain != call.chain)
 }
 
-/// Takes the first that is wanted.
-fn pick(
-    next: &mut Vec<Arrived>,
-    later: &mut Vec<Arrived>,
+/// Where the first is that is wanted.
+fn find<'a>(
+    next: &'a mut Vec<Arrived>,
+    later: &'a mut Vec<Arrived>,
     wanted: &dyn Fn(&Arrived) -> bool,
-) -> Option<Arrived> {
+) -> Option<(&'a mut Vec<Arrived>, usize)> {
     if let Some(at) = next.iter().rposition(wanted) {
-        return Some(next.remove(at));
+        return Some((next, at));
     }
     let at = later.iter().position(wanted)?;
-    Some(later.remove(at))
+    Some((later, at))
 }

@@ -258,7 +258,7 @@ impl RawReceiver {
     /// Whether a `get` would sleep. Another thread may make the answer stale at once, and a policy
     /// may still refuse what is there.
     pub fn is_empty(&self) -> bool {
-        self.core.queue.is_empty()
+        self.router.broker().is_copy() || self.core.queue.is_empty()
     }
 
     /// Listens no more: what waits is refused, every wait fails.

@@ -201,7 +201,9 @@ impl<T: Decode> Receiver<T> {
     /// A Sender to this receiver, to be sent along as an argument, or used here.
     pub fn to_sender(&self) -> Sender<T> {
         let owner = self.router.context_id();
-        self.core.holders().add(owner);
+        if !self.router.broker().is_copy() {
+            self.core.holders().add(owner);
+        }
         let handle = self.core.handle.get().copied().unwrap_or(Handle::FIRST_DYNAMIC);
         Sender::of(SenderCore::new(&self.router, owner, handle, owner))
     }
