@@ -180,7 +180,11 @@ impl Outbox {
                 }
                 wake
             };
-            sleep::sleep(wake, &[], deadline)?;
+            if let Err(error) = sleep::sleep(wake, &[], deadline) {
+                // Else a descriptor of each who gave up would stay as long as nothing is read.
+                self.lock().waiting.retain(|other| !Arc::ptr_eq(other, wake));
+                return Err(error);
+            }
         }
     }
 

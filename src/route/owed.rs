@@ -59,9 +59,12 @@ impl Owed {
 
     /// Wakes a thread when there are fewer.
     pub fn wait(&mut self, wake: &Arc<Wake>) {
-        if !self.waiting.iter().any(|other| Arc::ptr_eq(other, wake)) {
-            self.waiting.push(wake.clone());
-        }
+        self.waiting.push(wake.clone());
+    }
+
+    /// Forgets a thread that waits no longer.
+    pub fn leave(&mut self, wake: &Arc<Wake>) {
+        self.waiting.retain(|other| !Arc::ptr_eq(other, wake));
     }
 
     /// Bytes that one context has not answered.
@@ -101,6 +104,9 @@ impl Node {
         loop {
             {
                 let mut handles = self.handles();
+                if let Some(sleeper) = &sleeper {
+                    handles.owed.leave(sleeper);
+                }
                 if is_behind || handles.is_closed() || handles.owed.has_room(from, bytes) {
                     let handle = self.add_answer(&mut handles, from, bytes, to)?;
                     handles.owed.add(from, bytes);
@@ -122,11 +128,33 @@ impl Node {
             let is_over = deadline.is_some_and(|deadline| deadline <= now);
             match sleep::sleep(sleeper, &[], end) {
                 Err(error) if is_over || !matches!(error.kind(), ErrorKind::Timeout) => {
+                    self.handles().owed.leave(sleeper);
                     return Err(error);
                 }
                 Err(_) => is_behind = calls.is_some_and(|calls| calls.is_behind()),
                 Ok(_) => (),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{BAD, Inbox, tree};
+    use super::*;
+
+    #[test]
+    fn who_gives_up_waiting_for_an_answer_is_forgotten() {
+        let tree = tree();
+        let call = |deadline| {
+            let to = Arc::new(Inbox::default());
+            tree.root.listen_for_call(BAD, FRAGMENT_BYTES, to, deadline)
+        };
+        for _ in 0..CALLED_BYTES_MAX / FRAGMENT_BYTES {
+            call(None).unwrap();
+        }
+        let error = call(Some(Instant::now())).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Timeout);
+        assert!(tree.root.handles().owed.waiting.is_empty());
     }
 }

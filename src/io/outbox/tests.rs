@@ -202,5 +202,6 @@ fn a_wait_for_room_times_out() {
     let deadline = Instant::now() + Duration::from_millis(5);
     let error = outbox.wait_for_room(Some(deadline)).unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Timeout);
+    assert_eq!(outbox.lock().waiting.len(), 1, "who gave up is forgotten");
     outbox.close();
 }
