@@ -60,16 +60,19 @@ impl Node {
 
     /// Takes room for a message of data; sleeps until there is, if this thread may.
     fn charge(&self, out: &Outgoing, room: usize, deadline: Option<Instant>) -> Result<()> {
-        if out.kind != Kind::Data || self.broker().is_current() {
+        if !self.is_charged(out) {
             return Ok(());
         }
         self.credit.take((out.dst, out.handle), room, false, deadline)
     }
 
-    /// Gives it back if the message did not begin in time.
+    fn is_charged(&self, out: &Outgoing) -> bool {
+        out.kind == Kind::Data && !self.broker().is_current()
+    }
+
+    /// Gives it back if the message did not begin.
     fn uncharge_unsent(&self, out: &Outgoing, room: usize, sent: Result<()>) -> Result<()> {
-        let late = |e: &Error| matches!(e.kind(), ErrorKind::Timeout);
-        if out.kind == Kind::Data && sent.as_ref().is_err_and(late) {
+        if self.is_charged(out) && sent.is_err() {
             self.credit.uncharge((out.dst, out.handle), room);
         }
         sent

@@ -247,6 +247,22 @@ fn what_finds_the_first_hop_full_at_its_deadline_was_not_sent_and_takes_no_room(
 }
 
 #[test]
+fn what_is_sent_to_who_is_gone_fails_and_takes_no_room() {
+    let tree = tree();
+    let (kind, auth, handle, reply_to) = (Kind::Data, ROOT, Handle::well_known(1), None);
+    let out = Outgoing { kind, dst: ContextId(77), auth, handle, reply_to };
+    for bytes in [FRAGMENT_BYTES, 3 * FRAGMENT_BYTES] {
+        for _ in 0..6 {
+            let payload = FrameBuf::encode(None, |w| w.put(&vec![0; bytes])).unwrap();
+            let error = tree.root.send(&out, payload).unwrap_err();
+            let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+            assert_eq!(death.cause, Cause::NoRoute);
+            assert_eq!(tree.root.credit.accounts(), []);
+        }
+    }
+}
+
+#[test]
 fn who_stands_before_a_hostile_context_is_not_cut_off_for_it() {
     let mut tree = tree();
     let behind = ContextId(LEASE.first);
