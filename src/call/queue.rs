@@ -227,3 +227,78 @@ fn find<'a>(
     let at = later.iter().position(wanted)?;
     Some((later, at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Handle;
+    use crate::wire::codec::{Encode, Writer};
+
+    const A: ContextId = ContextId(7);
+    const B: ContextId = ContextId(8);
+
+    /// Of this caller, which wants the answer at this handle; in this chain unless that is 0.
+    fn call(src: ContextId, number: u32, chain: u32) -> Arrived {
+        let mut w = Writer::new(Vec::new(), None);
+        w.put(&[0; 8]);
+        w.put_u8(if chain == 0 { 0 } else { CHAINED });
+        if chain != 0 {
+            chain.encode(&mut w);
+        }
+        let data = w.finish().unwrap();
+        let message = Message { src, data, ..Message::to(ContextId(1), Handle::CALL) };
+        Arrived::new(message.reply_to(Handle(number)))
+    }
+
+    /// What is taken and ended: each call's number, and whether its time is up.
+    fn drain(queue: &mut Queue) -> Vec<(u32, bool)> {
+        let token = Arc::default();
+        let take = || {
+            let call = queue.take(&token)?;
+            queue.ended(&token);
+            Some((call.message.reply_to?.0, call.is_late()))
+        };
+        std::iter::from_fn(take).collect()
+    }
+
+    #[test]
+    fn who_cancels_reaches_calls_of_its_own_alone_and_moves_no_other() {
+        let mut queue = Queue::default();
+        for number in 300..304 {
+            queue.push(call(A, number, 0));
+            queue.push(call(B, number, 0));
+        }
+        assert!(queue.remove(key(ContextId(9), 301)).is_none());
+        for src in [A, B] {
+            assert_eq!(queue.remove(key(src, 301)).map(|call| call.caller()), Some(src));
+            assert!(queue.remove(key(src, 301)).is_none());
+        }
+        queue.push(call(A, 304, 0));
+        assert!(queue.remove(key(A, 304)).is_some() && queue.remove(key(B, 303)).is_some());
+        let left = [300, 300, 302, 302, 303].map(|number| (number, false));
+        assert_eq!(drain(&mut queue), left);
+    }
+
+    #[test]
+    fn a_link_that_is_cancelled_keeps_its_place() {
+        let mut queue = Queue::default();
+        for number in 300..303 {
+            queue.push(call(A, number, 5));
+        }
+        assert!(queue.remove(key(A, 301)).is_none());
+        assert_eq!(drain(&mut queue), [(300, false), (301, true), (302, false)]);
+    }
+
+    #[test]
+    fn a_thread_that_a_signal_wakes_before_it_is_told_is_busy() {
+        let mut queue = Queue::default();
+        queue.sleeps();
+        assert!(!queue.is_busy(1) && queue.push(call(A, 300, 0)) && queue.is_busy(1));
+        queue.wakes(false);
+        assert!(queue.is_busy(1) && drain(&mut queue).len() == 1);
+        queue.sleeps();
+        queue.wakes(true);
+        queue.sleeps();
+        assert!(!queue.is_busy(1));
+    }
+}
