@@ -19,8 +19,8 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
 
-/// Sends values to a [`Receiver`], from any context. Cheap to clone; when the last clone in a
-/// context is dropped, its Receiver is told: that closes it, or [`Sender::fail`] does.
+/// Sends values to a [`Receiver`](crate::Receiver), from any context. Cheap to clone; when the last
+/// clone in a context is dropped, its Receiver is told: that closes it, or [`Sender::fail`] does.
 pub struct Sender<T> {
     core: Arc<SenderCore>,
     value: PhantomData<fn(T)>,
