@@ -9,7 +9,6 @@ use std::cell::Cell;
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::error::{Death, Result};
@@ -28,20 +27,6 @@ pub(crate) type Task = Box<dyn FnOnce(&mut Turn) + Send>;
 thread_local! {
     /// The loop that this thread turns, by address.
     static SELF: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Whether something of this process was closed. In an agent nothing is before the process ends, so
-/// that it does not link what follows from that.
-static ANY_CLOSED: AtomicBool = AtomicBool::new(false);
-
-/// Something is being closed: a loop, or a context's place in the tree.
-pub(crate) fn note_close() {
-    ANY_CLOSED.store(true, Ordering::Relaxed);
-}
-
-/// Whether something was. Who sees under a lock that a thing is closed sees this, too.
-pub(crate) fn any_closed() -> bool {
-    ANY_CLOSED.load(Ordering::Relaxed)
 }
 
 /// What a broker does with the turn when nothing is left to be done.
@@ -96,7 +81,7 @@ impl Lending {
     /// Why it takes nothing any more; `task` is dropped.
     pub(crate) fn enqueue(&self, task: Task) -> Result<()> {
         let mut state = self.lock();
-        if let Some(why) = state.closed() {
+        if let Some(why) = &state.closed {
             return Err(why.clone().into());
         }
         state.tasks.push(task);
@@ -132,12 +117,11 @@ impl Lending {
 
     /// Why nothing is taken any more, if that is so.
     pub(crate) fn closed(&self) -> Option<Death> {
-        self.lock().closed().cloned()
+        self.lock().closed.clone()
     }
 
     /// Takes nothing any more.
     pub(crate) fn close(&self, why: Death) {
-        note_close();
         self.lock().closed = Some(why);
     }
 
@@ -217,12 +201,6 @@ impl Lending {
             }
             wait.sleep();
         }
-    }
-}
-
-impl State {
-    fn closed(&self) -> Option<&Death> {
-        self.closed.as_ref().filter(|_| any_closed())
     }
 }
 

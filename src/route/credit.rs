@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
-use crate::io::lending::{any_closed, note_close};
 use crate::io::sleep::{self, Sleeper};
 use crate::limits::WINDOW_BYTES;
 use crate::lock::{Held, Lock};
@@ -201,7 +200,6 @@ impl Credit {
     /// This context is shut down, or has failed.
     pub fn close(&self, death: &Death) {
         let mut state = self.lock();
-        note_close();
         state.closed = Some(death.clone());
         for (_, account) in &mut state.accounts {
             account.wake();
@@ -242,7 +240,7 @@ impl Credit {
         loop {
             let wake = {
                 let mut state = self.lock();
-                if let Some(death) = state.closed.as_ref().filter(|_| any_closed()) {
+                if let Some(death) = &state.closed {
                     return Err(death.clone().into());
                 }
                 let account = state.account(target);
