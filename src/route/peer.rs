@@ -196,6 +196,12 @@ impl Peer {
         self.node.ahead.store(all, Ordering::Relaxed);
     }
 
+    /// Nothing more comes.
+    fn forget_unfinished(&mut self) {
+        self.assembler = Assembler::new();
+        self.count_ahead();
+    }
+
     fn is_verified(&self, header: &Header) -> bool {
         let table = self.node.table();
         table.may_speak_for(self.link, header.src)
@@ -352,12 +358,18 @@ impl Protocol for Peer {
     }
 
     fn closed(&mut self, turn: &mut Turn, why: &Death) {
-        self.assembler = Assembler::new();
-        self.count_ahead();
+        self.forget_unfinished();
         let lost = self.node.table().remove_link(self.link);
         if let Some(lost) = lost {
             self.node.lose(turn, lost, why);
         }
         self.guardian.closed(turn, why);
+    }
+}
+
+/// It may have given way to another protocol, and was not closed then.
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.forget_unfinished();
     }
 }

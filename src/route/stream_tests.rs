@@ -263,6 +263,26 @@ fn what_is_sent_to_who_is_gone_fails_and_takes_no_room() {
 }
 
 #[test]
+fn who_leaves_the_tree_in_the_middle_of_a_call_has_all_its_room_again() {
+    const LEAVER: ContextId = ContextId(3);
+    let leaver = node(LEAVER, &[ROOT], false);
+    let (side, raw) = pipe::socketpair().unwrap();
+    attach(&leaver, End::Parent, Side::new(side));
+    leaver.listen(Handle::CALL, Kind::Call, policy::anyone, Arc::new(Inbox::default())).unwrap();
+    let (src, auth, dst, lane) = (ROOT, ROOT, LEAVER, Lane::Bulk);
+    let part = Part::First(1 << 20);
+    let call = Header { src, auth, dst, lane, part, ..header(Kind::Call, Handle::CALL) };
+    let mut raw = UnixStream::from(raw);
+    raw.write_all(Frame::new(&call, &[0; FRAGMENT_BYTES]).as_bytes()).unwrap();
+    crate::sys::testing::soon(|| 0 < leaver.ahead.load(Ordering::Relaxed));
+    let own = leaver.clone();
+    leaver.broker().defer_sync(move |turn| own.leave(turn)).unwrap();
+    assert_eq!(leaver.ahead.load(Ordering::Relaxed), 0);
+    leaver.broker().shutdown();
+    leaver.broker().join();
+}
+
+#[test]
 fn who_stands_before_a_hostile_context_is_not_cut_off_for_it() {
     let mut tree = tree();
     let behind = ContextId(LEASE.first);
