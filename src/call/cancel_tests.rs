@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::call::token::Token;
 use crate::error::{Cause, Death, ErrorKind};
-use crate::{CallContext, Context, Error, Program, Result, Router, Sender, stock};
+use crate::{
+    CallContext, Channel, ChannelEnd, Context, Error, Program, Result, Router, Select, Sender,
+    stock,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(100);
@@ -179,11 +182,72 @@ fn nap(ms: u64) {
 fn the_limit_of_a_call_in_a_select_counts_however_stuck_the_other_side_is() {
     let router = Program::new().function(nap).router().unwrap();
     let child = router.in_process().unwrap();
-    let (begun, select) = (Instant::now(), crate::Select::new());
+    let (begun, select) = (Instant::now(), Select::new());
     let call = child.within(Duration::from_millis(50)).call_async(nap, 3000);
     select.add(call, |outcome| outcome).unwrap();
     let outcome = select.next_timeout(LIMIT).unwrap().unwrap();
     assert_eq!(*outcome.unwrap_err().kind(), ErrorKind::Timeout);
     assert!(begun.elapsed() < Duration::from_secs(2));
     assert!(select.next_timeout(LIMIT).unwrap().is_none());
+}
+
+fn give_both(
+    out: Sender<String>,
+    end: ChannelEnd<u32, u32>,
+) -> (Sender<String>, ChannelEnd<u32, u32>) {
+    (out, end)
+}
+
+/// A moment that is another for each of these numbers.
+fn spin(number: u64) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_micros(number * 7 % 120) {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn streams_end_that_were_given_with_a_call_and_come_with_its_answer_whenever_it_is_dropped() {
+    let router = Program::new().function(give_both).router().unwrap();
+    let child = router.in_process().unwrap();
+    let said = router.receiver::<String>();
+    let channels: Vec<_> = (0..1000)
+        .map(|i| {
+            let until = if i % 2 == 0 { LONG } else { Duration::from_micros(20 + i % 60) };
+            let (mine, theirs) = Channel::<u32, u32>::pair(&router);
+            let call = child.within(until).call_async(give_both, (said.to_sender(), theirs));
+            let select = Select::new();
+            select.add(call, drop).unwrap();
+            spin(i);
+            mine
+        })
+        .collect();
+    settles(&router);
+    for end in channels.iter().flat_map(|mine| [mine.get_timeout(LIMIT).err(), mine.send(1).err()])
+    {
+        assert!(matches!(end.as_ref().map(Error::kind), Some(ErrorKind::Closed(_))), "{end:?}");
+    }
+    let end = said.get_timeout(LIMIT).unwrap_err();
+    assert!(matches!(end.kind(), ErrorKind::Closed(_)), "{end}");
+}
+
+#[test]
+fn a_chain_breaks_at_the_link_that_is_cancelled_whenever_that_is() {
+    let router = router();
+    let child = router.in_process().unwrap();
+    for round in 0..200 {
+        let chain = child.chain();
+        let mut calls: Vec<_> = (0..12).map(|_| chain.call_async(stock::ping, ())).collect();
+        spin(round);
+        let at = round as usize % 11;
+        drop(calls.remove(at));
+        let outcomes = calls.into_iter().map(|call| call.get_timeout(LIMIT));
+        let good: Vec<bool> = outcomes
+            .map(|got| got.map_err(|e| assert_eq!(cause(&e), Cause::Cancelled)).is_ok())
+            .collect();
+        assert!(good[..at].iter().all(|good| *good), "{at}: {good:?}");
+        // It may have run by then.
+        assert!(good[at..].iter().all(|behind| *behind == good[at]), "{at}: {good:?}");
+    }
+    settles(&router);
 }
