@@ -127,8 +127,9 @@ impl CallContext {
     }
 
     /// The same context, for calls that are part of this one: they have until its deadline, and
-    /// when it is cancelled so are they. Who waits for one of them then gets [`ErrorKind::Closed`]
-    /// with [`Cause::Cancelled`].
+    /// when it is cancelled so are they, but for those of
+    /// [`call_no_reply`](Context::call_no_reply), which are on their own. Who waits for one of them
+    /// then gets [`ErrorKind::Closed`] with [`Cause::Cancelled`].
     pub fn on(&self, context: &Context) -> Context {
         let manner = context.manner().cloned().unwrap_or_default().by(self.until);
         context.with(Manner { token: Some(self.token.clone()), ..manner })
