@@ -54,7 +54,7 @@ pub const SMALL_FRAME_BYTES: usize = 128;
 /// Bytes of memory that an outbox keeps once all is written: what many small frames take together.
 pub const OUTBOX_KEPT_BYTES: usize = 4096;
 /// Frames that come within this time of each other, writing left out, are gathered, so that one
-/// write takes many: less than any answer takes, so that who waits for each is not among them.
+/// write takes many: as they come from who does not wait for an answer to each.
 pub const GATHER_GAP: Duration = Duration::from_micros(5);
 /// Frames that are written one by one before those that follow are gathered.
 pub const GATHER_AFTER: u32 = 2;

@@ -146,6 +146,12 @@ impl Outbox {
         state.arm()
     }
 
+    /// Something has arrived from where this leads: what is sent next may be the answer, or what
+    /// was waiting for one.
+    pub fn heard(&self) {
+        self.lock().pace = Pace::default();
+    }
+
     /// Writes what the descriptor takes. Returns whether more is left, so that the loop keeps
     /// watch.
     pub fn flush(&self) -> bool {

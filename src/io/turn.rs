@@ -344,6 +344,9 @@ impl Turn {
             Read::Nothing => false,
             Read::Bytes(count) => {
                 self.has_more |= count == buffer.len();
+                if let Some(outbox) = self.stream(key).and_then(|stream| stream.outbox.as_ref()) {
+                    outbox.heard();
+                }
                 self.call(key, &mut |protocol, turn| protocol.input(turn, key, &buffer[..count]));
                 true
             }

@@ -84,6 +84,17 @@ fn the_first_frames_and_large_ones_and_those_that_come_one_by_one_leave_at_once(
 }
 
 #[test]
+fn what_follows_something_that_has_arrived_leaves_at_once() {
+    let (outbox, side) = pair();
+    let mut buffer = [0; 10];
+    assert_eq!(push_close(&outbox, b"gathered", Lane::Quick), Pushed::Arm);
+    drain(&outbox, &side);
+    outbox.heard();
+    assert_eq!(outbox.push(b"next", Lane::Quick), Pushed::Taken);
+    assert_eq!(side.read(&mut buffer), Read::Bytes(4));
+}
+
+#[test]
 fn what_is_written_takes_no_memory_while_more_is_queued() {
     let (outbox, side) = pair();
     fill(&outbox);
