@@ -37,10 +37,18 @@ fn count(word: &str) -> usize {
     processes().iter().filter(|process| process.command.contains(word)).count()
 }
 
+/// Whether none has it, at several looks: a process that is being executed has none for a moment.
+fn is_nowhere(word: &str) -> bool {
+    (0..5).all(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        count(word) == 0
+    })
+}
+
 /// Waits until none has it.
 #[track_caller]
 fn assert_ended(word: &str) {
-    until(2 * SECOND, || (count(word) == 0).then_some(()));
+    until(2 * SECOND, || is_nowhere(word).then_some(()));
     let all = processes();
     let left: Vec<_> = all.iter().filter(|process| process.command.contains(word)).collect();
     assert!(left.is_empty(), "left behind: {left:?}");
