@@ -45,6 +45,13 @@ impl Handle {
     pub const DETACH: Handle = Handle(13);
     /// Who has called says that it waits for the answer no longer.
     pub const CANCEL: Handle = Handle(14);
+    /// A context tells an ancestor what was logged and printed in it.
+    pub const FORWARD_LOG: Handle = Handle(15);
+    /// An ancestor says from which level on records are to be sent to the master; and may ask to be
+    /// told when all that was logged before has been.
+    pub const LOG_LEVEL: Handle = Handle(16);
+    /// An ancestor asks what a context is doing.
+    pub const INSPECT: Handle = Handle(17);
     /// Handles below this one are given out by this library's protocol alone.
     pub const FIRST_DYNAMIC: Handle = Handle(256);
     /// Receivers' handles are random and at least this, so that they cannot be guessed and never

@@ -222,7 +222,7 @@
 //! 8  lib.rs  bin/            the guide and the public names; the command
 //! 7  program  agent  stock   the two roles of a process; functions of every program
 //! 6  connect                 how a child is reached and started: a file per method
-//! 5  call  module            functions, contexts, streams; images
+//! 5  call  module  log       functions, contexts, streams; images; records on their way
 //! 4  route                   ids, handles, pending answers; who may talk to whom, and by which way
 //! 3  io                      descriptors, outboxes, latches, timers, the loop; threads live here
 //! 2  wire                    bytes <-> messages; no descriptor, clock or thread
@@ -248,6 +248,7 @@ mod io;
 mod route;
 mod call;
 mod module;
+mod log;
 mod connect;
 mod agent;
 mod program;

@@ -230,3 +230,9 @@ pub const IMAGE_TAKERS_MAX: usize = PENDING_CALLS_MAX;
 pub const CHAINS_MAX: usize = 256;
 /// Threads of one context that run functions: each has a stack of `COPY_STACK_BYTES`.
 pub const POOL_THREADS_MAX: u32 = 256;
+/// Bytes of one record's text: a longer line is several records; one with all else fits a frame.
+pub const LOG_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of the name of who logs a record, and of what it says happened.
+pub const LOG_TARGET_BYTES_MAX: usize = 256;
+/// Numbers of one record.
+pub const LOG_NUMBERS_MAX: usize = 16;

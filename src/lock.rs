@@ -18,7 +18,7 @@ pub mod rank {
     pub const OUTBOX: u8 = 4;
     /// What takes no other inside but the innermost.
     pub const LEAF: u8 = 5;
-    /// The log's sink, which is called inside.
+    /// Who takes records of the log.
     pub const LOG: u8 = 6;
     /// The idle wake-up descriptors.
     pub const IDLE: u8 = 7;

@@ -256,6 +256,7 @@ fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
     identity.heartbeat.interval_ms.encode(w);
     identity.heartbeat.count.encode(w);
     identity.threads.encode(w);
+    w.put_u8(identity.log_level);
     lease.first.encode(w);
     lease.count.encode(w);
 }
@@ -272,9 +273,18 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     let unidirectional = bool::decode(r)?;
     let heartbeat = Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? };
     let threads = u32::decode(r)?;
+    let log_level = r.take_u8()?;
     let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
-    let identity =
-        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat, threads };
+    let identity = Identity {
+        id,
+        parents,
+        name,
+        message_bytes_max,
+        unidirectional,
+        heartbeat,
+        threads,
+        log_level,
+    };
     Ok((identity, lease))
 }
 
@@ -294,6 +304,7 @@ mod tests {
             unidirectional: true,
             heartbeat: Heartbeat { interval_ms: 300, count: 2 },
             threads: 3,
+            log_level: 4,
         };
         let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
             .unwrap()

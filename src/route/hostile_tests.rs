@@ -361,7 +361,7 @@ fn a_unidirectional_context_lets_those_below_talk_to_those_above_alone() {
         message_bytes_max: 1,
         unidirectional: true,
         heartbeat: Default::default(),
-        threads: 1,
+        ..Identity::of_master()
     };
     let id = ContextId;
     let middle = master.of_child(id(3), String::new(), Terms::default());
@@ -403,7 +403,7 @@ fn only_the_master_loosens_what_a_child_inherits() {
             message_bytes_max: 1,
             unidirectional: own,
             heartbeat: Default::default(),
-            threads: 1,
+            ..Identity::of_master()
         };
         let child = identity.of_child(GOOD, String::new(), strict(asked).asked_under(auth));
         assert_eq!(child.unidirectional, expected, "{own} {asked:?} {auth}");

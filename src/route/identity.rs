@@ -1,8 +1,9 @@
-//! Who a context is in its tree, and what it was asked to keep to. Pure.
+//! Who a context is in its tree, and what it was asked to keep to.
 
 use crate::ids::ContextId;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::route::heartbeat::Heartbeat;
+use crate::trace;
 
 /// Who a context is, as its parent told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Identity {
     pub heartbeat: Heartbeat,
     /// How many functions it runs at a time, at least one.
     pub threads: u32,
+    /// From which level on it sends records to the master, as a number; 0 is none.
+    pub log_level: u8,
 }
 
 /// What a new child is asked to keep to.
@@ -54,6 +57,7 @@ impl Identity {
             unidirectional: false,
             heartbeat: Heartbeat::default(),
             threads: 1,
+            log_level: 0,
         }
     }
 
@@ -64,7 +68,17 @@ impl Identity {
         let unidirectional = terms.unidirectional.unwrap_or(self.unidirectional);
         let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
         let threads = terms.threads.max(1);
-        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat, threads }
+        let log_level = trace::level_below();
+        Identity {
+            id,
+            parents,
+            name,
+            message_bytes_max,
+            unidirectional,
+            heartbeat,
+            threads,
+            log_level,
+        }
     }
 
     /// Whether a message may pass through this context: a unidirectional one lets those below talk

@@ -18,7 +18,7 @@ fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
     let records = Arc::new(Mutex::new(Vec::new()));
     let to = records.clone();
     let sink = move |record: &trace::Record<'_>| {
-        to.lock().unwrap().push((record.level, record.what, record.about.to_vec()));
+        to.lock().unwrap().push((record.level, record.what.to_owned(), record.about.to_vec()));
     };
     trace::log_to(Level::Debug, Box::new(sink));
     let mut tree = tree_with(true);

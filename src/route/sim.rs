@@ -171,7 +171,7 @@ impl World {
             message_bytes_max,
             unidirectional,
             heartbeat,
-            threads: 1,
+            ..Identity::of_master()
         };
         world.add(root, Pool::of_master(), Vec::new());
         world

@@ -89,8 +89,15 @@ pub(super) fn node(id: ContextId, parents: &[ContextId], unidirectional: bool) -
     let heartbeat = Default::default();
     let (parents, name) = (parents.to_vec(), String::new());
     let message_bytes_max = 1 << 20;
-    let identity =
-        Identity { id, parents, name, message_bytes_max, unidirectional, heartbeat, threads: 1 };
+    let identity = Identity {
+        id,
+        parents,
+        name,
+        message_bytes_max,
+        unidirectional,
+        heartbeat,
+        ..Identity::of_master()
+    };
     let pool = if identity.parents.is_empty() { Pool::of_master() } else { Pool::default() };
     Node::new(identity, pool, Broker::start().unwrap())
 }

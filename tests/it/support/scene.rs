@@ -49,7 +49,7 @@ pub fn give_output(cx: &mitogen::CallContext, _with: Vec<u32>) -> Sender<stock::
 }
 
 /// What was logged: how often, and about which numbers at last.
-type Log = Arc<Mutex<BTreeMap<&'static str, (u64, String)>>>;
+type Log = Arc<Mutex<BTreeMap<String, (u64, String)>>>;
 
 /// The master, and who watches it.
 pub struct Scene {
@@ -110,7 +110,7 @@ impl Scene {
             Level::Debug,
             Box::new(move |record| {
                 let mut log = sink.lock().unwrap();
-                let entry = log.entry(record.what).or_default();
+                let entry = log.entry(record.what.to_owned()).or_default();
                 (entry.0, entry.1) = (entry.0 + 1, record.to_string().chars().take(300).collect());
             }),
         );

@@ -1,0 +1,4 @@
+//! The log of a tree: what its contexts log and print, on its way to the master, and there to the
+//! program's sink. What they log through is the ground floor's (`trace`).
+
+pub mod record;
