@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use mitogen::error::{Cause, ErrorKind};
-use mitogen::{CallContext, Context, Error, Program, Result, Router, Sender, stock};
+use mitogen::{CallContext, Context, Error, Program, Result, Sender, stock};
 
-use crate::support::{beside_others, census, leaves_nothing, own_descriptors, own_threads, until};
+use crate::support::{
+    beside_others, census, leaves_nothing, own_descriptors, own_threads, three_hops, until,
+};
 
 mitogen::test_agent!(program());
 
@@ -48,15 +50,6 @@ fn pid() -> u32 {
     std::process::id()
 }
 
-/// A router, and a child, its child, and one of that.
-fn three_hops() -> (Router, [Context; 3]) {
-    let router = mitogen_test_program().router().unwrap();
-    let first = router.local().connect().unwrap();
-    let second = router.local().via(&first).connect().unwrap();
-    let third = router.local().via(&second).connect().unwrap();
-    (router, [first, second, third])
-}
-
 #[track_caller]
 fn cause(error: &Error) -> Cause {
     let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
@@ -66,7 +59,7 @@ fn cause(error: &Error) -> Cause {
 #[test]
 fn a_dropped_call_is_seen_three_hops_away_by_who_waits_and_by_who_looks() {
     leaves_nothing(&[], || {
-        let (router, [_, _, far]) = three_hops();
+        let (router, [_, _, far]) = three_hops(mitogen_test_program());
         for waits in [true, false] {
             let said = router.receiver::<String>();
             let call = match waits {
@@ -84,7 +77,7 @@ fn a_dropped_call_is_seen_three_hops_away_by_who_waits_and_by_who_looks() {
 #[test]
 fn what_waits_in_the_queue_is_taken_out_while_the_one_before_it_runs() {
     leaves_nothing(&[], || {
-        let (router, [_, _, far]) = three_hops();
+        let (router, [_, _, far]) = three_hops(mitogen_test_program());
         let (first, others) = (router.receiver::<String>(), router.receiver::<String>());
         let running = far.call_async(wait, first.to_sender());
         assert_eq!(first.get_timeout(LIMIT).unwrap(), "begun");
@@ -103,7 +96,7 @@ fn what_waits_in_the_queue_is_taken_out_while_the_one_before_it_runs() {
 #[test]
 fn a_cancelled_call_takes_along_the_calls_that_it_waits_for_hop_by_hop() {
     leaves_nothing(&[], || {
-        let (router, [first, second, third]) = three_hops();
+        let (router, [first, second, third]) = three_hops(mitogen_test_program());
         let said = router.receiver::<String>();
         let on = vec![third.clone(), second.clone()];
         let call = first.call_async(relay, (on, said.to_sender()));
@@ -119,7 +112,7 @@ fn a_cancelled_call_takes_along_the_calls_that_it_waits_for_hop_by_hop() {
 #[test]
 fn a_wait_that_times_out_cancels_the_call() {
     let _company = beside_others();
-    let (router, [_, _, far]) = three_hops();
+    let (router, [_, _, far]) = three_hops(mitogen_test_program());
     let said = router.receiver::<String>();
     let call = far.call_async(wait, said.to_sender());
     assert_eq!(said.get_timeout(LIMIT).unwrap(), "begun");

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mitogen::error::ErrorKind;
-use mitogen::{CallContext, Context, Error, Program, Result, Router, Sender, stock};
+use mitogen::{CallContext, Context, Error, Program, Result, Sender, stock};
 
-use crate::support::{beside_others, leaves_nothing, processor_time};
+use crate::support::{beside_others, leaves_nothing, processor_time, three_hops};
 
 mitogen::test_agent!(program());
 
@@ -55,14 +55,6 @@ fn pid() -> u32 {
     std::process::id()
 }
 
-fn three_hops() -> (Router, [Context; 3]) {
-    let router = mitogen_test_program().router().unwrap();
-    let first = router.local().connect().unwrap();
-    let second = router.local().via(&first).connect().unwrap();
-    let third = router.local().via(&second).connect().unwrap();
-    (router, [first, second, third])
-}
-
 #[track_caller]
 fn timed_out<T>(outcome: Result<T, Error>) {
     let error = outcome.map(drop).unwrap_err();
@@ -72,7 +64,7 @@ fn timed_out<T>(outcome: Result<T, Error>) {
 #[test]
 fn ten_seconds_of_work_with_one_second_of_time_end_after_one_three_hops_away() {
     leaves_nothing(&[], || {
-        let (router, [_, _, far]) = three_hops();
+        let (router, [_, _, far]) = three_hops(mitogen_test_program());
         let (said, late) = (router.receiver::<String>(), router.receiver::<String>());
         let begun = Instant::now();
         let hasty = far.within(SECOND);
@@ -99,7 +91,7 @@ fn ten_seconds_of_work_with_one_second_of_time_end_after_one_three_hops_away() {
 #[test]
 fn a_function_that_looks_at_nothing_holds_up_nobodys_error_and_lets_nothing_late_begin() {
     let _company = beside_others();
-    let (router, [_, _, far]) = three_hops();
+    let (router, [_, _, far]) = three_hops(mitogen_test_program());
     let late = router.receiver::<String>();
     let begun = Instant::now();
     let hasty = far.within(SECOND / 5);
@@ -116,7 +108,7 @@ fn a_function_that_looks_at_nothing_holds_up_nobodys_error_and_lets_nothing_late
 #[test]
 fn what_is_left_travels_and_the_sooner_limit_counts() {
     let _company = beside_others();
-    let (_router, [near, _, far]) = three_hops();
+    let (_router, [near, _, far]) = three_hops(mitogen_test_program());
     assert_eq!(far.call(left, ()).unwrap(), 0);
     let left_there = far.within(100 * SECOND).call(left, ()).unwrap();
     assert!((90_000..=100_000).contains(&left_there), "{left_there}");
@@ -135,7 +127,7 @@ fn what_is_left_travels_and_the_sooner_limit_counts() {
 #[test]
 fn a_call_whose_time_is_up_is_cancelled_there_though_nobody_says_so() {
     let _company = beside_others();
-    let (router, [_, _, far]) = three_hops();
+    let (router, [_, _, far]) = three_hops(mitogen_test_program());
     let said = router.receiver::<String>();
     // Nobody waits for it, so nobody here notices the end of its time.
     let call = far.within(SECOND / 5).call_async(nap, said.to_sender());

@@ -51,6 +51,15 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+/// A router of this program, and a child, its child, and one of that.
+pub fn three_hops(program: mitogen::Program) -> (mitogen::Router, [mitogen::Context; 3]) {
+    let router = program.router().unwrap();
+    let first = router.local().connect().unwrap();
+    let second = router.local().via(&first).connect().unwrap();
+    let third = router.local().via(&second).connect().unwrap();
+    (router, [first, second, third])
+}
+
 /// Looks until `found` gives something; none when the time is over.
 pub fn until<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
