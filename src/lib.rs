@@ -212,6 +212,7 @@
 //! | [`Side`] | a descriptor, as the floors below use it |
 //! | [`Attached`], [`StreamEvent`] | descriptors of your own, which a broker serves |
 //! | [`blocking`] | reads, writes and children with a deadline, without a broker |
+//! | [`Counters`], [`HandlerTimes`], [`SlowDelivery`] | what a broker has done, and how long it took |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
 //!
 //! # Floors
@@ -294,6 +295,7 @@ pub use ids::{ContextId, Handle};
 pub use io::attach::{Attached, StreamEvent};
 pub use io::blocking;
 pub use io::broker::Broker;
+pub use io::counters::{Counters, HandlerTimes, SlowDelivery};
 pub use io::latch::Latch;
 pub use io::side::{Read as SideRead, Side};
 pub use module::image::Image;

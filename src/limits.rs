@@ -234,5 +234,10 @@ pub const POOL_THREADS_MAX: u32 = 256;
 pub const LOG_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the name of who logs a record, and of what it says happened.
 pub const LOG_TARGET_BYTES_MAX: usize = 256;
+/// Deliveries that a broker remembers as its slowest: what one looks at first.
+pub const SLOWEST_MAX: usize = 8;
+/// Handles whose deliveries are timed each by itself: a program may use more than that, one after
+/// the other, and each is looked for among these.
+pub const TIMED_HANDLES_MAX: usize = 256;
 /// Numbers of one record.
 pub const LOG_NUMBERS_MAX: usize = 16;

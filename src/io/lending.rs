@@ -168,13 +168,14 @@ impl Lending {
         if let Some(waiter) = &state.waiter {
             waiter.wake();
         }
-        let mut rest = Rest::Nap;
+        let (mut rest, mut naps) = (Rest::Nap, 0);
         loop {
             let timer = state.turn.as_ref().and_then(|turn| turn.next_timer());
             drop(state);
             let now = Instant::now();
             let nap = if rest == Rest::Nap { now.checked_add(TURN_NAP) } else { timer };
             self.notifier.rest(nap);
+            naps += 1;
             state = self.lock();
             // The work of timers is the broker's.
             if timer.is_some_and(|at| at <= Instant::now()) {
@@ -182,7 +183,8 @@ impl Lending {
             }
             rest = state.loans.look();
             let turn = if rest == Rest::Over { state.turn.take() } else { None };
-            if let Some(turn) = turn {
+            if let Some(mut turn) = turn {
+                turn.counting.counts.wakeups += naps;
                 return ManuallyDrop::into_inner(turn);
             }
         }

@@ -4,6 +4,7 @@ pub mod side;
 pub mod sleep;
 pub mod latch;
 pub mod promise;
+pub mod counters;
 pub mod outbox;
 pub mod callbacks;
 pub mod timers;

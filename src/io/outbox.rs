@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Cause, Error, Result};
+use crate::io::counters::Written;
 use crate::io::side::Side;
 use crate::io::sleep::{self, Sleeper};
 use crate::limits::{GATHER_AFTER, GATHER_BYTES_MAX, GATHER_GAP, MESSAGE_COST_BYTES};
@@ -53,6 +54,7 @@ struct State {
     armed: bool,
     pace: Pace,
     waiting: Vec<Arc<Wake>>,
+    written: Written,
     /// What is left of the frame in `next` of which a test has taken a part.
     #[cfg(test)]
     begun: usize,
@@ -91,23 +93,29 @@ impl Outbox {
                 armed: false,
                 pace: Pace::default(),
                 waiting: Vec::new(),
+                written: Written::default(),
                 #[cfg(test)]
                 begun: 0,
             }),
         }
     }
 
+    /// Writes a piece of what is not divided into frames, or queues what is left of it.
+    pub fn push(&self, piece: &[u8], lane: Lane) -> Pushed {
+        self.push_within(OUTBOX_BYTES_MAX, 0, piece, lane)
+    }
+
     /// Writes one whole frame, or queues what is left of it.
-    pub fn push(&self, frame: &[u8], lane: Lane) -> Pushed {
-        self.push_within(OUTBOX_BYTES_MAX, frame, lane)
+    pub fn send(&self, frame: &[u8], lane: Lane) -> Pushed {
+        self.push_within(OUTBOX_BYTES_MAX, 1, frame, lane)
     }
 
-    /// As [`Outbox::push`], of a frame that somebody else has sent: room is left for our own.
+    /// As [`Outbox::send`], of a frame that somebody else has sent: room is left for our own.
     pub fn forward(&self, frame: &[u8], lane: Lane) -> Pushed {
-        self.push_within(OUTBOX_BYTES_MAX - OUTBOX_OWN_BYTES, frame, lane)
+        self.push_within(OUTBOX_BYTES_MAX - OUTBOX_OWN_BYTES, 0, frame, lane)
     }
 
-    fn push_within(&self, bytes_max: usize, frame: &[u8], lane: Lane) -> Pushed {
+    fn push_within(&self, bytes_max: usize, frames: u64, frame: &[u8], lane: Lane) -> Pushed {
         let mut state = self.lock();
         let gathers = state.pace.gathers(frame.len());
         let Some(side) = &state.side else { return Pushed::Closed };
@@ -120,7 +128,9 @@ impl Outbox {
             }
             // To write takes longer than all else, when it wakes somebody.
             state.pace.last = Some(Instant::now());
+            state.written.add(written);
         }
+        state.written.frames += frames;
         let left = &frame[written..];
         if left.is_empty() {
             return Pushed::Taken;
@@ -214,6 +224,11 @@ impl Outbox {
         state.wake_all();
     }
 
+    /// What was written by now.
+    pub fn written(&self) -> Written {
+        self.lock().written
+    }
+
     /// Bytes that are queued.
     pub fn queued(&self) -> usize {
         self.lock().bytes
@@ -271,6 +286,7 @@ impl State {
 
     /// What to do about something that was queued.
     fn arm(&mut self) -> Pushed {
+        self.written.bytes_high = self.written.bytes_high.max(self.bytes as u64);
         if std::mem::replace(&mut self.armed, true) { Pushed::Taken } else { Pushed::Arm }
     }
 
@@ -297,6 +313,7 @@ impl State {
                 self.drop_queued();
                 return false;
             };
+            self.written.add(count);
             self.bytes -= count;
             self.from += count;
             if !self.is_written() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::broker::{Broker, Over};
+use crate::io::counters::{Counters, Counting};
 use crate::io::lending::Task;
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
@@ -75,6 +76,7 @@ pub struct Turn {
     pub(super) over: Over,
     /// What each tenant's end begins with.
     ends: Vec<(Tenant, End)>,
+    pub(crate) counting: Counting,
 }
 
 /// What is done once, when a tenant or the loop is to end.
@@ -120,6 +122,7 @@ impl Turn {
             is_late: false,
             over,
             ends: Vec::new(),
+            counting: Counting::new(),
         }
     }
 
@@ -180,6 +183,8 @@ impl Turn {
             }
         }
         self.keys += 1;
+        let high = &mut self.counting.counts.streams_high;
+        *high = (*high).max(self.streams.len() as u64 + 1);
         self.streams.push(Stream {
             key,
             tenant,
@@ -262,6 +267,7 @@ impl Turn {
         }
         if let Some(outbox) = &stream.outbox {
             outbox.close();
+            self.counting.counts.add_outbox(&outbox.written());
         }
         let protocol = stream.protocol.take();
         drop(stream);
@@ -309,6 +315,15 @@ impl Turn {
         }
     }
 
+    /// What this broker has counted by now.
+    pub fn counters(&self) -> Counters {
+        let mut counts = self.counting.now();
+        for outbox in self.streams.iter().filter_map(|stream| stream.outbox.as_ref()) {
+            counts.add_outbox(&outbox.written());
+        }
+        counts
+    }
+
     /// Whether the loop is to end: what is attached now would be refused.
     pub fn is_stopping(&self) -> bool {
         self.stopping
@@ -343,6 +358,8 @@ impl Turn {
         match stream.receive.read(buffer) {
             Read::Nothing => false,
             Read::Bytes(count) => {
+                self.counting.counts.reads += 1;
+                self.counting.counts.read_bytes += count as u64;
                 self.has_more |= count == buffer.len();
                 if let Some(outbox) = self.stream(key).and_then(|stream| stream.outbox.as_ref()) {
                     outbox.heard();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
@@ -298,10 +299,20 @@ impl Node {
         lock::assert_none_held("delivering");
         let arrival = self.arrival(&message);
         let receiver = self.handles().receiver(&message, &arrival);
-        match receiver {
-            Ok(to) if message.kind == Kind::Dead => to.dead(turn, message.src, &death_in(&message)),
-            Ok(to) => to.message(turn, message),
+        let to = match receiver {
+            Ok(to) => to,
             Err(cause) => return Err(self.refused(turn, &message, cause)),
+        };
+        let counting = &mut turn.counting;
+        counting.counts.messages_delivered += 1;
+        let (handle, src) = (message.handle, message.src);
+        let begun = counting.times.then(Instant::now);
+        match message.kind {
+            Kind::Dead => to.dead(turn, src, &death_in(&message)),
+            _ => to.message(turn, message),
+        }
+        if let Some(begun) = begun {
+            turn.counting.counts.note(handle, src, begun.elapsed());
         }
         Ok(())
     }

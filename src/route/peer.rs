@@ -130,6 +130,7 @@ impl Peer {
 
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
+        turn.counting.counts.frames_received += 1;
         if !self.is_verified(header) {
             let about = [header.src.0.into(), header.auth.0.into(), header.dst.0.into()];
             const WHAT: &str = "refused: a forged source (source, authority, destination):";
@@ -137,7 +138,7 @@ impl Peer {
             return self.fault(None);
         }
         if header.dst != self.node.id() {
-            self.forward(header, frame.whole);
+            turn.counting.counts.frames_forwarded += u64::from(self.forward(header, frame.whole));
             return Ok(());
         }
         let mut bytes_max = self.node.identity().message_bytes_max;
@@ -208,8 +209,9 @@ impl Peer {
             && (header.auth == header.src || table.may_speak_for(self.link, header.auth))
     }
 
-    fn forward(&mut self, header: &Header, whole: &[u8]) {
-        let Err(cause) = self.try_forward(header, whole) else { return };
+    /// Returns whether it could.
+    fn forward(&mut self, header: &Header, whole: &[u8]) -> bool {
+        let Err(cause) = self.try_forward(header, whole) else { return true };
         if header.part != Part::Next {
             let about = [header.src.0.into(), header.dst.0.into()];
             let (level, what) = match cause {
@@ -221,6 +223,7 @@ impl Peer {
             self.log(level, what, &about, "");
             self.node.answer_dead(header, cause);
         }
+        false
     }
 
     fn try_forward(&self, header: &Header, whole: &[u8]) -> Result<(), Cause> {

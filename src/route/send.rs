@@ -198,7 +198,7 @@ impl Node {
     /// Why it goes nowhere. Where that could not be told to who sent it, the link is closed: a lost
     /// answer, fragment or route would leave somebody waiting.
     pub fn push(&self, way: &Way, header: &Header, frame: &[u8]) -> Result<(), Cause> {
-        self.pushed(way.outbox.push(frame, header.lane), way, way.key, header)
+        self.pushed(way.outbox.send(frame, header.lane), way, way.key, header)
     }
 
     /// As [`Node::push`], of what came by the link `from`. Where the way up is full, that link is

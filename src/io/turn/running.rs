@@ -20,6 +20,7 @@ impl Turn {
         loop {
             self.run_deferred();
             while let Some(action) = self.timers.due(Instant::now()) {
+                self.counting.counts.timers += 1;
                 action(self);
             }
             let next = self.broker.next(served);
@@ -37,6 +38,7 @@ impl Turn {
     /// more may have.
     pub(in crate::io) fn serve_lent(&mut self) -> bool {
         (self.is_lent, self.has_more) = (true, false);
+        self.counting.counts.turns_lent += 1;
         // If poll fails, it does so for the broker as well.
         let _ = self.poll(Some(Duration::ZERO));
         self.is_lent = false;
@@ -47,6 +49,8 @@ impl Turn {
     fn poll(&mut self, timeout: Option<Duration>) -> std::result::Result<bool, Errno> {
         let mut events = std::mem::take(&mut self.events);
         self.poller.wait(&mut events, timeout)?;
+        self.counting.counts.turns += 1;
+        self.counting.counts.wakeups += u64::from(timeout != Some(Duration::ZERO));
         for event in &events {
             self.serve(*event);
         }
@@ -67,6 +71,9 @@ impl Turn {
     /// Does what others have deferred.
     pub(crate) fn run_deferred(&mut self) {
         self.deferred = self.broker.take_deferred();
+        let count = self.deferred.len() as u64;
+        self.counting.counts.tasks += count;
+        self.counting.counts.tasks_high = self.counting.counts.tasks_high.max(count);
         self.deferred.reverse();
         while let Some(task) = self.deferred.pop() {
             task(self);
