@@ -308,13 +308,14 @@ pub use wire::codec::{Decode, Encode};
 pub use wire::message::Message;
 pub use wire::secret::Secret;
 
-/// What `value!` writes into other crates.
+/// What `value!` writes into other crates, and what the command needs of the system.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::error::CallFailure;
     pub use crate::program::stock_agent;
     pub use crate::sys::entry::*;
     pub use crate::sys::fork::promise_of_command;
+    pub use crate::sys::{heard, terminal};
     pub use crate::wire::codec::{Malformed, Reader, Shape, Writer};
     pub use std::result::Result;
 

@@ -45,14 +45,14 @@ impl Errno {
 
     /// The error number of this thread's last failed call.
     pub fn last() -> Errno {
-        #[cfg(any(target_os = "linux", target_os = "emscripten"))]
-        let place = libc::__errno_location;
-        #[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
-        let place = libc::__error;
-        // SAFETY: takes nothing, and returns the address of this thread's error number.
-        let address = unsafe { place() };
-        // SAFETY: that address is valid for as long as the thread lives.
-        Errno(unsafe { *address })
+        // SAFETY: the address is valid for as long as the thread lives.
+        Errno(unsafe { *place() })
+    }
+
+    /// Makes it that of this thread's last failed call, as a handler must that has made others.
+    pub fn set_last(self) {
+        // SAFETY: as above, and nobody else uses it meanwhile.
+        unsafe { *place() = self.0 };
     }
 
     /// Whether a stream that says so has ended, as at an end of file.
@@ -64,6 +64,16 @@ impl Errno {
     pub fn is_again(self) -> bool {
         self.0 == libc::EAGAIN || self.0 == libc::EWOULDBLOCK
     }
+}
+
+/// Where the system keeps this thread's error number.
+fn place() -> *mut c_int {
+    #[cfg(any(target_os = "linux", target_os = "emscripten"))]
+    let place = libc::__errno_location;
+    #[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+    let place = libc::__error;
+    // SAFETY: takes nothing.
+    unsafe { place() }
 }
 
 /// The result of a call that returns -1 on failure.

@@ -27,6 +27,10 @@ pub mod postfork;
 pub mod wait;
 #[allow(unsafe_code)] // dispositions, masks, prctl, setsid
 pub mod signal;
+#[allow(unsafe_code)] // handlers that write to a pipe
+pub mod heard;
+#[allow(unsafe_code)] // termios, the size of a terminal
+pub mod terminal;
 #[allow(unsafe_code)] // fstat, isatty
 pub mod leave;
 #[allow(unsafe_code)] // clone without a signal

@@ -35,7 +35,7 @@ const NONE: i32 = -1;
 /// started, by whomever.
 pub fn absorb(signal: i32) {
     extern "C" fn count(signal: c_int) {
-        ABSORBED.fetch_add(1, Ordering::Relaxed);
+        count_absorbed();
         end_if_orphaned(signal);
     }
     let handler: extern "C" fn(c_int) = count;
@@ -46,6 +46,11 @@ pub fn absorb(signal: i32) {
     // SAFETY: the handler may run at any moment: it does no more than atomic operations and system
     // calls.
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
+}
+
+/// Has calls that a signal has interrupted be made again: async-signal-safe.
+pub fn count_absorbed() {
+    ABSORBED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// How often a signal was absorbed: a call that one has interrupted is to be made again.

@@ -2,7 +2,7 @@
 //! and looked at.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const ROLE: &str = "MITOGEN_SYS_TEST_ROLE";
@@ -16,8 +16,13 @@ pub fn is_again() -> bool {
 /// by `exit_now(42)`.
 #[track_caller]
 pub fn ends_well(test: &str) {
-    let output = again(test).stdin(Stdio::null()).output().unwrap();
+    let output = output(test);
     assert_eq!(output.status.code(), Some(42), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs the test of this path in a process of its own, where [`is_again`] holds.
+pub fn output(test: &str) -> Output {
+    again(test).stdin(Stdio::null()).output().unwrap()
 }
 
 fn again(test: &str) -> Command {
