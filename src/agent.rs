@@ -221,6 +221,7 @@ impl Deliver for Shutdown {
         for id in self.node.children() {
             request::ask_to_end(&self.node, id);
         }
+        self.calls.end();
         if signal::leads_group() {
             signal::kill_own_group(signal::TERM);
         }

@@ -84,7 +84,8 @@ impl CallContext {
         self.router.broker()
     }
 
-    /// Whether nobody waits for the answer any more; also since the context has ended.
+    /// Whether nobody waits for the answer any more, or the context was asked to end, or has ended.
+    /// What a function returns that was to end soon, and did, reaches its caller.
     pub fn is_cancelled(&self) -> bool {
         self.token.is_cancelled() || self.until.is_some_and(|until| until <= Instant::now())
     }

@@ -81,6 +81,12 @@ impl Calls {
         self.queue.lock().is_busy(self.threads() as usize)
     }
 
+    /// Has the functions that run see that they are to end; what they answer is sent.
+    pub(crate) fn end(&self) {
+        let running = self.queue.lock().all_running();
+        running.iter().for_each(|token| token.end());
+    }
+
     /// How many threads are to run them.
     pub(crate) fn threads(&self) -> u32 {
         self.node.identity().threads
@@ -175,7 +181,7 @@ impl Calls {
         let given = Scope::to(router, call.caller());
         let answer = answer(router, call, token, &taken, &given);
         close_senders(&taken, answer.as_ref().err().map(|failure| &**failure));
-        let (given, has_failed) = (given.given(), answer.is_err() || token.is_cancelled());
+        let (given, has_failed) = (given.given(), answer.is_err() || token.is_given_up());
         let answer = match answer {
             Ok(value) if !has_failed => value,
             other => {

@@ -153,6 +153,11 @@ impl Queue {
         self.running.iter().find(|other| other.key == key).map(|other| other.token.clone())
     }
 
+    /// The tokens of all calls that run.
+    pub(crate) fn all_running(&self) -> Vec<Arc<Token>> {
+        self.running.iter().map(|running| running.token.clone()).collect()
+    }
+
     /// Takes this call, if it has not begun. A link of a chain stays in its place, and its time is
     /// up: those before it are run.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Arrived> {

@@ -1,6 +1,6 @@
 //! What a call that runs and those who wait inside of it have in common: whether it is cancelled.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -16,22 +16,41 @@ pub(crate) trait Cancels: Send + Sync {
     fn cancelled(&self);
 }
 
+/// The context was asked to end; an answer is welcome still.
+const ENDS: u8 = 1;
+/// Nobody waits for the answer.
+const GIVEN_UP: u8 = 2;
+
 /// Of one call.
 #[derive(Default)]
 pub(crate) struct Token {
-    is_cancelled: AtomicBool,
+    state: AtomicU8,
     /// From the first who asks on: a stock agent, in which nobody does, does not link them.
     listeners: OnceLock<Box<dyn Listen>>,
 }
 
 impl Token {
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) != 0
     }
 
-    /// Cancels the call, and tells those who listen for that.
+    /// Whether nobody waits for the answer.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.state.load(Ordering::Acquire) & GIVEN_UP != 0
+    }
+
+    /// Cancels the call, for which nobody waits, and tells those who listen for that.
     pub(crate) fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::Release);
+        self.set(GIVEN_UP);
+    }
+
+    /// As [`Token::cancel`], of a call that is to end soon; its answer is waited for.
+    pub(crate) fn end(&self) {
+        self.set(ENDS);
+    }
+
+    fn set(&self, state: u8) {
+        self.state.fetch_or(state, Ordering::Release);
         // Either this sees the listeners, or they see that.
         fence(Ordering::SeqCst);
         if let Some(listeners) = self.listeners.get() {
@@ -70,7 +89,7 @@ impl Token {
 
     /// Whether nothing has happened to it, so that another call may use it.
     pub(crate) fn is_new(&mut self) -> bool {
-        !*self.is_cancelled.get_mut() && self.listeners.get().is_none()
+        *self.state.get_mut() == 0 && self.listeners.get().is_none()
     }
 }
 
