@@ -22,7 +22,8 @@ use crate::wire::message::Message;
 
 impl Context {
     /// Asks the context to end, and waits until it has. It gives its function, its children and
-    /// what it started 3 seconds, then ends them and itself. If it has not ended then, or cannot
+    /// what it started 3 seconds, then ends them and itself; the function
+    /// [sees it](crate::CallContext::is_cancelled). If it has not ended then, or cannot
     /// (it was stopped), the context that started it cuts it off and kills it, where it lives below
     /// us. One that is gone already is fine.
     ///
