@@ -214,6 +214,8 @@
 //! | [`blocking`] | reads, writes and children with a deadline, without a broker |
 //! | [`Counters`], [`HandlerTimes`], [`SlowDelivery`] | what a broker has done, and how long it took |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
+//! | [`log_to`], [`log_at`], [`flush_log`] | what the library has to say, of the whole tree |
+//! | [`Level`], [`Record`], [`Sink`], [`Printable`] | a record of that, and who takes it |
 //!
 //! # Floors
 //!
@@ -298,12 +300,13 @@ pub use io::broker::Broker;
 pub use io::counters::{Counters, HandlerTimes, SlowDelivery};
 pub use io::latch::Latch;
 pub use io::side::{Read as SideRead, Side};
+pub use log::sink::{Sink, flush_log, log_at, log_to};
 pub use module::image::Image;
 pub use module::minimize::minimize_image;
 pub use program::{Program, raise_descriptor_limit};
 pub use route::policy;
 pub use sys::fork::ForkPromise;
-pub use trace::{Level, Printable, Record, log_to};
+pub use trace::{Level, Printable, Record};
 pub use wire::codec::{Decode, Encode};
 pub use wire::message::Message;
 pub use wire::secret::Secret;

@@ -241,3 +241,15 @@ pub const SLOWEST_MAX: usize = 8;
 pub const TIMED_HANDLES_MAX: usize = 256;
 /// Numbers of one record.
 pub const LOG_NUMBERS_MAX: usize = 16;
+/// Bytes of this process's own records that wait for the sink; those beyond are dropped, or their
+/// threads wait.
+pub const LOG_QUEUED_BYTES_MAX: usize = 1024 * 1024;
+/// Time for which a user's thread waits for room for its record: one that holds what the sink waits
+/// for does not wait for ever.
+pub const LOG_WAIT: Duration = Duration::from_secs(10);
+/// Time that the end of a router gives the contexts below to send what they have logged.
+pub const LOG_GATHER_TIME: Duration = Duration::from_secs(1);
+/// Contexts that are asked for that at a time: their answers are awaited in one table.
+pub const LOG_ASKED_MAX: usize = 1000;
+/// Time that the end of a router gives the sink to take all that was logged.
+pub const LOG_FLUSH_TIME: Duration = Duration::from_secs(3);

@@ -10,7 +10,7 @@ mod tests;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::agent;
 use crate::call::function::{Function, Signature};
@@ -22,6 +22,7 @@ use crate::connect::{service, stage};
 use crate::error::{Error, Result};
 use crate::io::broker::Broker;
 use crate::limits::MESSAGE_BYTES_MIN;
+use crate::log::{level, receive};
 use crate::module::image::Image;
 use crate::module::images::{Forks, Images, Source};
 use crate::module::source::{Given, Own, TEST_VARIABLE};
@@ -207,7 +208,8 @@ impl Program {
         self.build()
     }
 
-    fn build(self) -> Result<Router> {
+    fn build(mut self) -> Result<Router> {
+        static TREES: AtomicU32 = AtomicU32::new(1);
         if self.master.message_bytes_max < MESSAGE_BYTES_MIN {
             return Err(Error::usage("message_bytes_max must be 64 KiB at least"));
         }
@@ -218,8 +220,11 @@ impl Program {
         let registry = Arc::new(self.registry);
         let given = Given::new(self.images, self.own).with_forks(forks(&registry, self.forks));
         let images = Arc::new(Images::new(Some(Box::new(given))));
+        self.master.tree = TREES.fetch_add(1, Ordering::Relaxed);
         let router = Router::master(self.broker.as_ref(), self.master, registry, images.clone())?;
         service::listen(router.node(), images)?;
+        receive::listen(&router)?;
+        level::register(router.node());
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);
         }

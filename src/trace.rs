@@ -2,10 +2,9 @@
 //! It takes constant texts and numbers, so that an agent carries no formatting machinery.
 
 use std::any::Any;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::ids::ContextId;
@@ -64,6 +63,11 @@ pub(crate) trait Take: Send + Sync {
     /// Takes a record of a level that it wants. Returns whether there was room. Neither logs nor
     /// waits.
     fn take(&self, record: &Record<'_>) -> bool;
+
+    /// As [`Take::take`], on a user's thread, which may wait for room for a while.
+    fn take_waiting(&self, record: &Record<'_>) -> bool {
+        self.take(record)
+    }
 }
 
 /// Those who may take records of one process.
@@ -166,17 +170,28 @@ pub(crate) fn text(level: Level, what: &'static str, about: &[u64], text: &str) 
 
 /// Hands a record to all who want its level. Returns whether all of them had room.
 pub(crate) fn record(record: &Record<'_>) -> bool {
+    hand(record, |to, record| to.take(record))
+}
+
+/// As [`record`], on a user's thread, which may wait for room for a while.
+pub(crate) fn record_waiting(record: &Record<'_>) -> bool {
+    hand(record, |to, record| to.take_waiting(record))
+}
+
+fn hand(record: &Record<'_>, take: fn(&dyn Take, &Record<'_>) -> bool) -> bool {
     let mut had_room = true;
-    for slot in 0..3 {
-        let to = {
-            let taker = &TAKERS.lock()[slot];
-            if taker.level < record.level as u8 { None } else { taker.to.clone() }
-        };
-        let Some(to) = to else { continue };
+    for slot in [Slot::Sink, Slot::Forward, Slot::Debug] {
+        let Some(to) = taker(slot, record.level) else { continue };
         lock::assert_none_held("logging");
-        had_room &= to.take(record);
+        had_room &= take(&*to, record);
     }
     had_room
+}
+
+/// Who takes records of this level in a slot.
+pub(crate) fn taker(slot: Slot, level: Level) -> Option<Arc<dyn Take>> {
+    let taker = &TAKERS.lock()[slot as usize];
+    if taker.level < level as u8 { None } else { taker.to.clone() }
 }
 
 impl<'a> Record<'a> {
@@ -197,34 +212,6 @@ impl Level {
     }
 }
 
-/// Takes records; called on whatever thread logs.
-pub type Sink = Box<dyn Fn(&Record<'_>) + Send>;
-
-/// Sends records of this level and above to `sink`, in place of the sink before.
-/// Without one, which is the default, the library is silent.
-///
-/// The sink is one for the process, and gets one record at a time, on whatever thread logs, the
-/// broker's above all: it must be quick, and must not call this library. A panic in it loses that
-/// record.
-///
-/// ```
-/// mitogen::log_to(mitogen::Level::Warn, Box::new(|record| eprintln!("{record}")));
-/// ```
-pub fn log_to(level: Level, sink: Sink) {
-    take_by(Slot::Sink, Some(level), Some(Arc::new(Direct(Mutex::new(sink)))));
-}
-
-struct Direct(Mutex<Sink>);
-
-impl Take for Direct {
-    fn take(&self, record: &Record<'_>) -> bool {
-        let sink = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // It has said so itself, by way of the panic hook; there is nowhere else to log it.
-        let _ = catch_unwind(AssertUnwindSafe(|| sink(record)));
-        true
-    }
-}
-
 /// What a panic says.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
@@ -232,14 +219,42 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
+/// One line: the level, who says it, and what; nothing that a terminal would obey, and no line feed.
 impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.level, self.what)?;
+        write!(f, "{:?}", self.level)?;
+        if 1 < self.tree {
+            write!(f, " tree {}", self.tree)?;
+        }
+        match self.context {
+            Some(id) if self.name.is_empty() => write!(f, " #{id}")?,
+            _ if self.name.is_empty() => (),
+            _ => write!(f, " {}", Line(self.name))?,
+        }
+        if self.target != TARGET {
+            write!(f, " {}", Line(self.target))?;
+        }
+        write!(f, ": {}", Line(self.what))?;
         for number in self.about {
             write!(f, " {number}")?;
         }
         if !self.text.is_empty() {
-            write!(f, ": {}", Printable(self.text))?;
+            let between = if self.what.is_empty() { "" } else { ": " };
+            write!(f, "{between}{}", Line(self.text))?;
+        }
+        f.write_str(if self.continues { " ..." } else { "" })
+    }
+}
+
+/// As [`Printable`], in one line: a line feed is `\n`, so that nobody's text looks like another
+/// record.
+struct Line<'a>(&'a str);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.split('\n').enumerate() {
+            f.write_str(if at == 0 { "" } else { "\\n" })?;
+            Printable(part).fmt(f)?;
         }
         Ok(())
     }
@@ -253,9 +268,9 @@ impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             match c {
-                '\n' | '\t' => fmt::Write::write_char(f, c)?,
+                '\n' | '\t' => f.write_char(c)?,
                 c if is_harmful(c) => write!(f, "\\x{:02x}", c as u32)?,
-                c => fmt::Write::write_char(f, c)?,
+                c => f.write_char(c)?,
             }
         }
         Ok(())
@@ -272,50 +287,39 @@ pub(crate) fn is_harmful(c: char) -> bool {
 #[cfg(test)]
 pub(crate) static SINKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
+/// Has `hear` called for each record, at once, for a test that holds [`SINKS`].
+#[cfg(test)]
+pub(crate) fn hear(level: Level, hear: impl Fn(&Record<'_>) + Send + Sync + 'static) {
+    struct Hears<F>(F);
+    impl<F: Fn(&Record<'_>) + Send + Sync> Take for Hears<F> {
+        fn take(&self, record: &Record<'_>) -> bool {
+            (self.0)(record);
+            true
+        }
+    }
+    take_by(Slot::Sink, Some(level), Some(Arc::new(Hears(hear))));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_sink_that_panics_loses_its_record_and_takes_the_next() {
-        let _alone = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let (tell, told) = std::sync::mpsc::channel();
-        let sink = move |record: &Record<'_>| {
-            // Other tests log, too.
-            if record.text == "by a test" {
-                tell.send(record.about[0]).unwrap();
-                assert_ne!(record.about, [1], "on purpose");
-            }
+    fn a_record_is_one_line_that_says_who_says_what() {
+        let record = Record {
+            context: Some(ContextId(7)),
+            what: "it:",
+            about: &[1, 2],
+            ..Record::now(Level::Warn, TARGET)
         };
-        log_to(Level::Error, Box::new(sink));
-        (0..3).for_each(|i| text(Level::Error, "something", &[i], "by a test"));
-        log_to(Level::Error, Box::new(|_| ()));
-        assert!(told.iter().eq(0..3));
-        a_sink_is_replaced_while_what_it_owns_logs();
-    }
-
-    /// Not a test of its own: there is one sink.
-    fn a_sink_is_replaced_while_what_it_owns_logs() {
-        let (tell, told) = std::sync::mpsc::channel();
-        let last = Last;
-        log_to(Level::Error, Box::new(move |_| _ = &last));
-        let next = move |record: &Record<'_>| {
-            if record.text == "as it is dropped" {
-                tell.send(()).unwrap();
-            }
-        };
-        std::thread::spawn(move || log_to(Level::Error, Box::new(next)));
-        told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
-        log_to(Level::Error, Box::new(|_| ()));
-    }
-
-    /// Logs as it is dropped.
-    struct Last;
-
-    impl Drop for Last {
-        fn drop(&mut self) {
-            text(Level::Error, "something", &[], "as it is dropped");
-        }
+        assert_eq!(record.to_string(), "Warn #7: it: 1 2");
+        let (name, target, what, about) = ("ssh:a", "stdout", "", &[][..]);
+        let record = Record { name, target, what, about, text: "x\n\x1b", ..record };
+        assert_eq!(record.to_string(), "Warn ssh:a stdout: x\\n\\x1b");
+        let record = Record { tree: 2, continues: true, ..record };
+        assert_eq!(record.to_string(), "Warn tree 2 ssh:a stdout: x\\n\\x1b ...");
+        let record = Record { context: None, name: "", text: "y", ..Record::now(Level::Info, "m") };
+        assert_eq!(record.to_string(), "Info m: y");
     }
 
     #[test]

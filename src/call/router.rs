@@ -53,9 +53,9 @@ pub(crate) struct Inner {
     end: fn(&Inner),
 }
 
-/// The names of contexts that were started from here.
+/// The names of contexts that were started from here, sorted by id.
 #[derive(Default)]
-struct Names(Lock<Vec<(ContextId, Arc<str>)>>);
+pub(crate) struct Names(Lock<Vec<(ContextId, Arc<str>)>>);
 
 impl Names {
     /// Adds one; forgets those that are gone, for all but `alive`, which is sorted.
@@ -64,11 +64,15 @@ impl Names {
         if 2 * alive.len() + 16 < list.len() {
             list.retain(|(id, _)| alive.binary_search(id).is_ok());
         }
-        list.push((id, name.into()));
+        let at = list.partition_point(|(other, _)| *other < id);
+        list.insert(at, (id, name.into()));
     }
 
-    fn find(&self, id: ContextId) -> Option<Arc<str>> {
-        self.0.lock().iter().find(|(other, _)| *other == id).map(|(_, name)| name.clone())
+    /// That of this context.
+    pub(crate) fn find(&self, id: ContextId) -> Option<Arc<str>> {
+        let list = self.0.lock();
+        let at = list.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        Some(list[at].1.clone())
     }
 }
 
@@ -177,14 +181,14 @@ impl Router {
     /// The context with this id, whether it lives or not. Its name is known if this context started
     /// it, else empty.
     pub fn context_by_id(&self, id: ContextId) -> Context {
-        let name = self.kept(Names::default).find(id);
+        let name = self.names().find(id);
         Context::new(self, id, name.as_deref().unwrap_or_default(), self.context_id())
     }
 
     /// A context that was started, whose name is kept while it lives.
     pub(crate) fn started(&self, id: ContextId, name: &str) -> Context {
         let context = Context::new(self, id, name, self.context_id());
-        self.kept(Names::default).add(id, name, &self.node().below());
+        self.names().add(id, name, &self.node().below());
         context
     }
 
@@ -194,6 +198,11 @@ impl Router {
     /// afterwards fails with [`Cause::Shutdown`](crate::error::Cause).
     pub fn shutdown(&self) {
         self.inner.shutdown();
+    }
+
+    /// The names of contexts that were started from here.
+    pub(crate) fn names(&self) -> Arc<Names> {
+        self.kept(Names::default)
     }
 
     pub(crate) fn downgrade(&self) -> WeakRouter {

@@ -2,3 +2,6 @@
 //! program's sink. What they log through is the ground floor's (`trace`).
 
 pub mod record;
+pub mod sink;
+pub mod receive;
+pub mod level;

@@ -284,6 +284,7 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
         heartbeat,
         threads,
         log_level,
+        tree: 0,
     };
     Ok((identity, lease))
 }
@@ -305,6 +306,7 @@ mod tests {
             heartbeat: Heartbeat { interval_ms: 300, count: 2 },
             threads: 3,
             log_level: 4,
+            tree: 0,
         };
         let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
             .unwrap()

@@ -24,6 +24,8 @@ pub struct Identity {
     pub threads: u32,
     /// From which level on it sends records to the master, as a number; 0 is none.
     pub log_level: u8,
+    /// Which of the trees that this process is the master of, from 1; 0 is none. It stays here.
+    pub tree: u32,
 }
 
 /// What a new child is asked to keep to.
@@ -58,6 +60,7 @@ impl Identity {
             heartbeat: Heartbeat::default(),
             threads: 1,
             log_level: 0,
+            tree: 0,
         }
     }
 
@@ -78,6 +81,7 @@ impl Identity {
             heartbeat,
             threads,
             log_level,
+            tree: self.tree,
         }
     }
 

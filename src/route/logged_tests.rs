@@ -20,7 +20,7 @@ fn each_refusal_names_its_rule_and_only_so_many_of_a_link_are_logged() {
     let sink = move |record: &trace::Record<'_>| {
         to.lock().unwrap().push((record.level, record.what.to_owned(), record.about.to_vec()));
     };
-    trace::log_to(Level::Debug, Box::new(sink));
+    trace::hear(Level::Debug, sink);
     let mut tree = tree_with(true);
     let (guarded, elsewhere) = (Handle::well_known(MARK), ContextId(MARK));
     let policy = policy::has_parent_authority;

@@ -20,6 +20,7 @@ use crate::route::policy::{Arrival, Policy, anyone};
 use crate::route::refusal::Refusal;
 use crate::route::table::{Lost, Table, Tell};
 use crate::sys::random;
+use crate::trace::{self, Level, Record, TARGET};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Header, Kind, Lane, Part};
@@ -447,6 +448,22 @@ impl Node {
     /// Whether it is a direct child.
     pub fn is_child(&self, id: ContextId) -> bool {
         self.table().is_child(id)
+    }
+
+    /// Logs that `what` happened in this context, about these numbers.
+    pub fn event(&self, level: Level, what: &'static str, about: &[u64]) {
+        self.text(level, what, about, "");
+    }
+
+    /// As [`Node::event`], with text.
+    #[inline(never)] // smaller code
+    pub fn text(&self, level: Level, what: &'static str, about: &[u64], text: &str) {
+        if trace::wanted(level) {
+            let Identity { id, name, tree, .. } = &self.identity;
+            let (tree, context) = (*tree, Some(*id));
+            let now = Record::now(level, TARGET);
+            trace::record(&Record { tree, context, name, what, about, text, ..now });
+        }
     }
 
     pub(super) fn pool(&self) -> Held<'_, Pool> {

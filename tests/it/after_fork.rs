@@ -186,6 +186,7 @@ fn copies_come_up_whatever_other_threads_do() {
                 assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
             }
         });
+        assert!(mitogen::flush_log(10 * SECOND));
         assert!(0 < heard.load(Ordering::Relaxed));
         mitogen::log_to(mitogen::Level::Error, Box::new(|_| ()));
     });

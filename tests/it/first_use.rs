@@ -154,8 +154,11 @@ fn the_first_to_listen_to_the_log() {
         log_something();
     });
     // The last sink has heard the last of it, and only one has.
+    let flushed = || assert!(mitogen::flush_log(Duration::from_secs(10)));
+    flushed();
     let before = *heard.lock().unwrap();
     log_something();
+    flushed();
     let after = *heard.lock().unwrap();
     assert_eq!(before.iter().zip(after).filter(|(before, after)| *before != after).count(), 1);
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mitogen::error::ConnectFailure;
-use mitogen::{Context, Error, Level, Program, Router, Secret, Sudo, log_to};
+use mitogen::{Context, Error, Level, Program, Router, Secret, Sudo, flush_log, log_to};
 
 use crate::support::*;
 
@@ -114,6 +114,7 @@ fn assert_unseen(test: impl FnOnce() -> Vec<String>) {
         go_on.store(false, Ordering::Relaxed);
         (told.unwrap_or_else(|panic| resume_unwind(panic)), watching.join().unwrap())
     });
+    assert!(flush_log(Duration::from_secs(10)));
     log_to(Level::Error, Box::new(|_| ()));
     let logged = std::mem::take(&mut *logged.lock().unwrap());
     assert!(!logged.is_empty() && !told.is_empty());

@@ -121,9 +121,10 @@ pub fn leaves_nothing(needs: &[Need], test: impl FnOnce() + Send) {
     }
 }
 
-/// How many threads the library has in this process.
+/// How many threads the library has in this process, but for the one of the log, which stays.
 fn threads_of_ours() -> usize {
-    own_threads().iter().filter(|name| name.starts_with("mitogen-")).count()
+    let is_ours = |name: &&String| name.starts_with("mitogen-") && *name != "mitogen-log";
+    own_threads().iter().filter(is_ours).count()
 }
 
 /// Files and folders of first stages, wherever these look for a place.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use mitogen::error::{Death, ErrorKind};
-use mitogen::{Context, Level, Program, Result, Router, Sender, log_to, stock};
+use mitogen::{Context, Level, Program, Result, Router, Sender, flush_log, log_to, stock};
 
 use super::hostile::HOSTILE;
 use super::{beside_others, own_descriptors, own_threads, processes, stock_image, told, until};
@@ -73,7 +73,7 @@ pub fn scene_of(change: fn(Program) -> Program, play: impl FnOnce(&Scene)) {
     if env::var_os(MASTER).is_none() {
         return in_a_process_of_its_own();
     }
-    let (descriptors, threads) = (own_descriptors(), own_threads());
+    let (descriptors, threads) = (own_descriptors(), passing_threads());
     let mut scene = Scene::begin(change);
     play(&scene);
     scene.end();
@@ -83,10 +83,15 @@ pub fn scene_of(change: fn(Program) -> Program, play: impl FnOnce(&Scene)) {
         let new = new.filter(|one| !one.ends_with("anon_inode:[eventfd]"));
         let children = processes().into_iter().filter(|one| one.parent == std::process::id());
         let left: Vec<_> = new.chain(children.map(|one| one.command)).collect();
-        (!left.is_empty() || threads != own_threads()).then_some((left, own_threads()))
+        (!left.is_empty() || threads != passing_threads()).then_some((left, own_threads()))
     };
     until(Duration::from_secs(1), || left().is_none().then_some(()));
     assert_eq!(left(), None);
+}
+
+/// The threads of this process but the one of the log, which stays.
+fn passing_threads() -> Vec<String> {
+    own_threads().into_iter().filter(|name| name != "mitogen-log").collect()
 }
 
 #[track_caller]
@@ -141,6 +146,7 @@ impl Scene {
 
     /// How often this was logged.
     pub fn logged(&self, what: &str) -> u64 {
+        flush_log(Duration::from_secs(10));
         self.log.lock().unwrap().get(what).map_or(0, |(count, _)| *count)
     }
 
