@@ -20,7 +20,7 @@ use crate::lock::Lock;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::route::policy;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::Kind;
@@ -180,7 +180,7 @@ impl Calls {
         let taken = Scope::from(router, call.caller(), call.message.auth);
         let given = Scope::to(router, call.caller());
         let answer = answer(router, call, token, &taken, &given);
-        close_senders(&taken, answer.as_ref().err().map(|failure| &**failure));
+        close_senders(router, &taken, answer.as_ref().err().map(|failure| &**failure));
         let (given, has_failed) = (given.given(), answer.is_err() || token.is_given_up());
         let answer = match answer {
             Ok(value) if !has_failed => value,
@@ -200,7 +200,7 @@ impl Calls {
         if !has_failed {
             given.take_back(None);
         }
-        trace::event(Level::Debug, "an answer could not be sent", &[call.caller().0.into()]);
+        self.node.event(Level::Debug, "an answer could not be sent", &[call.caller().0.into()]);
         if let ErrorKind::TooLarge { .. } = error.kind() {
             let death = Death::of(Cause::TooLarge).at(self.node.id());
             let dead: Payload<'_> = &|w| death.encode(w);
@@ -252,10 +252,10 @@ fn answer(
 }
 
 /// Drops the Senders that came with a call; those of a failed one tell their Receivers so.
-fn close_senders(scope: &Scope, failure: Option<&CallFailure>) {
+fn close_senders(router: &Router, scope: &Scope, failure: Option<&CallFailure>) {
     let taken = scope.taken();
     let Some(failure) = failure else { return };
-    trace::event(Level::Warn, "a function failed", &[]);
+    router.node().event(Level::Warn, "a function failed", &[]);
     for core in &taken {
         core.fail(Death { tail: text_of(failure), ..Death::of(Cause::Failed) });
     }

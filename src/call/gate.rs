@@ -14,7 +14,7 @@ use crate::limits::LOGGED_REFUSALS_MAX;
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::message::Message;
 
 type Lets = Box<dyn Fn(&Message, &Arrival<'_>) -> bool + Send + Sync>;
@@ -74,7 +74,7 @@ impl Gate {
         if self.refused.fetch_add(1, Ordering::Relaxed) < LOGGED_REFUSALS_MAX {
             let about = [message.src.0, message.auth.0, message.handle.0].map(u64::from);
             let what = "refused by a handler's policy (source, authority, handle):";
-            trace::text(Level::Warn, what, &about, policy.name);
+            router.node().text(Level::Warn, what, &about, policy.name);
         }
         true
     }

@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
 use crate::route::send::room_of;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -261,7 +261,7 @@ impl Core {
         let Some(core) = self.own.upgrade() else { return };
         let run = self.router.broker().callback(self.name, Box::new(move || what(&core)));
         if run.is_err() {
-            trace::event(Level::Error, "nothing calls a handler any more", &[]);
+            self.router.node().event(Level::Error, "nothing calls a handler any more", &[]);
         }
     }
 

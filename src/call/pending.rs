@@ -20,7 +20,7 @@ use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::route::node::{Outgoing, Payload};
 use crate::route::pending::Deliver;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Kind, Lane};
@@ -309,13 +309,21 @@ impl Deliver for Unawaited {
         if let (Some(&ANSWER_VALUE), Some(router)) = (message.data.first(), self.router.upgrade()) {
             return (self.discard)(&router, &message);
         }
-        trace::event(Level::Warn, "a call without reply failed in", &[message.src.0.into()]);
+        self.complain("a call without reply failed in", message.src);
         self.given.take_back_unbegun(&message);
     }
 
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
-        trace::event(Level::Warn, "a call without reply was lost with", &[from.0.into()]);
+        self.complain("a call without reply was lost with", from);
         self.given.take_back(Some(death));
+    }
+}
+
+impl Unawaited {
+    fn complain(&self, what: &'static str, callee: ContextId) {
+        if let Some(router) = self.router.upgrade() {
+            router.node().event(Level::Warn, what, &[callee.0.into()]);
+        }
     }
 }
 

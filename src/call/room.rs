@@ -11,7 +11,7 @@ use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
 use crate::lock::Lock;
 use crate::route::node::Node;
 use crate::route::send::room_of;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -83,7 +83,7 @@ impl Rooms {
             return Ok(None);
         }
         self.enters(node, message).map(Some).map_err(|cause| {
-            trace::event(Level::Warn, "sends beyond its window:", &[message.src.0.into()]);
+            node.event(Level::Warn, "sends beyond its window:", &[message.src.0.into()]);
             Death::of(cause).at(if cause == Cause::DoesNotRead { self.me } else { message.src })
         })
     }

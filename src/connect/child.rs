@@ -19,7 +19,7 @@ use crate::ids::ContextId;
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::side::Side;
 use crate::io::timers::TimerId;
-use crate::io::turn::{Key, Protocol, Tenant, Turn, broken};
+use crate::io::turn::{Key, Protocol, Turn, broken};
 use crate::io::watch::Pause;
 use crate::limits::{NUDGE_AFTER, REAP_GRACE, SETTLE_AFTER};
 use crate::lock::{Held, Lock, rank};
@@ -29,7 +29,7 @@ use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Peer};
 use crate::sys::wait::Process;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::header::Lane;
 use crate::wire::secret::Secret;
 
@@ -93,7 +93,8 @@ pub struct Child(Arc<Lock<State, { rank::CHILD }>>);
 
 struct State {
     process: Process,
-    tenant: Tenant,
+    /// The context that has started it.
+    node: Arc<Node>,
     exit: Option<Exit>,
     attempt: Option<Box<Attempt>>,
     /// The last that it said on its standard error; while it is brought up the handshake has that,
@@ -108,8 +109,6 @@ struct State {
     /// How long to wait for the next look at the process, where it is looked at.
     look_pause: Pause,
     id: ContextId,
-    /// The context that has started it.
-    starter: ContextId,
     /// Whether it has left the tree: it lives on by itself.
     detached: bool,
 }
@@ -144,10 +143,8 @@ impl Attempt {
         let outbox = Arc::new(Outbox::new(transmit));
         let types = handshake.recipe().wants_pty();
         let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
-        let starter = node.id();
-        let tenant = node.tenant();
         let attempt = Box::new(Attempt {
-            node,
+            node: node.clone(),
             images,
             handshake,
             outbox: outbox.clone(),
@@ -159,7 +156,7 @@ impl Attempt {
         });
         let child = Child(Arc::new(Lock::new(State {
             process,
-            tenant,
+            node,
             exit: None,
             attempt: Some(attempt),
             said: Tail::default(),
@@ -169,7 +166,6 @@ impl Attempt {
             ending: None,
             look_pause: Pause::FIRST,
             id,
-            starter,
             detached: false,
         })));
         child.attach(turn, main, outbox, terminal, typewriter);
@@ -203,7 +199,7 @@ impl Child {
         terminal: Side,
         typewriter: Option<Arc<Outbox>>,
     ) {
-        let tenant = self.lock().tenant;
+        let tenant = self.lock().node.tenant();
         let watch = self.watch(turn, tenant);
         let speech = |origin| Box::new(Speech { child: self.clone(), origin });
         let terminal = turn.attach(tenant, terminal, typewriter, speech(Origin::Terminal));
@@ -366,7 +362,8 @@ impl Child {
         turn.arm(key);
         let elapsed_us = attempt.begun.elapsed().as_micros() as u64;
         let pushed_bytes = attempt.pushed_bytes;
-        trace::event(Level::Info, "a context is up:", &[id.0.into(), pushed_bytes, elapsed_us]);
+        let about = [id.0.into(), pushed_bytes, elapsed_us];
+        attempt.node.event(Level::Info, "a context is up:", &about);
         attempt.listener.done(turn, Ok(Connected { id, pushed_bytes, elapsed_us }));
         if let Err(why) = fed {
             turn.close(key, &broken(why));
@@ -445,14 +442,15 @@ impl Child {
     }
 
     fn close_streams(&self, turn: &mut Turn, cause: Cause) {
-        let (main, terminal, death) = {
+        let (node, main, terminal, death) = {
             let mut state = self.lock();
             let tail = state.said.text(true, &[]);
-            let (context, seen_by) = (Some(state.id), Some(state.starter));
+            let (context, seen_by) = (Some(state.id), Some(state.node.id()));
             let death = Death { cause, context, seen_by, exit: state.exit, tail };
-            trace::event(Level::Info, "a context is gone:", &[state.id.0.into()]);
-            (state.main.take(), state.terminal.take(), death)
+            (state.node.clone(), state.main.take(), state.terminal.take(), death)
         };
+        let about = death.context.map_or(0, |id| id.0.into());
+        node.event(Level::Info, "a context is gone:", &[about]);
         for key in [main, terminal].into_iter().flatten() {
             turn.close(key, &death);
         }

@@ -15,7 +15,7 @@ use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::sys::errno::Errno;
 use crate::sys::thread;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Kind, Lane};
@@ -222,7 +222,7 @@ impl Asking {
     fn answer(self: Arc<Self>, question: &Question) {
         let answered = catch_unwind(AssertUnwindSafe(|| (self.answerer)(question)));
         let answer = answered.unwrap_or_else(|_| {
-            trace::event(Level::Error, "a function that answers questions panicked", &[]);
+            self.asked.node.event(Level::Error, "a function that answers questions panicked", &[]);
             None
         });
         let Ok(next) = self.asked.listen(&self) else { return };
@@ -253,7 +253,7 @@ impl Deliver for Asks {
         let body = Box::new(move || asking.answer(&question));
         if let Err(Errno(errno)) = thread::spawn(c"mitogen-answer", 0, body) {
             // Nobody answers; the timeout ends it.
-            trace::event(Level::Error, "starting a thread failed", &[errno as u64]);
+            self.0.asked.node.event(Level::Error, "starting a thread failed", &[errno as u64]);
         }
     }
 

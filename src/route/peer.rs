@@ -324,11 +324,15 @@ impl Peer {
         }
         self.logged += 1;
         if self.logged <= LOGGED_REFUSALS_MAX {
-            return trace::text(level, what, about, text);
+            return self.node.text(level, what, about, text);
         }
         let neighbour = self.child.or(self.node.identity().parents.first().copied());
         let about: Vec<u64> = neighbour.into_iter().map(|id| id.0.into()).collect();
-        trace::event(level, "what else is refused by this link is not logged (neighbour):", &about);
+        self.node.event(
+            level,
+            "what else is refused by this link is not logged (neighbour):",
+            &about,
+        );
     }
 }
 
@@ -341,7 +345,12 @@ impl Protocol for Peer {
         while let Some(frame) = frames.next() {
             if let Err(broken) = frame.and_then(|frame| self.receive(turn, &frame)) {
                 let child = self.child.map_or(0, |id| id.0.into());
-                trace::text(Level::Warn, "cut off, for what it sends (child):", &[child], broken.0);
+                self.node.text(
+                    Level::Warn,
+                    "cut off, for what it sends (child):",
+                    &[child],
+                    broken.0,
+                );
                 return Err(broken);
             }
         }

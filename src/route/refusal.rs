@@ -9,7 +9,7 @@ use crate::io::turn::Turn;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Rule;
 use crate::route::send::room_of;
-use crate::trace::{self, Level};
+use crate::trace::Level;
 use crate::wire::codec::{Encode, Writer};
 use crate::wire::header::{Header, Kind, Lane, Part};
 use crate::wire::message::Message;
@@ -48,9 +48,9 @@ impl Refusal {
     }
 
     /// Logs one of a message that came by no link.
-    pub(super) fn log(&self) {
+    pub(super) fn log(&self, node: &Node) {
         let (level, what) = self.words();
-        trace::event(level, what, &self.about);
+        node.event(level, what, &self.about);
     }
 }
 

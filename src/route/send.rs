@@ -103,7 +103,7 @@ impl Node {
         let node = self.clone();
         self.broker().defer(move |turn| {
             if let Err(refusal) = node.deliver(turn, message) {
-                refusal.log();
+                refusal.log(&node);
             }
         })
     }

@@ -355,7 +355,7 @@ fn the_log_is_silent_unless_asked_for() {
     };
     assert_eq!(log(""), "");
     assert_eq!(log("error"), "");
-    assert!(log("info").contains("mitogen: Info: a context is up: 1 "));
+    assert!(log("info").contains("mitogen: Info master: a context is up: 1 "));
     assert!(log("loud").contains("MITOGEN_LOG_LEVEL is error, warn"));
 }
 

@@ -1,6 +1,6 @@
 //! What a child says, while it is brought up and afterwards: the protocols of its streams.
 
-use super::{Child, State};
+use super::Child;
 use crate::connect::handshake::Origin;
 use crate::error::{Cause, ConnectFailure, Death};
 use crate::io::turn::{Key, Protocol, Turn};
@@ -17,11 +17,10 @@ pub(super) struct Speech {
 
 impl Protocol for Speech {
     fn input(&mut self, turn: &mut Turn, _: Key, bytes: &[u8]) -> Result<(), Malformed> {
-        let mut state = self.child.lock();
-        if state.attempt.is_none() && self.origin == Origin::Terminal {
-            state.hear_said(bytes);
+        let is_up = self.child.lock().attempt.is_none();
+        if is_up && self.origin == Origin::Terminal {
+            self.child.hear_said(bytes);
         }
-        drop(state);
         self.child.tell(turn, &mut |handshake| handshake.input(self.origin, bytes));
         Ok(())
     }
@@ -43,15 +42,19 @@ impl Protocol for Speech {
     }
 }
 
-impl State {
+impl Child {
     /// Keeps what is said on standard error, and logs it line by line.
-    fn hear_said(&mut self, mut bytes: &[u8]) {
-        while let Some(rest) = self.said.fill(bytes) {
-            if trace::wanted(Level::Info) {
-                let line = lossy(self.said.line());
-                trace::text(Level::Info, "a context says", &[u64::from(self.id.0)], &line);
+    fn hear_said(&self, mut bytes: &[u8]) {
+        loop {
+            let mut state = self.lock();
+            let Some(rest) = state.said.fill(bytes) else { return };
+            let line = trace::wanted(Level::Info).then(|| lossy(state.said.line()));
+            state.said.end_line(true, &[]);
+            let (node, id) = (state.node.clone(), state.id);
+            drop(state);
+            if let Some(line) = line {
+                node.text(Level::Info, "a context says", &[id.0.into()], &line);
             }
-            self.said.end_line(true, &[]);
             bytes = rest;
         }
     }
