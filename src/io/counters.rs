@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::ids::{ContextId, Handle};
+use crate::io::outbox::Written;
 use crate::limits::{SLOWEST_MAX, TIMED_HANDLES_MAX};
 
 crate::value! {
@@ -114,27 +115,6 @@ impl Counters {
         self.written_bytes += outbox.bytes;
         self.frames_sent += outbox.frames;
         self.outbox_bytes_high = self.outbox_bytes_high.max(outbox.bytes_high);
-    }
-}
-
-/// What one outbox counts.
-#[derive(Clone, Copy, Default)]
-pub struct Written {
-    /// Writes of which something was taken.
-    pub writes: u64,
-    /// Bytes that were taken.
-    pub bytes: u64,
-    /// Frames of our own.
-    pub frames: u64,
-    /// Bytes that waited at most.
-    pub bytes_high: u64,
-}
-
-impl Written {
-    /// Notes a write of which so many bytes were taken.
-    pub fn add(&mut self, bytes: usize) {
-        self.writes += u64::from(0 < bytes);
-        self.bytes += bytes as u64;
     }
 }
 

@@ -184,7 +184,7 @@ impl Lending {
             rest = state.loans.look();
             let turn = if rest == Rest::Over { state.turn.take() } else { None };
             if let Some(mut turn) = turn {
-                turn.counting.counts.wakeups += naps;
+                turn.note_naps(naps);
                 return ManuallyDrop::into_inner(turn);
             }
         }

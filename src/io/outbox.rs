@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Cause, Error, Result};
-use crate::io::counters::Written;
 use crate::io::side::Side;
 use crate::io::sleep::{self, Sleeper};
 use crate::limits::{GATHER_AFTER, GATHER_BYTES_MAX, GATHER_GAP, MESSAGE_COST_BYTES};
@@ -18,6 +17,7 @@ use crate::limits::{
 };
 use crate::lock::{Held, Lock, rank};
 use crate::sys::pipe::Wake;
+use crate::trace::{self, Level};
 #[cfg(test)]
 use crate::wire::header::Header;
 use crate::wire::header::Lane;
@@ -58,6 +58,19 @@ struct State {
     /// What is left of the frame in `next` of which a test has taken a part.
     #[cfg(test)]
     begun: usize,
+}
+
+/// What one outbox counts.
+#[derive(Clone, Copy, Default)]
+pub struct Written {
+    /// Writes of which something was taken.
+    pub writes: u64,
+    /// Bytes that were taken.
+    pub bytes: u64,
+    /// Frames of our own.
+    pub frames: u64,
+    /// Bytes that waited at most.
+    pub bytes_high: u64,
 }
 
 /// How small frames have come lately: one by one they are best written at once, many together by
@@ -117,29 +130,10 @@ impl Outbox {
 
     fn push_within(&self, bytes_max: usize, frames: u64, frame: &[u8], lane: Lane) -> Pushed {
         let mut state = self.lock();
-        let gathers = state.pace.gathers(frame.len());
-        let Some(side) = &state.side else { return Pushed::Closed };
-        let mut written = 0;
-        if state.bytes == 0 && !gathers {
-            match side.write(frame) {
-                Some(count) => written = count,
-                // What has arrived meanwhile is still to be read, so the loop finds this out.
-                None => return Pushed::Closed,
-            }
-            // To write takes longer than all else, when it wakes somebody.
-            state.pace.last = Some(Instant::now());
-            state.written.add(written);
-        }
-        state.written.frames += frames;
-        let left = &frame[written..];
-        if left.is_empty() {
-            return Pushed::Taken;
-        }
-        if bytes_max < state.bytes + left.len() + state.cost() {
-            return Pushed::Full;
-        }
-        state.enqueue(left, if 0 < written { Lane::Quick } else { lane });
-        state.arm()
+        let before = state.written;
+        let pushed = state.push_within(bytes_max, frames, frame, lane);
+        tell_written(state, before);
+        pushed
     }
 
     /// Writes an image, or queues what is left of it, however large: it is read from here alone.
@@ -166,11 +160,13 @@ impl Outbox {
     /// watch.
     pub fn flush(&self) -> bool {
         let mut state = self.lock();
+        let before = state.written;
         let more = state.write_out();
         state.armed = more;
         if state.bytes <= OUTBOX_HIGH_WATER_BYTES / 2 {
             state.wake_all();
         }
+        tell_written(state, before);
         more
     }
 
@@ -264,10 +260,56 @@ impl Outbox {
     }
 }
 
+/// Logs what was written meanwhile, once nothing is held.
+#[inline]
+fn tell_written(state: Held<'_, State>, before: Written) {
+    if trace::wanted(Level::Io) && before.writes != state.written.writes {
+        let fd = state.side.as_ref().map_or(0, Side::number);
+        let (bytes, writes) =
+            (state.written.bytes - before.bytes, state.written.writes - before.writes);
+        drop(state);
+        trace::event(Level::Io, "wrote (descriptor, bytes, writes):", &[fd, bytes, writes]);
+    }
+}
+
+impl Written {
+    /// Notes a write of which so many bytes were taken.
+    fn add(&mut self, bytes: usize) {
+        self.writes += u64::from(0 < bytes);
+        self.bytes += bytes as u64;
+    }
+}
+
 impl State {
     /// Bytes that the queued frames take beside their own, so that small ones are not free.
     fn cost(&self) -> usize {
         self.bulk.len() * MESSAGE_COST_BYTES
+    }
+
+    fn push_within(&mut self, bytes_max: usize, frames: u64, frame: &[u8], lane: Lane) -> Pushed {
+        let gathers = self.pace.gathers(frame.len());
+        let Some(side) = &self.side else { return Pushed::Closed };
+        let mut written = 0;
+        if self.bytes == 0 && !gathers {
+            match side.write(frame) {
+                Some(count) => written = count,
+                // What has arrived meanwhile is still to be read, so the loop finds this out.
+                None => return Pushed::Closed,
+            }
+            // To write takes longer than all else, when it wakes somebody.
+            self.pace.last = Some(Instant::now());
+            self.written.add(written);
+        }
+        self.written.frames += frames;
+        let left = &frame[written..];
+        if left.is_empty() {
+            return Pushed::Taken;
+        }
+        if bytes_max < self.bytes + left.len() + self.cost() {
+            return Pushed::Full;
+        }
+        self.enqueue(left, if 0 < written { Lane::Quick } else { lane });
+        self.arm()
     }
 
     fn enqueue(&mut self, bytes: &[u8], lane: Lane) {

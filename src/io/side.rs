@@ -1,7 +1,7 @@
 //! One direction of a connection: a descriptor that is closed once, read and written without
 //! blocking, whose disconnects look like the end of a file whatever its kind.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::sys::fd::FdKind;
@@ -39,6 +39,11 @@ impl Side {
     /// The descriptor, shared with whoever watches it.
     pub(crate) fn shared(&self) -> Arc<OwnedFd> {
         self.fd.clone()
+    }
+
+    /// The descriptor's number.
+    pub(crate) fn number(&self) -> u64 {
+        self.fd.as_raw_fd() as u64
     }
 
     /// Reads what is there, at most `buffer.len()` bytes.

@@ -358,6 +358,10 @@ impl Turn {
         match stream.receive.read(buffer) {
             Read::Nothing => false,
             Read::Bytes(count) => {
+                if trace::wanted(Level::Io) {
+                    let about = [stream.receive.number(), count as u64];
+                    trace::event(Level::Io, "read (descriptor, bytes):", &about);
+                }
                 self.counting.counts.reads += 1;
                 self.counting.counts.read_bytes += count as u64;
                 self.has_more |= count == buffer.len();

@@ -14,6 +14,7 @@ use crate::route::lease::Lease;
 use crate::route::node::{Node, Way};
 use crate::route::pending::Rule;
 use crate::route::refusal::Refusal;
+use crate::route::send::trace_frame;
 use crate::route::table::LinkId;
 use crate::trace::{self, Level};
 use crate::wire::codec::Malformed;
@@ -131,6 +132,7 @@ impl Peer {
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
         turn.counting.counts.frames_received += 1;
+        trace_frame("frame in (kind, source, destination, handle, bytes):", header, frame.whole);
         if !self.is_verified(header) {
             let about = [header.src.0.into(), header.auth.0.into(), header.dst.0.into()];
             const WHAT: &str = "refused: a forged source (source, authority, destination):";

@@ -11,6 +11,7 @@ use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, UNGRANTED_BYTES_MAX};
 use crate::lock;
 use crate::route::credit::was_interrupted;
 use crate::route::node::{Node, Outgoing, Payload, Way};
+use crate::trace::{self, Level};
 use crate::wire::fragment;
 use crate::wire::frame::{Frame, FrameBuf};
 use crate::wire::header::{Header, Kind, Lane, Part};
@@ -198,6 +199,7 @@ impl Node {
     /// Why it goes nowhere. Where that could not be told to who sent it, the link is closed: a lost
     /// answer, fragment or route would leave somebody waiting.
     pub fn push(&self, way: &Way, header: &Header, frame: &[u8]) -> Result<(), Cause> {
+        trace_frame("frame out (kind, source, destination, handle, bytes):", header, frame);
         self.pushed(way.outbox.send(frame, header.lane), way, way.key, header)
     }
 
@@ -211,6 +213,7 @@ impl Node {
         frame: &[u8],
     ) -> Result<(), Cause> {
         let guilty = if way.up { from } else { way.key };
+        trace_frame("frame on (kind, source, destination, handle, bytes):", header, frame);
         self.pushed(way.outbox.forward(frame, header.lane), way, guilty, header)
     }
 
@@ -234,6 +237,15 @@ impl Node {
                 Ok(())
             }
         }
+    }
+}
+
+/// Logs a frame, but for its payload.
+pub fn trace_frame(what: &'static str, header: &Header, frame: &[u8]) {
+    if trace::wanted(Level::Io) {
+        let Header { kind, src, dst, handle, .. } = *header;
+        let ids = [src.0, dst.0, handle.0].map(u64::from);
+        trace::event(Level::Io, what, &[kind as u64, ids[0], ids[1], ids[2], frame.len() as u64]);
     }
 }
 

@@ -58,6 +58,11 @@ impl Turn {
         Ok(!self.events.is_empty())
     }
 
+    /// The broker's thread has slept so often while others had the turn.
+    pub(in crate::io) fn note_naps(&mut self, count: u64) {
+        self.counting.counts.wakeups += count;
+    }
+
     /// Runs `task` on the broker's own thread: now, if this is it.
     pub fn at_home(&mut self, task: Task) {
         if self.is_lent {
