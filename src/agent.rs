@@ -25,6 +25,7 @@ use crate::io::promise::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::{COPY_STACK_BYTES, SHUTDOWN_GRACE};
+use crate::log::{debug, profile};
 use crate::module::images::{Images, Source};
 use crate::route::control;
 use crate::route::identity::{Identity, Terms};
@@ -91,12 +92,15 @@ fn attend(
     let images = Arc::new(Images::new(source));
     let node = Node::new(identity, pool, broker);
     let (router, calls) = or_end(begin(&node, registry, images));
+    debug::begin(&node.identity().files);
     let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });
     or_end(node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, shutdown));
     let link = node.clone();
     or_end(node.broker().defer(move |turn| {
         let (receive, transmit) = (Side::new(receive), Side::new(transmit));
-        or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, Box::new(Parent)));
+        profile::begin(turn, &link);
+        let parent = Box::new(Parent(link.clone()));
+        or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, parent));
     }));
     start(&router);
     for _ in 1..calls.threads() {
@@ -179,14 +183,16 @@ fn read_identity(fd: BorrowedFd<'_>) -> Result<(Identity, Lease), Malformed> {
 }
 
 /// Watches the link to the parent: its end is this process's end.
-struct Parent;
+struct Parent(Arc<Node>);
 
 impl Guardian for Parent {
-    fn ended(&mut self, _: &mut Turn, _: Key) {
+    fn ended(&mut self, turn: &mut Turn, _: Key) {
+        profile::end(turn, &self.0);
         signal::die();
     }
 
-    fn closed(&mut self, _: &mut Turn, _: &Death) {
+    fn closed(&mut self, turn: &mut Turn, _: &Death) {
+        profile::end(turn, &self.0);
         signal::die();
     }
 }
@@ -239,6 +245,7 @@ fn look(node: Arc<Node>, calls: Arc<Calls>, turn: &mut Turn, deadline: Instant) 
         || !node.children().is_empty()
         || signal::reap_children();
     if !busy || deadline <= Instant::now() {
+        profile::end(turn, &node);
         end_process(0);
     }
     let again = Instant::now() + LOOK_AGAIN;

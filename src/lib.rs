@@ -212,7 +212,7 @@
 //! | [`Side`] | a descriptor, as the floors below use it |
 //! | [`Attached`], [`StreamEvent`] | descriptors of your own, which a broker serves |
 //! | [`blocking`] | reads, writes and children with a deadline, without a broker |
-//! | [`Counters`], [`HandlerTimes`], [`SlowDelivery`] | what a broker has done, and how long it took |
+//! | [`Counters`], [`HandlerTimes`], [`SlowDelivery`] | what a broker has done, and when |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
 //! | [`log_to`], [`log_at`], [`flush_log`] | what the library has to say, of the whole tree |
 //! | [`Level`], [`Record`], [`Sink`], [`Printable`] | a record of that, and who takes it |

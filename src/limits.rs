@@ -234,6 +234,11 @@ pub const POOL_THREADS_MAX: u32 = 256;
 pub const LOG_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the name of who logs a record, and of what it says happened.
 pub const LOG_TARGET_BYTES_MAX: usize = 256;
+/// Bytes of one debug file: some hundred thousand records, a part of any disk.
+pub const DEBUG_FILE_BYTES_MAX: isize = 64 * 1024 * 1024;
+/// Names that are tried for a file beside the first: a process seldom leaves more than one, and
+/// numbers of processes come again.
+pub const FILE_NAMES_MAX: u64 = 9;
 /// Deliveries that a broker remembers as its slowest: what one looks at first.
 pub const SLOWEST_MAX: usize = 8;
 /// Handles whose deliveries are timed each by itself: a program may use more than that, one after

@@ -1,5 +1,6 @@
 //! A program: its functions, and the two roles that it can wake up in.
 
+mod files;
 #[cfg(test)]
 mod identities;
 #[cfg(test)]
@@ -61,7 +62,8 @@ impl Program {
     pub fn new() -> Program {
         let (registry, images, own) = (stock::registry(), Vec::new(), Own::Unknown);
         let (connects_at_once, broker, forks) = (None, None, None);
-        let master = Identity::of_master();
+        let mut master = Identity::of_master();
+        master.files.profiling = files::profiling_of_environment();
         Program { registry, images, own, connects_at_once, broker, master, forks }
     }
 
@@ -139,6 +141,18 @@ impl Program {
     /// [less strict](crate::Connect::unidirectional). Default: no.
     pub fn unidirectional(mut self, only: bool) -> Program {
         self.master.unidirectional = only;
+        self
+    }
+
+    /// Has every process of the tree time what it delivers, and write that and all its
+    /// [counters](crate::Counters) to `mitogen.stats.<process>.log` in this folder of its machine
+    /// when it ends as it was asked to, or with its parent: one `name value` on each line, behind
+    /// them the handlers and the slowest deliveries as rows. Files are made as those of
+    /// [`Router::enable_debug`] are; one that cannot be made is a warning in the log. An empty text
+    /// is none. Default: the folder that the environment variable `MITOGEN_PROFILING` names, if
+    /// any.
+    pub fn profiling(mut self, folder: impl Into<String>) -> Program {
+        self.master.files.profiling = folder.into();
         self
     }
 
@@ -221,10 +235,12 @@ impl Program {
         let given = Given::new(self.images, self.own).with_forks(forks(&registry, self.forks));
         let images = Arc::new(Images::new(Some(Box::new(given))));
         self.master.tree = TREES.fetch_add(1, Ordering::Relaxed);
+        files::check(&self.master)?;
         let router = Router::master(self.broker.as_ref(), self.master, registry, images.clone())?;
         service::listen(router.node(), images)?;
         receive::listen(&router)?;
         level::register(router.node());
+        files::keep(&router)?;
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);
         }

@@ -344,7 +344,8 @@ impl Child {
         }
         let lease = attempt.node.lease_for_child();
         let name = attempt.handshake.recipe().name.clone();
-        let terms = attempt.handshake.recipe().terms;
+        let terms = attempt.handshake.recipe().terms.clone();
+        let heartbeat = terms.heartbeat;
         let configure = configure(&attempt.node.identity_of_child(id, name, terms), lease);
         let bytes = configure.as_bytes();
         attempt.pushed_bytes += bytes.len() as u64;
@@ -354,7 +355,7 @@ impl Child {
         let guardian = Box::new(LinkGuard(self.clone()));
         let end = End::Child(id, lease);
         let mut peer = Peer::adopt(&attempt.node, key, end, attempt.outbox, guardian);
-        peer.keep_alive(turn, key, terms.heartbeat);
+        peer.keep_alive(turn, key, heartbeat);
         attempt.node.announce(id);
         let fed = peer.input(turn, key, &attempt.handshake.rest());
         turn.replace(key, Box::new(peer));

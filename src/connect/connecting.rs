@@ -67,13 +67,15 @@ impl<M: Method> Connect<M> {
             None if router.is_master() => None,
             None => Some(router.name()),
         };
-        let recipe = match fresh(parent, answerer.is_some(), |base| recipe(method, common, base)) {
-            Ok(recipe) => recipe,
-            Err(failure) => {
-                let name = path_name(method, common, parent);
-                return Connecting::failed(router, failed(name, failure));
-            }
-        };
+        let mut recipe =
+            match fresh(parent, answerer.is_some(), |base| recipe(method, common, base)) {
+                Ok(recipe) => recipe,
+                Err(failure) => {
+                    let name = path_name(method, common, parent);
+                    return Connecting::failed(router, failed(name, failure));
+                }
+            };
+        recipe.terms.files.suggest(&router.node().files.lock());
         let (name, server) = (recipe.name.clone(), Hop::of(method, common).server(at));
         let work = Work::Recipe(Arc::new(recipe), at, server);
         Connecting::start(router, name, vec![Leg { key: None, work }], answerer)

@@ -386,7 +386,9 @@ impl Leg {
         let (common, method) = hop.options();
         let made = fresh(parent, asks, |base| recipe(&*method, &common, base));
         let failed = |failure| failed(path_name(&*method, &common, parent), failure);
-        Ok(Attempt::new(via, Arc::new(made.map_err(failed)?), hop.server(via)))
+        let mut made = made.map_err(failed)?;
+        made.terms.files.suggest(&node.files.lock());
+        Ok(Attempt::new(via, Arc::new(made), hop.server(via)))
     }
 }
 

@@ -1,5 +1,10 @@
 //! What all methods' builders share; and what a method must tell of itself.
 
+mod checks;
+
+pub(crate) use checks::{check_folder, check_text, check_word, parse_flag};
+use checks::{parse_level, parse_seconds};
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +16,13 @@ use crate::connect::recipe::{Pattern, Prompt, Recipe, Reply, Start};
 use crate::connect::request::{Answerer, Question};
 use crate::error::ConnectFailure;
 use crate::limits::{
-    CONNECT_TIMEOUT, DIRECTORY_BYTES_MAX, HEARTBEAT_COUNT, HEARTBEAT_COUNT_MAX, HEARTBEAT_MAX,
-    HEARTBEAT_MIN, NAME_BYTES_MAX, OPTION_BYTES_MAX, POOL_THREADS_MAX, WRAPPER_BYTES_MAX,
+    CONNECT_TIMEOUT, HEARTBEAT_COUNT, HEARTBEAT_COUNT_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN,
+    NAME_BYTES_MAX, POOL_THREADS_MAX, WRAPPER_BYTES_MAX,
 };
+use crate::log::debug::LEVELS;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::identity::Terms;
+use crate::route::identity::{Files, Terms};
+use crate::trace::Level;
 use crate::wire::secret::Secret;
 
 /// A connection to be made by method `M`; see [`Router`](crate::Router) for the methods.
@@ -42,6 +49,9 @@ pub struct Common {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) heartbeat_count: Option<u32>,
     pub(crate) threads: Option<u32>,
+    pub(crate) debug: Option<String>,
+    pub(crate) debug_level: Option<Level>,
+    pub(crate) profiling: Option<String>,
 }
 
 /// What the connecting side adds to the options to get a [`Recipe`].
@@ -200,6 +210,25 @@ impl<M: Method> Connect<M> {
         self.common.threads = Some(count);
         self
     }
+
+    /// Has the new context, and each that is started below it, write all that is logged there at
+    /// this level and above to a file of its own, `mitogen.<process>.log` in this folder of its
+    /// machine; see [`Router::enable_debug`], whose files these are like. A file that cannot be
+    /// made is a warning in the log. In addresses `debug` and `debug_level`, which is `debug`
+    /// unless given. Default: as the context that connects.
+    pub fn debug(mut self, folder: impl Into<String>, level: Level) -> Self {
+        (self.common.debug, self.common.debug_level) = (Some(folder.into()), Some(level));
+        self
+    }
+
+    /// Has the new context, and each that is started below it, time what it delivers, and write
+    /// that and all its [counters](crate::Counters) to `mitogen.stats.<process>.log` in this folder
+    /// of its machine when it ends as it was asked to, or with its parent. Default: as the context
+    /// that connects.
+    pub fn profiling(mut self, folder: impl Into<String>) -> Self {
+        self.common.profiling = Some(folder.into());
+        self
+    }
 }
 
 impl<M> Connect<M> {
@@ -216,7 +245,7 @@ impl<M> Connect<M> {
 
 impl Common {
     /// Their names in addresses.
-    pub(crate) const OPTIONS: [&'static str; 9] = [
+    pub(crate) const OPTIONS: [&'static str; 12] = [
         "connect_timeout",
         "directory",
         "memfd",
@@ -226,6 +255,9 @@ impl Common {
         "heartbeat",
         "heartbeat_count",
         "threads",
+        "debug",
+        "debug_level",
+        "profiling",
     ];
 
     /// Sets an option by its name. Fails with what is wrong.
@@ -237,6 +269,9 @@ impl Common {
                 self.heartbeat_count = Some(value.parse().map_err(|_| "not a count")?);
             }
             "threads" => self.threads = Some(value.parse().map_err(|_| "not a count")?),
+            "debug" => self.debug = Some(value.to_owned()),
+            "debug_level" => self.debug_level = Some(parse_level(value)?),
+            "profiling" => self.profiling = Some(value.to_owned()),
             "unidirectional" => self.unidirectional = Some(parse_flag(value)?),
             "directory" => self.directory = Some(value.to_owned()),
             "wrapper" => self.wrapper = value.split_whitespace().map(str::to_owned).collect(),
@@ -250,6 +285,7 @@ impl Common {
     pub(crate) fn values(&self) -> Vec<(&'static str, String)> {
         let seconds = |time: Duration| time.as_secs_f64().to_string();
         let flag = |set: bool| if set { "yes" } else { "no" }.to_owned();
+        let level = |level: Level| LEVELS[level as usize - 1].to_owned();
         let (memfd, pipes) = (self.memfd.map(flag), self.pipes.map(flag));
         let wrapper = Some(self.wrapper.join(" ")).filter(|words| !words.is_empty());
         let directory = self.directory.clone();
@@ -264,6 +300,9 @@ impl Common {
             ("heartbeat", self.heartbeat.map(seconds)),
             ("heartbeat_count", self.heartbeat_count.map(|count| count.to_string())),
             ("threads", self.threads.map(|count| count.to_string())),
+            ("debug", self.debug.clone()),
+            ("debug_level", self.debug_level.map(level)),
+            ("profiling", self.profiling.clone()),
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
@@ -290,7 +329,17 @@ impl Common {
         if threads == 0 || POOL_THREADS_MAX < threads {
             return Err(format!("threads is {threads}: 1 to {POOL_THREADS_MAX}"));
         }
-        Ok(Terms { unidirectional: self.unidirectional, heartbeat: self.beat()?, threads })
+        let (unidirectional, files) = (self.unidirectional, self.files());
+        Ok(Terms { unidirectional, heartbeat: self.beat()?, threads, files })
+    }
+
+    fn files(&self) -> Files {
+        let level = self.debug_level.unwrap_or(Level::Debug);
+        Files {
+            debug: self.debug.clone().unwrap_or_default(),
+            debug_level: if self.debug.is_some() { level as u8 } else { 0 },
+            profiling: self.profiling.clone().unwrap_or_default(),
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -308,14 +357,11 @@ impl Common {
             return Err(format!("wrapper has more than {WRAPPER_BYTES_MAX} bytes"));
         }
         self.terms().and(Ok(()))?;
-        match &self.directory {
-            Some(path) if !path.starts_with('/') => Err("directory is no absolute path".into()),
-            Some(path) if DIRECTORY_BYTES_MAX < path.len() => {
-                Err(format!("directory has more than {DIRECTORY_BYTES_MAX} bytes"))
-            }
-            Some(path) => check_word("directory", path),
-            None => Ok(()),
+        let folders = [&self.directory, &self.debug, &self.profiling];
+        for (key, path) in ["directory", "debug", "profiling"].into_iter().zip(folders) {
+            path.as_ref().map_or(Ok(()), |path| check_folder(key, path))?;
         }
+        Ok(())
     }
 }
 
@@ -375,43 +421,6 @@ pub(crate) fn path_name(
     }
     name.truncate(end);
     name
-}
-
-/// Fails if `value` is empty, begins with a dash, or has a control character: it would be taken
-/// for something else on a command line, or on a terminal.
-pub(crate) fn check_word(key: &str, value: &str) -> Result<(), String> {
-    if value.is_empty() {
-        Err(format!("{key} is empty"))
-    } else if value.starts_with('-') {
-        Err(format!("{key} begins with `-`"))
-    } else {
-        check_text(key, value)
-    }
-}
-
-/// Fails if `value` has a control character, or is too long.
-pub(crate) fn check_text(key: &str, value: &str) -> Result<(), String> {
-    if value.contains(char::is_control) {
-        Err(format!("{key} has a control character"))
-    } else if OPTION_BYTES_MAX < value.len() {
-        Err(format!("{key} has more than {OPTION_BYTES_MAX} bytes"))
-    } else {
-        Ok(())
-    }
-}
-
-fn parse_seconds(value: &str) -> Result<Duration, String> {
-    let seconds: f64 = value.parse().map_err(|_| "not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string())
-}
-
-/// Reads `yes` or `no`.
-pub(crate) fn parse_flag(value: &str) -> Result<bool, String> {
-    match value {
-        "yes" | "true" => Ok(true),
-        "no" | "false" => Ok(false),
-        _ => Err("neither yes nor no".to_owned()),
-    }
 }
 
 /// A table of hints, each what a line begins with, what is in it, and what that means.

@@ -229,6 +229,7 @@ impl Encode for Recipe {
         self.terms.heartbeat.interval_ms.encode(w);
         self.terms.heartbeat.count.encode(w);
         self.terms.threads.encode(w);
+        self.terms.files.put(w);
         put_all(&self.orders, w, |word, w| w.put_bytes(word));
     }
 }
@@ -241,7 +242,7 @@ impl Decode for Recipe {
     }
 
     fn shape(s: &mut Shape) {
-        s.word("recipe-6");
+        s.word("recipe-7");
     }
 }
 
@@ -282,6 +283,7 @@ impl Recipe {
         fill(&mut self.terms.heartbeat.interval_ms, r)?;
         fill(&mut self.terms.heartbeat.count, r)?;
         fill(&mut self.terms.threads, r)?;
+        self.terms.files.fill(r)?;
         fill_words(&mut self.orders, r)
     }
 

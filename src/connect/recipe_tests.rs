@@ -2,7 +2,7 @@
 
 use crate::connect::recipe::*;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::identity::Terms;
+use crate::route::identity::{Files, Terms};
 use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::secret::Secret;
 
@@ -34,6 +34,7 @@ fn recipe() -> Recipe {
             unidirectional: Some(false),
             heartbeat: Heartbeat { interval_ms: 500, count: 4 },
             threads: 7,
+            files: Files { debug: "/d".to_owned(), debug_level: 4, profiling: "/p".to_owned() },
         },
         orders: Vec::new(),
     }

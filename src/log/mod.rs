@@ -1,6 +1,9 @@
 //! The log of a tree: what its contexts log and print, on its way to the master, and there to the
 //! program's sink. What they log through is the ground floor's (`trace`).
 
+pub mod debug;
+pub mod files;
+pub mod profile;
 pub mod record;
 pub mod sink;
 pub mod receive;

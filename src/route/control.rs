@@ -8,7 +8,7 @@ use crate::io::turn::{Turn, broken};
 use crate::limits::{LEASE_IDS, LEASE_IDS_MIN};
 use crate::lock::Lock;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::identity::Identity;
+use crate::route::identity::{Files, Identity};
 use crate::route::lease::Lease;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
@@ -257,6 +257,7 @@ fn put_identity(identity: &Identity, lease: Lease, w: &mut Writer<'_>) {
     identity.heartbeat.count.encode(w);
     identity.threads.encode(w);
     w.put_u8(identity.log_level);
+    identity.files.put(w);
     lease.first.encode(w);
     lease.count.encode(w);
 }
@@ -273,7 +274,8 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     let unidirectional = bool::decode(r)?;
     let heartbeat = Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? };
     let threads = u32::decode(r)?;
-    let log_level = r.take_u8()?;
+    let (log_level, mut files) = (r.take_u8()?, Files::default());
+    files.fill(r)?;
     let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
     let identity = Identity {
         id,
@@ -285,6 +287,7 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
         threads,
         log_level,
         tree: 0,
+        files,
     };
     Ok((identity, lease))
 }
@@ -307,6 +310,7 @@ mod tests {
             threads: 3,
             log_level: 4,
             tree: 0,
+            files: Files { debug: "/a".to_owned(), debug_level: 5, profiling: "/b".to_owned() },
         };
         let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
             .unwrap()

@@ -4,6 +4,7 @@ use crate::ids::ContextId;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::route::heartbeat::Heartbeat;
 use crate::trace;
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 
 /// Who a context is, as its parent told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +27,64 @@ pub struct Identity {
     pub log_level: u8,
     /// Which of the trees that this process is the master of, from 1; 0 is none. It stays here.
     pub tree: u32,
+    /// What it is to leave of what it does.
+    pub files: Files,
+}
+
+/// Added to a level that is asked for unless the parent-to-be has one for its children already.
+const GIVES_WAY: u8 = 0x80;
+
+/// Folders for what a context, and each that is started below it, writes down of what it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// For its debug file, if it is to have one.
+    pub debug: String,
+    /// From which level on records go to that, as a number; 0 is none.
+    pub debug_level: u8,
+    /// For its counters and times, at its end; empty if it is not to keep any.
+    pub profiling: String,
+}
+
+impl Files {
+    /// These; those that are not wanted here as `others` has them.
+    pub fn or(mut self, others: &Files) -> Files {
+        let is_asked = (1..GIVES_WAY).contains(&self.debug_level);
+        if !is_asked && others.debug_level != 0 {
+            (self.debug, self.debug_level) = (others.debug.clone(), others.debug_level);
+        }
+        self.debug_level %= GIVES_WAY;
+        if self.profiling.is_empty() {
+            self.profiling.clone_from(&others.profiling);
+        }
+        self
+    }
+
+    /// Has a child of another context have what children of this one get, if neither it nor that
+    /// other was told otherwise.
+    pub fn suggest(&mut self, own: &Files) {
+        if self.debug_level == 0 && own.debug_level != 0 {
+            (self.debug, self.debug_level) = (own.debug.clone(), own.debug_level | GIVES_WAY);
+        }
+    }
+
+    /// Appends them.
+    pub fn put(&self, w: &mut Writer<'_>) {
+        w.put_u8(self.debug_level);
+        self.debug.encode(w);
+        self.profiling.encode(w);
+    }
+
+    /// Takes what [`Files::put`] appended.
+    pub fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        self.debug_level = r.take_u8()?;
+        self.debug = String::decode(r)?;
+        self.profiling = String::decode(r)?;
+        Ok(())
+    }
 }
 
 /// What a new child is asked to keep to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
     /// Whether those below it may talk to it and its ancestors only; as its parent unless given.
     pub unidirectional: Option<bool>,
@@ -37,6 +92,8 @@ pub struct Terms {
     pub heartbeat: Heartbeat,
     /// How many functions it is to run at a time; 0 as 1.
     pub threads: u32,
+    /// What it is to leave of what it does; as its parent unless given.
+    pub files: Files,
 }
 
 impl Terms {
@@ -61,6 +118,7 @@ impl Identity {
             threads: 1,
             log_level: 0,
             tree: 0,
+            files: Files::default(),
         }
     }
 
@@ -71,7 +129,7 @@ impl Identity {
         let unidirectional = terms.unidirectional.unwrap_or(self.unidirectional);
         let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
         let threads = terms.threads.max(1);
-        let log_level = trace::level_below();
+        let (log_level, files) = (trace::level_below(), terms.files);
         Identity {
             id,
             parents,
@@ -82,6 +140,7 @@ impl Identity {
             threads,
             log_level,
             tree: self.tree,
+            files,
         }
     }
 

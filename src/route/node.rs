@@ -13,7 +13,7 @@ use crate::io::turn::{Key, Tenant, Turn};
 use crate::limits::PENDING_CALLS_MAX;
 use crate::lock::{self, Held, Lock, rank};
 use crate::route::credit::Credit;
-use crate::route::identity::{Identity, Terms};
+use crate::route::identity::{Files, Identity, Terms};
 use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
@@ -50,6 +50,8 @@ pub struct Node {
     pub(super) ahead: AtomicUsize,
     /// Ids for children.
     pub(super) pool: Lock<Pool>,
+    /// What it leaves of what it does, and those that it starts unless they are told otherwise.
+    pub files: Lock<Files>,
 }
 
 /// Writes the payload of a small message.
@@ -74,6 +76,7 @@ impl Node {
     /// A context that no stream is attached to yet.
     pub fn new(identity: Identity, pool: Pool, broker: Broker) -> Arc<Node> {
         let table = Lock::new(Table::at_depth(identity.parents.len()));
+        let files = identity.files.clone();
         Arc::new(Node {
             identity,
             detached: AtomicBool::new(false),
@@ -84,6 +87,7 @@ impl Node {
             credit: Credit::default(),
             ahead: AtomicUsize::new(0),
             pool: Lock::new(pool),
+            files: Lock::new(files),
         })
     }
 
@@ -102,7 +106,8 @@ impl Node {
 
     /// Who a new child of this context is.
     pub fn identity_of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
-        let mut child = self.identity.of_child(id, name, terms);
+        let files = terms.files.or(&self.files.lock());
+        let mut child = self.identity.of_child(id, name, Terms { files, ..terms });
         child.parents.truncate(1 + self.parents().len());
         child
     }

@@ -346,8 +346,10 @@ pub fn remove_directory(path: &[u8]) -> Result<()> {
 /// Opens with these flags, and O_CLOEXEC.
 pub fn open(path: &CStr, flags: c_int) -> Result<OwnedFd> {
     retry(|| {
-        // SAFETY: the path is terminated; no mode is needed, as nothing is created.
-        let number = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })?;
+        // What is made is its owner's alone.
+        let (flags, mode) = (flags | libc::O_CLOEXEC, 0o600 as libc::c_uint);
+        // SAFETY: the path is terminated; the mode is an int, as it must be behind `...`.
+        let number = check(unsafe { libc::open(path.as_ptr(), flags, mode) })?;
         // SAFETY: the system has just made this descriptor for us.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     })

@@ -7,6 +7,7 @@ pub mod errno;
 pub mod environment;
 #[allow(unsafe_code)] // read, write, dup, open, close_range
 pub mod fd;
+pub mod file;
 #[allow(unsafe_code)] // getrlimit, setrlimit
 pub mod limit;
 #[allow(unsafe_code)] // pipe2, socketpair, eventfd
