@@ -20,6 +20,7 @@ use crate::connect::stage;
 use crate::connect::{request, service};
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
+use crate::inspect;
 use crate::io::broker::Broker;
 use crate::io::promise::promise;
 use crate::io::side::Side;
@@ -129,6 +130,7 @@ fn begin(
 ) -> Result<(Router, Arc<Calls>)> {
     let router = Router::of(node.clone(), registry, images.clone())?;
     service::listen(node, images)?;
+    inspect::listen(node)?;
     Ok((router, Calls::listen(node)?))
 }
 
@@ -224,6 +226,7 @@ struct Shutdown {
 
 impl Deliver for Shutdown {
     fn message(&self, turn: &mut Turn, _: Message) {
+        self.node.begins_to_end();
         for id in self.node.children() {
             request::ask_to_end(&self.node, id);
         }

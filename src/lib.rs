@@ -211,6 +211,7 @@
 //! | [`Latch`] | a queue that threads sleep on |
 //! | [`Side`] | a descriptor, as the floors below use it |
 //! | [`Attached`], [`StreamEvent`] | descriptors of your own, which a broker serves |
+//! | [`inspect`] | what contexts are doing: who waits for whom, and for how long |
 //! | [`blocking`] | reads, writes and children with a deadline, without a broker |
 //! | [`Counters`], [`HandlerTimes`], [`SlowDelivery`] | what a broker has done, and when |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
@@ -223,7 +224,7 @@
 //!
 //! ```text
 //! 8  lib.rs  bin/            the guide and the public names; the command
-//! 7  program  agent  stock   the two roles of a process; functions of every program
+//! 7  program  agent  inspect  stock  the two roles; what contexts do; functions of all programs
 //! 6  connect                 how a child is reached and started: a file per method
 //! 5  call  module  log       functions, contexts, streams; images; records on their way
 //! 4  route                   ids, handles, pending answers; who may talk to whom, and by which way
@@ -253,6 +254,7 @@ mod call;
 mod module;
 mod log;
 mod connect;
+pub mod inspect;
 mod agent;
 mod program;
 pub mod stock;

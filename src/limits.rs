@@ -230,6 +230,20 @@ pub const IMAGE_TAKERS_MAX: usize = PENDING_CALLS_MAX;
 pub const CHAINS_MAX: usize = 256;
 /// Threads of one context that run functions: each has a stack of `COPY_STACK_BYTES`.
 pub const POOL_THREADS_MAX: u32 = 256;
+/// Entries of each list in the answer of a context that is inspected: all of it, at its longest, is
+/// less than `UNGRANTED_BYTES_MAX`, which its loop may send.
+pub const INSPECTED_MAX: usize = 128;
+/// Contexts that hold Senders to one Receiver there.
+pub const INSPECTED_HOLDERS_MAX: usize = 8;
+/// Bytes of a child's name there.
+pub const INSPECTED_NAME_BYTES_MAX: usize = 64;
+/// Bytes that the answers of all contexts of a tree have at most, as they are asked for shorter
+/// lists where there are many: what one outbox holds on their way is some times that.
+pub const INSPECTED_TREE_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of one entry of each list.
+pub const INSPECTED_ENTRY_BYTES: usize = 512;
+/// Time in which a context tells of itself to itself.
+pub const INSPECT_WAIT: Duration = Duration::from_secs(3);
 /// Bytes of one record's text: a longer line is several records; one with all else fits a frame.
 pub const LOG_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the name of who logs a record, and of what it says happened.

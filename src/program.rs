@@ -21,6 +21,7 @@ use crate::call::router::Router;
 use crate::connect::connects::Connects;
 use crate::connect::{service, stage};
 use crate::error::{Error, Result};
+use crate::inspect;
 use crate::io::broker::Broker;
 use crate::limits::MESSAGE_BYTES_MIN;
 use crate::log::{level, receive};
@@ -241,6 +242,7 @@ impl Program {
         receive::listen(&router)?;
         level::register(router.node());
         files::keep(&router)?;
+        inspect::listen(router.node())?;
         if let Some(count) = self.connects_at_once {
             Connects::of(&router).limit(count);
         }

@@ -10,6 +10,7 @@ use crate::call::arguments::Arguments;
 use crate::call::function::{Function, Signature};
 use crate::call::manner::Manner;
 use crate::call::pending::{Call, Discard, Pending, Unawaited, discard};
+use crate::call::queue::fingerprint_in;
 use crate::call::reply::Reply;
 use crate::call::router::Router;
 use crate::call::scope::{Given, Scope};
@@ -148,8 +149,7 @@ impl Context {
     ) -> Result<Pending> {
         self.keep_to_manner(|| {
             let (payload, given) = self.encode_call(function, args)?;
-            let bytes = payload.payload().len();
-            let pending = Pending::new(self, function, given, discard, bytes)?;
+            let pending = Pending::new(self, function, given, discard, payload.payload())?;
             let out = self.outgoing(pending.handle());
             match self.router.node().send_until(&out, payload, self.until()) {
                 Ok(()) => Ok(pending),
@@ -169,8 +169,9 @@ impl Context {
     ) -> Result<()> {
         self.keep_to_manner(|| {
             let (payload, given) = self.encode_call(function, args)?;
-            let unawaited = Arc::new(Unawaited { router: self.router.downgrade(), given, discard });
-            let bytes = payload.payload().len();
+            let (router, body) = (self.router.downgrade(), payload.payload());
+            let (bytes, fingerprint) = (body.len(), fingerprint_in(body));
+            let unawaited = Arc::new(Unawaited { router, given, discard, fingerprint });
             let (node, until) = (self.router.node(), self.until());
             let handle = node.listen_for_call(self.id, bytes, unawaited.clone(), until);
             let handle = handle.inspect_err(|_| unawaited.given.take_back(None))?;

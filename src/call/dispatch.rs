@@ -60,6 +60,10 @@ impl Deliver for Calls {
         self.queue.lock().forget(key(id, 0), key(id, u32::MAX));
     }
 
+    fn describe(&self, max: usize, w: &mut Writer<'_>) {
+        self.queue.lock().describe(max, w);
+    }
+
     fn is_behind(&self) -> bool {
         self.queue.lock().has_next()
     }

@@ -19,6 +19,7 @@ use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
 use crate::route::send::room_of;
 use crate::trace::Level;
+use crate::wire::codec::Writer;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -241,6 +242,10 @@ impl Deliver for Core {
 
     fn lost(&self, _: &mut Turn, id: ContextId, _: &Death) {
         self.rooms.forget(id);
+    }
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        w.put_u8(5);
     }
 }
 

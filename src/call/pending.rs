@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::context::Context;
 use crate::call::manner::sooner;
+use crate::call::queue::{fingerprint_in, put_function};
 use crate::call::reply::{ANSWER_FAILURE, ANSWER_NOT_BEGUN, ANSWER_VALUE};
 use crate::call::router::{Router, WeakRouter};
 use crate::call::scope::{Given, Scope};
@@ -21,7 +22,7 @@ use crate::io::turn::Turn;
 use crate::route::node::{Outgoing, Payload};
 use crate::route::pending::Deliver;
 use crate::trace::Level;
-use crate::wire::codec::{Decode, Encode, Malformed, Reader};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
@@ -140,6 +141,7 @@ struct Slot {
     router: WeakRouter,
     given: Given,
     discard: Discard,
+    fingerprint: u64,
 }
 
 type Answer = Result<Message, Death>;
@@ -171,6 +173,12 @@ impl Deliver for Slot {
         // A closed slot is one that nobody waits at any more.
         let _ = self.answer.put(Err(death.clone()));
     }
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        let is_dropped = self.answer.is_closed();
+        w.put_u8(1 + u8::from(is_dropped));
+        put_function(self.fingerprint, w);
+    }
 }
 
 /// Ends the wait for a call that is part of one which was cancelled.
@@ -187,12 +195,14 @@ impl Pending {
         function: TypeId,
         given: Given,
         discard: Discard,
-        bytes: usize,
+        payload: &[u8],
     ) -> Result<Pending> {
+        let (bytes, fingerprint) = (payload.len(), fingerprint_in(payload));
         let (router, callee) = (context.router().clone(), context.context_id());
         let until = context.manner().and_then(|manner| manner.until);
         let (answer, answered, weak) = (Latch::new(), AtomicBool::new(false), router.downgrade());
-        let slot = Arc::new(Slot { answer, answered, until, router: weak, given, discard });
+        let slot =
+            Arc::new(Slot { answer, answered, until, router: weak, given, discard, fingerprint });
         let handle = router.node().listen_for_call(callee, bytes, slot.clone(), until);
         let handle = handle.inspect_err(|_| slot.given.take_back(None))?;
         if let Some(token) = context.manner().and_then(|manner| manner.token.as_ref()) {
@@ -302,6 +312,7 @@ pub(crate) struct Unawaited {
     pub(crate) router: WeakRouter,
     pub(crate) given: Given,
     pub(crate) discard: Discard,
+    pub(crate) fingerprint: u64,
 }
 
 impl Deliver for Unawaited {
@@ -316,6 +327,11 @@ impl Deliver for Unawaited {
     fn dead(&self, _: &mut Turn, from: ContextId, death: &Death) {
         self.complain("a call without reply was lost with", from);
         self.given.take_back(Some(death));
+    }
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        w.put_u8(2);
+        put_function(self.fingerprint, w);
     }
 }
 

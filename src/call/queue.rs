@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crate::call::token::Token;
 use crate::error::CallFailure;
 use crate::ids::ContextId;
+use crate::io::census::put_list;
 use crate::limits::CHAINS_MAX;
-use crate::wire::codec::{Decode, Malformed, Reader};
+use crate::sys::clock::Moment;
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::message::Message;
 
 /// In the byte behind a call's fingerprint: the milliseconds that it has follow.
@@ -34,12 +36,14 @@ pub(crate) struct Arrived {
     pub(crate) chain: Key,
     /// Where its arguments begin; 0 if that cannot be told.
     pub(crate) args_at: usize,
+    since: Moment,
 }
 
 impl Arrived {
     pub(crate) fn new(message: Message) -> Arrived {
         let key = key(message.src, message.reply_to.map_or(0, |handle| handle.0));
-        let mut call = Arrived { message, key, until: None, chain: 0, args_at: 0 };
+        let since = Moment::now();
+        let mut call = Arrived { message, key, until: None, chain: 0, args_at: 0, since };
         // What is malformed is answered when it is its turn.
         call.args_at = call.read().unwrap_or(0);
         call
@@ -64,8 +68,7 @@ impl Arrived {
 
     /// What names the function; 0 if even that is not there.
     pub(crate) fn fingerprint(&self) -> u64 {
-        let bytes = self.message.data.get(..8).unwrap_or_default();
-        bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
+        fingerprint_in(&self.message.data)
     }
 
     pub(crate) fn is_late(&self) -> bool {
@@ -77,10 +80,19 @@ impl Arrived {
     }
 }
 
+/// What names the function in the body of a call; 0 if even that is not there.
+pub(crate) fn fingerprint_in(body: &[u8]) -> u64 {
+    let bytes = body.get(..8).unwrap_or_default();
+    bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte))
+}
+
 /// A call that a thread has begun.
 struct Running {
     key: Key,
     chain: Key,
+    fingerprint: u64,
+    since: Moment,
+    until: Option<Instant>,
     token: Arc<Token>,
 }
 
@@ -137,7 +149,10 @@ impl Queue {
         let may_begin = |call: &Arrived| may_begin(&self.running, call);
         let (list, at) = find(&mut self.next, &mut self.later, &may_begin)?;
         let call = list.remove(at);
-        self.running.push(Running { key: call.key, chain: call.chain, token: token.clone() });
+        let (fingerprint, since) = (call.fingerprint(), Moment::now());
+        let Arrived { key, chain, until, .. } = call;
+        let token = token.clone();
+        self.running.push(Running { key, chain, fingerprint, since, until, token });
         Some(call)
     }
 
@@ -203,6 +218,20 @@ impl Queue {
         }
     }
 
+    /// Appends those that run, and those that wait, the first first; as a snapshot has them.
+    pub(crate) fn describe(&self, max: usize, w: &mut Writer<'_>) {
+        put_list(self.running.len(), max, w, &mut |at, w| {
+            let Running { key, fingerprint, since, until, ref token, .. } = self.running[at];
+            put_call(key, fingerprint, since, until, w);
+            token.is_cancelled().encode(w);
+        });
+        let waiting: Vec<&Arrived> = self.next.iter().rev().chain(&self.later).take(max).collect();
+        put_list(self.next.len() + self.later.len(), max, w, &mut |at, w| {
+            let call = waiting[at];
+            put_call(call.key, call.fingerprint(), call.since, call.until, w);
+        });
+    }
+
     /// Drops all that waits.
     pub(crate) fn close(&mut self) {
         self.next.clear();
@@ -218,6 +247,22 @@ impl Queue {
 /// Whether no call runs that must end first.
 fn may_begin(running: &[Running], call: &Arrived) -> bool {
     call.chain == 0 || running.iter().all(|other| other.chain != call.chain)
+}
+
+/// Appends what is told of a call.
+fn put_call(key: Key, fingerprint: u64, since: Moment, until: Option<Instant>, w: &mut Writer<'_>) {
+    put_function(fingerprint, w);
+    w.put_varint(key >> 32);
+    w.put_varint(key & u64::from(u32::MAX));
+    w.put_varint(since.age_ms());
+    let left = |at: Instant| at.saturating_duration_since(Instant::now()).as_millis() as u64;
+    until.map(left).encode(w);
+}
+
+/// Appends what names a function; who has asked looks for a name.
+pub(crate) fn put_function(fingerprint: u64, w: &mut Writer<'_>) {
+    w.put_varint(fingerprint);
+    w.put_u8(0);
 }
 
 /// Where the first is that is wanted.
@@ -237,7 +282,6 @@ fn find<'a>(
 mod tests {
     use super::*;
     use crate::ids::Handle;
-    use crate::wire::codec::{Encode, Writer};
 
     const A: ContextId = ContextId(7);
     const B: ContextId = ContextId(8);

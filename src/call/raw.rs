@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::call::context::Context;
 use crate::call::gate::{self, Gate, Origin, Place, Policy};
 use crate::call::load::Load;
+use crate::call::receiver::put_queue;
 use crate::call::room::Rooms;
 use crate::call::router::Router;
 use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
@@ -23,6 +24,7 @@ use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
 use crate::route::send::room_of;
+use crate::wire::codec::Writer;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -193,6 +195,10 @@ impl Deliver for Core {
 
     fn lost(&self, _: &mut Turn, id: ContextId, _: &Death) {
         self.rooms.forget(id);
+    }
+
+    fn describe(&self, max: usize, w: &mut Writer<'_>) {
+        put_queue(self.queue.census(), &[], max, w);
     }
 }
 

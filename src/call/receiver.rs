@@ -17,14 +17,16 @@ use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
+use crate::io::census::put_list;
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
+use crate::limits::INSPECTED_HOLDERS_MAX;
 use crate::lock::{Held, Lock};
 use crate::route::credit::is_out_of_reach;
 use crate::route::node::Node;
 use crate::route::pending::{Deliver, Gift};
 use crate::route::send::room_of;
-use crate::wire::codec::{Decode, Malformed, Reader};
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 use crate::wire::message::Message;
 
 /// Where values arrive that any holder of a [`Sender`] sends.
@@ -152,11 +154,28 @@ impl Deliver for Core {
         self.holders().all()
     }
 
+    fn describe(&self, max: usize, w: &mut Writer<'_>) {
+        put_queue(self.queue.census(), &self.senders(), max, w);
+    }
+
     fn lost(&self, _: &mut Turn, id: ContextId, death: &Death) {
         self.rooms.forget(id);
         let end = self.holders().lost(id, death);
         self.end(end);
     }
+}
+
+/// Appends what waits in a receiver, and how many threads for it; and who may send.
+pub(crate) fn put_queue(
+    (values, takers): (usize, usize),
+    holders: &[ContextId],
+    max: usize,
+    w: &mut Writer<'_>,
+) {
+    w.put_u8(4);
+    w.put_varint(values as u64);
+    w.put_varint(takers as u64);
+    put_list(holders.len(), max.min(INSPECTED_HOLDERS_MAX), w, &mut |at, w| holders[at].encode(w));
 }
 
 impl Core {

@@ -1,6 +1,7 @@
 //! A child and its process: started by a recipe, brought up by the handshake, watched until it is
 //! reaped. All of it runs on the broker's thread.
 
+mod census;
 mod end;
 mod speech;
 mod watch;
@@ -28,6 +29,7 @@ use crate::module::images::{Images, Outcome, Want};
 use crate::route::control::configure;
 use crate::route::node::Node;
 use crate::route::peer::{End, Peer};
+use crate::sys::clock::Moment;
 use crate::sys::wait::Process;
 use crate::trace::Level;
 use crate::wire::header::Lane;
@@ -109,6 +111,8 @@ struct State {
     /// How long to wait for the next look at the process, where it is looked at.
     look_pause: Pause,
     id: ContextId,
+    /// When its process was started.
+    since: Moment,
     /// Whether it has left the tree: it lives on by itself.
     detached: bool,
 }
@@ -166,6 +170,7 @@ impl Attempt {
             ending: None,
             look_pause: Pause::FIRST,
             id,
+            since: Moment::now(),
             detached: false,
         })));
         child.attach(turn, main, outbox, terminal, typewriter);

@@ -113,6 +113,11 @@ const CANNOT_RUN: [&[u8]; 8] = [
 ];
 
 impl Handshake {
+    /// How far it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
     /// An attempt, of which nothing has been started yet.
     pub fn new(recipe: Arc<Recipe>) -> Box<Handshake> {
         let (nonce, awaits) = match recipe.start {

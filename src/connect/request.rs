@@ -208,6 +208,10 @@ impl Deliver for Asked {
         };
         self.take(turn, Err(refusal));
     }
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        w.put_u8(3);
+    }
 }
 
 /// Waits for questions.
@@ -258,6 +262,10 @@ impl Deliver for Asks {
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        w.put_u8(3);
+    }
 }
 
 /// A failure that whoever hears of it names the hop of.

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::io::broker::Broker;
+use crate::io::census::Role;
 use crate::io::outbox::{Outbox, Pushed};
 use crate::io::promise::promise;
 use crate::io::side::Side;
@@ -390,6 +391,10 @@ impl Protocol for Input {
 
     fn closed(&mut self, turn: &mut Turn, why: &Death) {
         self.0.closed(turn, why);
+    }
+
+    fn role(&self) -> Role {
+        Role::Attached
     }
 }
 

@@ -198,6 +198,12 @@ impl<T> Latch<T> {
         !state.closed && state.queue.len() <= state.sleepers.promised
     }
 
+    /// How many items there are, and how many threads sleep for one.
+    pub(crate) fn census(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.queue.len(), state.sleepers.list.len())
+    }
+
     /// Whether it was closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed

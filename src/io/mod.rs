@@ -8,6 +8,7 @@ pub mod counters;
 pub mod outbox;
 pub mod callbacks;
 pub mod timers;
+pub mod census;
 pub mod turn;
 pub mod lending;
 pub mod broker;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Cause, Death, Error};
 use crate::io::broker::Broker;
+use crate::io::census::Role;
 use crate::io::turn::{Key, Protocol, Tenant, Turn};
 use crate::io::watch::{self, Pause};
 use crate::lock::Lock;
@@ -172,5 +173,9 @@ impl Protocol for Watch {
 
     fn closed(&mut self, _: &mut Turn, why: &Death) {
         self.0.tell(Err(io::Error::other(Error::from(why.clone()))));
+    }
+
+    fn role(&self) -> Role {
+        Role::Watched
     }
 }

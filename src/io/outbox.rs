@@ -230,6 +230,12 @@ impl Outbox {
         self.lock().bytes
     }
 
+    /// Bytes that are queued, and how many threads sleep until there are fewer.
+    pub fn census(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.bytes, state.waiting.len())
+    }
+
     /// What the descriptor would take next, if it took so many bytes: all of one frame, or a part.
     #[cfg(test)]
     pub(crate) fn take(&self, bytes_max: usize) -> Vec<u8> {

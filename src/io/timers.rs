@@ -35,6 +35,11 @@ impl Timers {
         }
     }
 
+    /// How many are set.
+    pub fn count(&self) -> usize {
+        self.pending.len()
+    }
+
     /// When the next one is due.
     pub fn next(&self) -> Option<Instant> {
         self.pending.last().map(|(at, ..)| *at)

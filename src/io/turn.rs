@@ -1,6 +1,7 @@
 //! The loop of one broker: streams, timers, and what other threads deferred. Whoever has the turn
 //! owns all of it: the broker's thread, or one to which it is lent.
 
+mod census;
 mod leaving;
 mod running;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::broker::{Broker, Over};
+use crate::io::census::Role;
 use crate::io::counters::{Counters, Counting};
 use crate::io::lending::Task;
 use crate::io::outbox::Outbox;
@@ -21,7 +23,7 @@ use crate::lock;
 use crate::sys::errno::Errno;
 use crate::sys::poll::{Event, Interest, Poller};
 use crate::trace::{self, Level};
-use crate::wire::codec::Malformed;
+use crate::wire::codec::{Malformed, Writer};
 
 /// Names a stream of one loop. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,14 @@ pub trait Protocol: Send {
 
     /// The stream is closed; this is the last call.
     fn closed(&mut self, turn: &mut Turn, why: &Death);
+
+    /// What the stream leads to, for who inspects this context. Asked once.
+    fn role(&self) -> Role {
+        Role::Other
+    }
+
+    /// Appends the child whose process it watches, as the type `Child` of a snapshot.
+    fn describe(&self, _w: &mut Writer<'_>) {}
 }
 
 /// The state of one loop.
@@ -95,6 +105,7 @@ struct Stream {
     outlives: bool,
     reading: bool,
     writing: bool,
+    role: Role,
     /// Away while it is called.
     protocol: Option<Box<dyn Protocol>>,
     /// How often it got another protocol: one that is replaced while it is called does not return.
@@ -195,6 +206,7 @@ impl Turn {
             outlives: watched,
             reading: true,
             writing: false,
+            role: Role::Other,
             protocol: None,
             replaced: 0,
             closing: None,
@@ -214,6 +226,7 @@ impl Turn {
     pub fn replace(&mut self, key: Key, protocol: Box<dyn Protocol>) {
         if let Some(stream) = self.stream(key) {
             stream.replaced += 1;
+            stream.role = protocol.role();
             stream.protocol = Some(protocol);
         }
     }

@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
+use crate::io::census::put_list;
 use crate::io::sleep::{self, Sleeper};
 use crate::limits::WINDOW_BYTES;
 use crate::lock::{Held, Lock};
 use crate::sys::pipe::Wake;
+use crate::wire::codec::{Encode, Writer};
 use crate::wire::header::Lane;
 
 /// Where bytes go.
@@ -222,6 +224,22 @@ impl Credit {
         let Some(account) = state.find(target) else { return go_on.is_none() };
         let granted = |bytes| account.ahead.is_some_and(|ahead| bytes <= ahead);
         account.lost.is_some() || go_on.map_or(!account.sending, granted)
+    }
+
+    /// Appends where something is outstanding, or somebody waits.
+    pub fn put(&self, max: usize, w: &mut Writer<'_>) {
+        let state = self.lock();
+        let is_used = |account: &Account| account.has_bulk() || !account.waiting.is_empty();
+        let used = state.accounts.iter().filter(|(_, account)| is_used(account));
+        let used: Vec<&(Target, Account)> = used.collect();
+        put_list(used.len(), max, w, &mut |at, w| {
+            let ((dst, handle), account) = used[at];
+            dst.encode(w);
+            handle.encode(w);
+            w.put_varint(account.outstanding as u64);
+            w.put_varint(account.waiting.len() as u64);
+            account.ahead.is_some().encode(w);
+        });
     }
 
     /// Where something is outstanding.

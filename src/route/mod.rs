@@ -10,6 +10,7 @@ pub mod owed;
 pub mod pending;
 pub mod credit;
 pub mod node;
+pub mod census;
 pub mod send;
 pub mod refusal;
 pub mod peer;

@@ -19,6 +19,7 @@ use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
 use crate::route::refusal::Refusal;
 use crate::route::table::{Lost, Table, Tell};
+use crate::sys::clock::Moment;
 use crate::sys::random;
 use crate::trace::{self, Level, Record, TARGET};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
@@ -41,6 +42,10 @@ pub struct Node {
     identity: Identity,
     /// Whether it has no parent any more.
     pub(super) detached: AtomicBool,
+    /// Whether it was asked to end.
+    pub(super) ending: AtomicBool,
+    /// When it was made.
+    pub(super) since: Moment,
     broker: Broker,
     tenant: Tenant,
     table: Lock<Table<Arc<Way>>, { rank::ROUTES }>,
@@ -80,6 +85,8 @@ impl Node {
         Arc::new(Node {
             identity,
             detached: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            since: Moment::now(),
             tenant: broker.tenant(),
             broker,
             table,
@@ -139,16 +146,15 @@ impl Node {
         to: Arc<dyn Deliver>,
     ) -> Result<()> {
         self.broker.forbid_copy()?;
-        let entry = Entry { accepts, from: None, policy, once: false, bytes: 0, to };
+        let since = Moment::now();
+        let entry = Entry { accepts, from: None, policy, once: false, bytes: 0, since, to };
         self.handles().add(handle, entry).map_err(|cause| self.closed(cause))
     }
 
     /// Listens for data from anyone who was given the handle, which nobody can guess.
     pub fn listen_for_data(&self, to: Arc<dyn Deliver>) -> Result<Handle> {
         self.broker.forbid_copy()?;
-        let entry =
-            Entry { accepts: Kind::Data, from: None, policy: anyone, once: false, bytes: 0, to };
-        self.handles().add_unguessable(entry, random::u64).map_err(|cause| self.closed(cause))
+        self.listen_at(None, None, to)
     }
 
     /// Listens for data at a handle of a program's own, or at one that nobody can guess; `from`
@@ -163,7 +169,8 @@ impl Node {
         to: Arc<dyn Deliver>,
     ) -> Result<Handle> {
         self.broker.forbid_copy()?;
-        let entry = Entry { accepts: Kind::Data, from, policy: anyone, once: false, bytes: 0, to };
+        let (accepts, policy, once, since) = (Kind::Data, anyone, false, Moment::now());
+        let entry = Entry { accepts, from, policy, once, bytes: 0, since, to };
         let added = match at {
             Some(handle) => self.handles().add(handle, entry).map(|()| handle),
             None => self.handles().add_unguessable(entry, random::u64),
@@ -200,7 +207,8 @@ impl Node {
             return Err(Error::usage("too many calls are unanswered: wait for some of them"));
         }
         let (accepts, from, policy, once) = (Kind::Reply, Some(from), anyone, true);
-        let entry = Entry { accepts, from, policy, once, bytes, to };
+        let since = Moment::now();
+        let entry = Entry { accepts, from, policy, once, bytes, since, to };
         handles.add_answer(entry).map_err(|cause| self.closed(cause))
     }
 

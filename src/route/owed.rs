@@ -67,6 +67,11 @@ impl Owed {
         self.waiting.retain(|other| !Arc::ptr_eq(other, wake));
     }
 
+    /// How many threads sleep.
+    pub fn held(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Bytes that one context has not answered.
     #[cfg(test)]
     pub fn bytes_to(&self, callee: ContextId) -> usize {

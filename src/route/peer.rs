@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
+use crate::io::census::Role;
 use crate::io::outbox::Outbox;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
@@ -378,6 +379,10 @@ impl Protocol for Peer {
             self.node.lose(turn, lost, why);
         }
         self.guardian.closed(turn, why);
+    }
+
+    fn role(&self) -> Role {
+        self.child.map_or(Role::Parent, Role::Child)
     }
 }
 

@@ -8,6 +8,8 @@ use crate::io::turn::Turn;
 use crate::route::owed::Owed;
 use crate::route::policy::{Arrival, Policy};
 use crate::route::unguessable::{Gives, Unguessable};
+use crate::sys::clock::Moment;
+use crate::wire::codec::Writer;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -37,6 +39,12 @@ pub trait Deliver: Send + Sync {
         false
     }
 
+    /// Appends what is to arrive here, for who inspects this context: as the type `What` there. The
+    /// handle of calls appends its two lists, of at most `max` calls each.
+    fn describe(&self, _max: usize, w: &mut Writer<'_>) {
+        w.put_u8(0);
+    }
+
     /// A context is gone; told to handles that data or calls arrive at.
     fn lost(&self, _turn: &mut Turn, _id: ContextId, _death: &Death) {}
 }
@@ -63,6 +71,8 @@ pub struct Entry {
     pub once: bool,
     /// Bytes of the call whose answer it takes.
     pub bytes: usize,
+    /// Since when it listens.
+    pub since: Moment,
     /// Where messages go.
     pub to: Arc<dyn Deliver>,
 }
@@ -70,9 +80,9 @@ pub struct Entry {
 /// All handles of one context.
 pub struct Handles {
     /// Sorted by handle.
-    entries: Vec<(Handle, Entry)>,
+    pub(super) entries: Vec<(Handle, Entry)>,
     /// For the next answer. It goes round, past those in use.
-    next: u32,
+    pub(super) next: u32,
     went_round: bool,
     /// For data, from the first on: a stock agent, which takes none, does not link the cipher.
     unguessable: Option<Box<dyn Gives>>,
@@ -323,7 +333,8 @@ mod tests {
 
     fn entry(accepts: Kind, from: Option<ContextId>) -> Entry {
         let (once, to) = (from.is_some(), Arc::new(Nobody));
-        Entry { accepts, from, policy: anyone, once, bytes: 0, to }
+        let since = Moment::now();
+        Entry { accepts, from, policy: anyone, once, bytes: 0, since, to }
     }
 
     fn message(kind: Kind, src: ContextId, auth: ContextId, handle: Handle) -> Message {

@@ -78,7 +78,8 @@ impl Listening {
     fn entry(&self) -> Entry {
         let policy = if self.strict { for_themselves } else { anyone };
         let (accepts, from, once) = (self.accepts, self.from.map(ContextId), self.once);
-        Entry { accepts, from, policy, once, bytes: self.bytes, to: self.to.clone() }
+        let since = crate::sys::clock::Moment::now();
+        Entry { accepts, from, policy, once, bytes: self.bytes, since, to: self.to.clone() }
     }
 
     fn takes(&self, kind: Kind, src: u32, auth: u32) -> bool {

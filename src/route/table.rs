@@ -220,6 +220,17 @@ impl<W: Clone> Table<W> {
         self.link(link)?.child
     }
 
+    /// How many contexts live below.
+    pub fn routes_len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// One of them, the direct child by which it is reached, and who started it: none is this one.
+    pub fn route_at(&self, at: usize) -> (ContextId, Option<ContextId>, Option<ContextId>) {
+        let route = &self.routes[at];
+        (route.id, self.child_of(route.link), route.parent)
+    }
+
     /// The direct children.
     pub fn children(&self) -> Vec<ContextId> {
         self.links.iter().filter_map(|(_, link)| link.child).collect()

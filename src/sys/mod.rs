@@ -44,6 +44,8 @@ pub mod pages;
 pub mod memfd;
 #[allow(unsafe_code)] // uname and ids
 pub mod host;
+#[allow(unsafe_code)] // clock_gettime
+pub mod clock;
 #[allow(unsafe_code)] // getrandom
 pub mod random;
 #[allow(unsafe_code)] // writes over our arguments

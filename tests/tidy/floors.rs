@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 9] = [
     &["route"],
     &["call", "module", "log"],
     &["connect"],
-    &["program", "agent", "fakessh", "stock"],
+    &["program", "agent", "inspect", "fakessh", "stock"],
     &["lib", "bin"],
 ];
 

@@ -3,6 +3,7 @@
 use super::Child;
 use crate::connect::handshake::Origin;
 use crate::error::{Cause, ConnectFailure, Death};
+use crate::io::census::Role;
 use crate::io::turn::{Key, Protocol, Turn};
 use crate::route::peer::Guardian;
 use crate::sys::text::lossy;
@@ -38,6 +39,14 @@ impl Protocol for Speech {
     fn closed(&mut self, turn: &mut Turn, _: &Death) {
         if self.origin == Origin::Stdout {
             self.child.fail(turn, ConnectFailure::Cancelled);
+        }
+    }
+
+    fn role(&self) -> Role {
+        let id = self.child.lock().id;
+        match self.origin {
+            Origin::Stdout => Role::Starting(id),
+            Origin::Terminal => Role::Terminal(id),
         }
     }
 }

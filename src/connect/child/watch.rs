@@ -2,9 +2,10 @@
 
 use super::Child;
 use crate::error::{Cause, Death, Result};
+use crate::io::census::Role;
 use crate::io::turn::{Key, Protocol, Tenant, Turn};
 use crate::io::watch;
-use crate::wire::codec::Malformed;
+use crate::wire::codec::{Malformed, Writer};
 
 impl Child {
     /// Watches the process; the loop lasts until this is closed.
@@ -60,5 +61,13 @@ impl Protocol for Watch {
         let mut state = self.0.lock();
         state.watch = None;
         state.kill_and_reap();
+    }
+
+    fn role(&self) -> Role {
+        Role::Process(self.0.lock().id)
+    }
+
+    fn describe(&self, w: &mut Writer<'_>) {
+        self.0.describe(w);
     }
 }

@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::{End, Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death};
 use crate::io::broker::end_loop;
+use crate::io::census::Role;
 use crate::io::promise::Promise;
 use crate::limits::SHUTDOWN_GRACE;
-use crate::wire::codec::Malformed;
+use crate::wire::codec::{Malformed, Writer};
 
 impl Turn {
     /// Has `end` called before this tenant or the loop ends, with the reason; by a panic too.
@@ -103,5 +104,13 @@ impl Protocol for Last {
 
     fn closed(&mut self, turn: &mut Turn, why: &Death) {
         self.inner.closed(turn, why);
+    }
+
+    fn role(&self) -> Role {
+        self.inner.role()
+    }
+
+    fn describe(&self, w: &mut Writer<'_>) {
+        self.inner.describe(w);
     }
 }
