@@ -26,7 +26,7 @@ use crate::io::promise::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::{COPY_STACK_BYTES, SHUTDOWN_GRACE};
-use crate::log::{debug, profile};
+use crate::log::{debug, level, profile};
 use crate::module::images::{Images, Source};
 use crate::route::control;
 use crate::route::identity::{Identity, Terms};
@@ -315,6 +315,7 @@ fn start_in_process(router: &Router, node: &Arc<Node>, side: Side) -> Result<()>
     let (inner, calls) = begin(node, router.registry().clone(), router.images().clone())?;
     let asked = Arc::new(InProcessShutdown(Arc::downgrade(node)));
     node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, asked)?;
+    level::serve_in_process(node)?;
     let link = node.clone();
     let guardian = Box::new(InProcessEnd(node.clone()));
     let attached = node.broker().defer_sync(move |turn| {

@@ -302,6 +302,7 @@ pub use io::broker::Broker;
 pub use io::counters::{Counters, HandlerTimes, SlowDelivery};
 pub use io::latch::Latch;
 pub use io::side::{Read as SideRead, Side};
+pub use log::file::{log_to_file, log_to_stderr};
 pub use log::sink::{Sink, flush_log, log_at, log_to};
 pub use module::image::Image;
 pub use module::minimize::minimize_image;
@@ -317,6 +318,7 @@ pub use wire::secret::Secret;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::error::CallFailure;
+    pub use crate::log::macros::{log, log_wants};
     pub use crate::program::stock_agent;
     pub use crate::sys::entry::*;
     pub use crate::sys::fork::promise_of_command;

@@ -17,14 +17,14 @@ use crate::agent;
 use crate::call::function::{Function, Signature};
 use crate::call::panics;
 use crate::call::registry::Registry;
-use crate::call::router::Router;
+use crate::call::router::{LogsEnd, Router};
 use crate::connect::connects::Connects;
 use crate::connect::{service, stage};
 use crate::error::{Error, Result};
 use crate::inspect;
 use crate::io::broker::Broker;
 use crate::limits::MESSAGE_BYTES_MIN;
-use crate::log::{level, receive};
+use crate::log::{level, receive, sink};
 use crate::module::image::Image;
 use crate::module::images::{Forks, Images, Source};
 use crate::module::source::{Given, Own, TEST_VARIABLE};
@@ -237,7 +237,8 @@ impl Program {
         let images = Arc::new(Images::new(Some(Box::new(given))));
         self.master.tree = TREES.fetch_add(1, Ordering::Relaxed);
         files::check(&self.master)?;
-        let router = Router::master(self.broker.as_ref(), self.master, registry, images.clone())?;
+        let router =
+            Router::master(self.broker.as_ref(), self.master, registry, images.clone(), LOG)?;
         service::listen(router.node(), images)?;
         receive::listen(&router)?;
         level::register(router.node());
@@ -272,6 +273,9 @@ impl Program {
         self
     }
 }
+
+/// What a master's end does for the log.
+const LOG: LogsEnd = LogsEnd { gather: level::gather, flush: sink::flush_at_end };
 
 /// Whether this process has become the agent that it was started as.
 static SERVES: AtomicBool = AtomicBool::new(false);

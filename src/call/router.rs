@@ -10,6 +10,7 @@ use crate::call::registry::Registry;
 use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
+use crate::io::lending;
 use crate::io::turn::Turn;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::lock::{Held, Lock};
@@ -51,6 +52,17 @@ pub(crate) struct Inner {
     /// What else its end ends: a master's tree. An agent, which ends with its process, does not
     /// link that.
     end: fn(&Inner),
+    /// What of its tree's log its end sees to.
+    log: Option<LogsEnd>,
+}
+
+/// What a master's end does for its tree's log; not on a thread that turns a loop.
+#[derive(Clone, Copy)]
+pub(crate) struct LogsEnd {
+    /// Waits for what the contexts below have logged, before they end.
+    pub gather: fn(&Arc<Node>),
+    /// Waits until the sink has taken it, and what was logged of the end.
+    pub flush: fn(),
 }
 
 /// The names of contexts that were started from here, sorted by id.
@@ -97,6 +109,7 @@ impl Router {
         identity: Identity,
         registry: Arc<Registry>,
         images: Arc<Images>,
+        log: LogsEnd,
     ) -> Result<Router> {
         let broker = broker.map_or_else(Broker::new, Broker::keep)?;
         let node = Node::new(identity, Pool::of_master(), broker.weak());
@@ -110,7 +123,7 @@ impl Router {
             };
             turn.at_end(tenant, Box::new(close));
         })?;
-        Router::ending(node, Some(broker), registry, images, Inner::shutdown)
+        Router::ending(node, Some((broker, log)), registry, images, Inner::shutdown)
     }
 
     /// The router of a context whose node exists.
@@ -124,7 +137,7 @@ impl Router {
 
     fn ending(
         node: Arc<Node>,
-        share: Option<Broker>,
+        master: Option<(Broker, LogsEnd)>,
         registry: Arc<Registry>,
         images: Arc<Images>,
         end: fn(&Inner),
@@ -133,8 +146,9 @@ impl Router {
         node.listen(Handle::HOLD, Kind::Control, policy::anyone, grants.clone())?;
         node.listen(Handle::GRANT, Kind::Control, policy::is_ancestor, grants)?;
         respond::listen(&node, &images)?;
+        let (share, log) = master.unzip();
         let (kept, share) = (OnceLock::new(), Lock::new(share));
-        Ok(Router { inner: Arc::new(Inner { node, registry, images, kept, share, end }) })
+        Ok(Router { inner: Arc::new(Inner { node, registry, images, kept, share, end, log }) })
     }
 
     /// This context's id.
@@ -196,6 +210,10 @@ impl Router {
     /// has not ended after half a second is killed, and 3 seconds are the most. Callbacks that are
     /// due then, as those of [`Router::on_shutdown`], have 3 seconds more. All that is used
     /// afterwards fails with [`Cause::Shutdown`](crate::error::Cause).
+    ///
+    /// If there is a sink for the [log](crate::log_to), it first waits, for a second at most, for
+    /// what all contexts have logged and printed by now, and at last, for 3 at most, until the sink
+    /// has taken it.
     pub fn shutdown(&self) {
         self.inner.shutdown();
     }
@@ -240,8 +258,8 @@ impl Router {
         let Inner { node, registry, images, .. } = &*self.inner;
         let (node, registry, images) = (node.clone(), registry.clone(), images.clone());
         let kept = OnceLock::from(self.inner.keeps().clone());
-        let (share, end) = (Lock::new(None), |_: &Inner| ());
-        Router { inner: Arc::new(Inner { node, registry, images, kept, share, end }) }
+        let (share, end, log) = (Lock::new(None), |_: &Inner| (), None);
+        Router { inner: Arc::new(Inner { node, registry, images, kept, share, end, log }) }
     }
 
     /// Refuses what belongs to another tree.
@@ -260,12 +278,19 @@ impl Inner {
         if broker.is_copy() {
             return;
         }
+        let log = self.log.filter(|_| !lending::turns_one());
+        if let Some(log) = log {
+            (log.gather)(&self.node);
+        }
         broker.end(self.node.tenant());
         broker.wait_for_callbacks(SHUTDOWN_GRACE);
         let share = self.share.lock().take();
         // The last one ends it; whoever else asks waits for that.
         drop(share);
         broker.join_unused();
+        if let Some(log) = log {
+            (log.flush)();
+        }
     }
 }
 

@@ -8,3 +8,5 @@ pub mod record;
 pub mod sink;
 pub mod receive;
 pub mod level;
+pub mod macros;
+pub mod file;

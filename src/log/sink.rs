@@ -15,7 +15,9 @@ use crate::io::latch::Latch;
 use crate::io::lending;
 use crate::io::promise::{Promise, promise};
 use crate::io::sleep::{self, Sleeper};
-use crate::limits::{COPY_STACK_BYTES, LOG_QUEUED_BYTES_MAX, LOG_WAIT, LOOK_AGAIN_MAX};
+use crate::limits::{
+    COPY_STACK_BYTES, LOG_FLUSH_TIME, LOG_QUEUED_BYTES_MAX, LOG_WAIT, LOOK_AGAIN_MAX,
+};
 use crate::lock::Lock;
 use crate::log::level;
 use crate::log::record::{self, Arrived};
@@ -45,10 +47,15 @@ pub type Sink = Box<dyn Fn(&Record<'_>) + Send>;
 /// # Resources
 /// One thread, from the first call on. Where there is no room for it nothing is logged.
 pub fn log_to(level: Level, sink: Sink) {
+    log_from(Some(level), sink);
+}
+
+/// As [`log_to`]; none is silence.
+pub(crate) fn log_from(level: Option<Level>, sink: Sink) {
     let Some(hall) = Hall::of_process() else { return };
     hall.put(Item::Sink(sink));
-    trace::take_by(Slot::Sink, Some(level), Some(hall));
-    level::tell_trees();
+    trace::take_by(Slot::Sink, level, Some(hall));
+    level::changed();
 }
 
 /// Changes the level of the sink of [`log_to`], from now on and in all contexts below: they hear of
@@ -60,7 +67,7 @@ pub fn log_to(level: Level, sink: Sink) {
 /// ```
 pub fn log_at(level: impl Into<Option<Level>>) {
     trace::take_from(Slot::Sink, level.into());
-    level::tell_trees();
+    level::changed();
 }
 
 /// Waits until the sink has taken all that was logged by now, and has arrived from other contexts,
@@ -83,6 +90,11 @@ pub fn flush_log(timeout: Duration) -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// As [`flush_log`], at the end of a router; nothing if there is no sink.
+pub(crate) fn flush_at_end() {
+    flush_log(LOG_FLUSH_TIME);
 }
 
 thread_local! {

@@ -424,7 +424,18 @@ fn every_public_function_is_tried_here_or_needs_no_router() {
         assert!(functions.iter().any(|name| name.starts_with(prefix)), "there is no {prefix}");
     }
     // These know no router; stock functions run in another context.
-    assert_eq!(free, ["flush_log", "log_at", "log_to", "minimize_image", "raise_descriptor_limit"]);
+    assert_eq!(
+        free,
+        [
+            "flush_log",
+            "log_at",
+            "log_to",
+            "log_to_file",
+            "log_to_stderr",
+            "minimize_image",
+            "raise_descriptor_limit"
+        ]
+    );
 }
 
 #[test]

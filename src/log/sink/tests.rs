@@ -82,6 +82,7 @@ fn a_sink_that_panics_loses_its_record_and_takes_the_next() {
 fn a_sink_that_logs_waits_and_replaces_itself_gets_nothing_of_that_and_does_not_hang() {
     let _alone = alone();
     let (tell, told) = channel();
+    let (count, counted) = channel();
     let (note, later) = (noting(tell.clone()), Lock::<_>::new(Some(noting(tell))));
     log_to(
         Level::Error,
@@ -90,9 +91,9 @@ fn a_sink_that_logs_waits_and_replaces_itself_gets_nothing_of_that_and_does_not_
             if record.text == BY {
                 say(Level::Error, 100);
                 assert!(!flush_log(LIMIT));
-                if let Some(next) = later.lock().take() {
-                    log_to(Level::Error, next);
-                }
+                let next = later.lock().take();
+                next.into_iter().for_each(|next| log_to(Level::Error, next));
+                count.send(0).unwrap();
             }
         }),
     );
@@ -100,6 +101,7 @@ fn a_sink_that_logs_waits_and_replaces_itself_gets_nothing_of_that_and_does_not_
     assert_eq!(heard(&told), [1]);
     say(Level::Error, 2);
     assert_eq!(heard(&told), [2]);
+    assert_eq!(counted.try_iter().count(), 1);
 }
 
 /// Logs as it is dropped, and says so.
