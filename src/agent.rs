@@ -4,8 +4,10 @@
 mod detach;
 mod enter;
 mod fork;
+mod logs;
 
 pub(crate) use fork::for_all as forks_for_all;
+pub(crate) use logs::{FOR_USERS, ForUsers};
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
@@ -26,6 +28,7 @@ use crate::io::promise::promise;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Turn};
 use crate::limits::{COPY_STACK_BYTES, SHUTDOWN_GRACE};
+use crate::log::forward::Forward;
 use crate::log::{debug, level, profile};
 use crate::module::images::{Images, Source};
 use crate::route::control;
@@ -39,7 +42,7 @@ use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::guard::Guard;
 use crate::sys::thread::Body;
-use crate::sys::{fd, host, pipe, signal, thread, title};
+use crate::sys::{fd, host, pipe, signal, stdio, thread, title};
 use crate::wire::PROTOCOL;
 use crate::wire::codec::{Malformed, Reader};
 use crate::wire::framer::Framer;
@@ -67,11 +70,17 @@ pub(crate) fn be_seen(args: &[Vec<u8>]) {
     enter::enter(orders);
 }
 
-/// Serves as an agent; the process ends with it. Without a source it is a stock agent.
-pub(crate) fn serve(registry: Arc<Registry>, nonce: u64, source: Option<Box<dyn Source>>) -> ! {
+/// Serves as an agent; the process ends with it. Without a source it starts no others of its kind;
+/// a stock agent, without user code, does nothing for the sake of that.
+pub(crate) fn serve(
+    registry: Arc<Registry>,
+    nonce: u64,
+    source: Option<Box<dyn Source>>,
+    users: Option<ForUsers>,
+) -> ! {
     let link = or_end(take_over_stdio());
     settle();
-    attend(registry, link, nonce, source, |_| ())
+    attend(registry, link, nonce, source, users, |_| ())
 }
 
 /// What agents of all kinds do: one that is its own image, and one that is a copy of its parent.
@@ -82,6 +91,7 @@ fn attend(
     (receive, transmit): (OwnedFd, OwnedFd),
     nonce: u64,
     source: Option<Box<dyn Source>>,
+    users: Option<ForUsers>,
     start: impl FnOnce(&Router),
 ) -> ! {
     stock::guard_processes();
@@ -92,16 +102,24 @@ fn attend(
     pool.add(lease);
     let images = Arc::new(Images::new(source));
     let node = Node::new(identity, pool, broker);
-    let (router, calls) = or_end(begin(&node, registry, images));
+    let forward = Forward::new(&node, or_end(stdio::take_over()), users.map(|users| users.wait));
+    let flush = users.map(|users| users.flush);
+    let (router, calls) = or_end(begin(&node, registry, images, flush));
+    or_end(logs::listen(&node, &forward));
+    if let Some(users) = users {
+        (users.guard)(&router, &forward);
+    }
     debug::begin(&node.identity().files);
-    let shutdown = Arc::new(Shutdown { node: node.clone(), calls: calls.clone() });
+    let shutdown = Shutdown { node: node.clone(), calls: calls.clone(), forward: forward.clone() };
+    let shutdown = Arc::new(shutdown);
     or_end(node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, shutdown));
     let link = node.clone();
     or_end(node.broker().defer(move |turn| {
         let (receive, transmit) = (Side::new(receive), Side::new(transmit));
         profile::begin(turn, &link);
-        let parent = Box::new(Parent(link.clone()));
+        let parent = Box::new(Parent(forward.clone()));
         or_end(Peer::attach(&link, turn, End::Parent, receive, transmit, parent));
+        or_end(forward.watch(turn));
     }));
     start(&router);
     for _ in 1..calls.threads() {
@@ -127,11 +145,13 @@ fn begin(
     node: &Arc<Node>,
     registry: Arc<Registry>,
     images: Arc<Images>,
+    flush: Option<fn()>,
 ) -> Result<(Router, Arc<Calls>)> {
     let router = Router::of(node.clone(), registry, images.clone())?;
     service::listen(node, images)?;
     inspect::listen(node)?;
-    Ok((router, Calls::listen(node)?))
+    logs::listen_below(node)?;
+    Ok((router, Calls::listen(node, flush)?))
 }
 
 /// Moves the connection away from descriptors 0 and 1 and leaves harmless ones there for user code.
@@ -185,16 +205,20 @@ fn read_identity(fd: BorrowedFd<'_>) -> Result<(Identity, Lease), Malformed> {
 }
 
 /// Watches the link to the parent: its end is this process's end.
-struct Parent(Arc<Node>);
+struct Parent(Arc<Forward>);
 
 impl Guardian for Parent {
+    fn takes_logs(&mut self, turn: &mut Turn) {
+        self.0.pump(turn);
+    }
+
     fn ended(&mut self, turn: &mut Turn, _: Key) {
-        profile::end(turn, &self.0);
+        profile::end(turn, self.0.node());
         signal::die();
     }
 
     fn closed(&mut self, turn: &mut Turn, _: &Death) {
-        profile::end(turn, &self.0);
+        profile::end(turn, self.0.node());
         signal::die();
     }
 }
@@ -222,6 +246,7 @@ fn end_process(status: i32) -> ! {
 struct Shutdown {
     node: Arc<Node>,
     calls: Arc<Calls>,
+    forward: Arc<Forward>,
 }
 
 impl Deliver for Shutdown {
@@ -235,24 +260,32 @@ impl Deliver for Shutdown {
             signal::kill_own_group(signal::TERM);
         }
         let deadline = Instant::now() + SHUTDOWN_GRACE;
-        look(self.node.clone(), self.calls.clone(), turn, deadline);
+        let (node, calls, forward) = (&self.node, &self.calls, &self.forward);
+        look(node.clone(), calls.clone(), forward.clone(), turn, deadline);
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, _: &Death) {}
 }
 
 /// Ends the process when nothing is left to wait for, or in time.
-fn look(node: Arc<Node>, calls: Arc<Calls>, turn: &mut Turn, deadline: Instant) {
+fn look(
+    node: Arc<Node>,
+    calls: Arc<Calls>,
+    forward: Arc<Forward>,
+    turn: &mut Turn,
+    deadline: Instant,
+) {
     let busy = calls.is_busy()
         || node.broker().is_calling()
         || !node.children().is_empty()
-        || signal::reap_children();
+        || signal::reap_children()
+        || !forward.finish(turn);
     if !busy || deadline <= Instant::now() {
         profile::end(turn, &node);
         end_process(0);
     }
     let again = Instant::now() + LOOK_AGAIN;
-    turn.timer(again, Box::new(move |turn| look(node, calls, turn, deadline)));
+    turn.timer(again, Box::new(move |turn| look(node, calls, forward, turn, deadline)));
 }
 
 impl Router {
@@ -312,7 +345,8 @@ fn serve_in_process(
 
 /// Serves the calls of a context in this process, once its link is there.
 fn start_in_process(router: &Router, node: &Arc<Node>, side: Side) -> Result<()> {
-    let (inner, calls) = begin(node, router.registry().clone(), router.images().clone())?;
+    let (registry, images) = (router.registry().clone(), router.images().clone());
+    let (inner, calls) = begin(node, registry, images, None)?;
     let asked = Arc::new(InProcessShutdown(Arc::downgrade(node)));
     node.listen(Handle::SHUTDOWN, Kind::Control, policy::has_parent_authority, asked)?;
     level::serve_in_process(node)?;

@@ -272,3 +272,22 @@ pub const LOG_GATHER_TIME: Duration = Duration::from_secs(1);
 pub const LOG_ASKED_MAX: usize = 1000;
 /// Time that the end of a router gives the sink to take all that was logged.
 pub const LOG_FLUSH_TIME: Duration = Duration::from_secs(3);
+/// Bytes of one encoded record: its texts, its numbers, and what says how long they are.
+pub const LOG_RECORD_BYTES_MAX: usize =
+    LOG_TEXT_BYTES_MAX + NAME_BYTES_MAX + 2 * LOG_TARGET_BYTES_MAX + 10 * LOG_NUMBERS_MAX + 64;
+/// Bytes of an agent's records that wait to be sent, beyond which one of the library is dropped and
+/// counted, and a thread of user code that logs waits.
+pub const LOG_QUEUE_BYTES: usize = 64 * 1024;
+/// Bytes of these beyond which its standard output and error are not read: records have room.
+pub const LOG_PRINTED_BYTES: usize = LOG_QUEUE_BYTES / 2;
+/// The same where a record is to come behind what was printed before it: more than two full pipes
+/// of ordinary lines.
+pub const LOG_DRAINED_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that are read from one of them at once.
+pub const LOG_READ_BYTES: usize = 4 * 1024;
+/// Those who wait until all that was logged before is sent: ancestors, who ask one at a time.
+pub const LOG_BARRIERS_MAX: usize = 64;
+/// Time that user code's `exit` waits for what was printed to be sent.
+pub const EXIT_FLUSH: Duration = Duration::from_millis(500);
+/// Milliseconds that a process which aborts leaves its loop to send what that has read.
+pub const ABORT_LOOKS_MAX: u32 = 100;

@@ -195,7 +195,7 @@ impl Program {
             let registry = Arc::new(self.registry);
             let source = source(&registry, self.forks);
             SERVES.store(true, Ordering::Relaxed);
-            agent::serve(registry, nonce, source);
+            agent::serve(registry, nonce, source, Some(agent::FOR_USERS));
         }
         self
     }
@@ -261,7 +261,7 @@ impl Program {
             let args = args.filter_map(|arg| CString::new(arg.as_bytes()).ok());
             let registry = Arc::new(self.registry);
             let source = of_agent(Own::Test(args.collect()), &registry, self.forks);
-            agent::serve(registry, nonce, Some(source));
+            agent::serve(registry, nonce, Some(source), Some(agent::FOR_USERS));
         }
     }
 
@@ -327,7 +327,7 @@ impl Drop for Shutdown {
 pub fn stock_agent(args: Vec<Vec<u8>>) -> i32 {
     const WHY: &[u8] = b"mitogen: this is an agent; a program that uses mitogen starts it\n";
     if let Some(nonce) = asked(&args) {
-        agent::serve(Arc::new(stock::registry()), nonce, None);
+        agent::serve(Arc::new(stock::registry()), nonce, None, None);
     }
     // Without a standard error there is nobody to tell.
     let _ = fd::write_all(fd::stderr(), WHY);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::LOOK_AGAIN;
+use super::logs::Logs;
 use crate::call::call_context::CallContext;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::ContextId;
@@ -11,6 +12,8 @@ use crate::io::latch::Latch;
 use crate::io::promise::{Promise, promise};
 use crate::io::turn::Turn;
 use crate::limits::DETACH_WAIT;
+use crate::log::forward::Forward;
+use crate::log::level;
 use crate::route::credit::was_interrupted;
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
@@ -65,8 +68,9 @@ impl CallContext {
         leave::live_alone().map_err(|errno| Error::system("opening /dev/null", errno.0))?;
         let deadline = Instant::now() + DETACH_WAIT;
         let (promise, left) = promise();
-        let leaving = node.clone();
-        node.broker().defer(move |turn| leave_when_told(leaving, turn, deadline, promise))?;
+        let (leaving, logs) = (node.clone(), Logs::of(self.router()));
+        let leave = move |turn: &mut Turn| leave_when_told(leaving, logs, turn, deadline, promise);
+        node.broker().defer(leave)?;
         through_signals(&|| node.broker().wait_for(&left))
     }
 }
@@ -114,11 +118,22 @@ impl Deliver for Answer {
 }
 
 /// Cuts the link when what was queued is sent, or in time.
-fn leave_when_told(node: Arc<Node>, turn: &mut Turn, deadline: Instant, left: Promise<()>) {
-    if node.has_told_parent() || deadline <= Instant::now() {
+fn leave_when_told(
+    node: Arc<Node>,
+    logs: Option<Arc<Forward>>,
+    turn: &mut Turn,
+    deadline: Instant,
+    left: Promise<()>,
+) {
+    let is_told = logs.as_ref().is_none_or(|logs| logs.finish(turn)) && node.has_told_parent();
+    if is_told || deadline <= Instant::now() {
+        if let Some(logs) = logs {
+            logs.leave(turn);
+        }
+        level::tell_children(&node);
         node.leave(turn);
         return left.keep(());
     }
     let again = Instant::now() + LOOK_AGAIN;
-    turn.timer(again, Box::new(move |turn| leave_when_told(node, turn, deadline, left)));
+    turn.timer(again, Box::new(move |turn| leave_when_told(node, logs, turn, deadline, left)));
 }

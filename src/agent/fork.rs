@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{attend, end_process, or_end, settle};
+use super::{FOR_USERS, attend, end_process, or_end, settle};
 use crate::call::panics;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
@@ -21,7 +21,7 @@ use crate::module::images::{Forks, Source, Started};
 use crate::stock;
 use crate::sys::errno::Errno;
 use crate::sys::fork::{self, ForkPromise};
-use crate::sys::{fd, pipe, signal, thread, title};
+use crate::sys::{fd, pipe, signal, stdio, thread, title};
 use crate::trace::{self, panic_text};
 
 /// The status of a copy whose hook panicked, as that of a program.
@@ -175,6 +175,7 @@ impl Begun {
         fd::dup_onto(said.as_fd(), 1)?;
         fd::dup_onto(said.as_fd(), 2)?;
         drop((null, said));
+        stdio::forget_inherited();
         fork::unmark(self.link.0.as_fd());
         fork::close_marked();
         // A copy of this copy shall not keep it.
@@ -195,7 +196,8 @@ impl Begun {
                 run("on_start", || hook(router));
             }
         };
-        attend(self.registry, self.link, self.nonce, Some(self.images), start)
+        let users = Some(FOR_USERS);
+        attend(self.registry, self.link, self.nonce, Some(self.images), users, start)
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Calls {
     queue: Lock<Queue>,
     /// An item for each thread that is woken.
     ready: Latch<()>,
+    /// Writes out what a function has printed, before its answer.
+    flush: Option<fn()>,
 }
 
 impl Deliver for Calls {
@@ -71,9 +73,9 @@ impl Deliver for Calls {
 
 impl Calls {
     /// Listens for calls of those who have authority over this context.
-    pub(crate) fn listen(node: &Arc<Node>) -> Result<Arc<Calls>> {
-        let calls =
-            Arc::new(Calls { node: node.clone(), queue: Lock::default(), ready: Latch::new() });
+    pub(crate) fn listen(node: &Arc<Node>, flush: Option<fn()>) -> Result<Arc<Calls>> {
+        let (queue, ready) = (Lock::default(), Latch::new());
+        let calls = Arc::new(Calls { node: node.clone(), queue, ready, flush });
         node.listen(Handle::CALL, Kind::Call, policy::has_parent_authority, calls.clone())?;
         // Who may is who called.
         node.listen(Handle::CANCEL, Kind::Control, policy::anyone, calls.clone())?;
@@ -184,6 +186,9 @@ impl Calls {
         let taken = Scope::from(router, call.caller(), call.message.auth);
         let given = Scope::to(router, call.caller());
         let answer = answer(router, call, token, &taken, &given);
+        if let Some(flush) = self.flush {
+            flush();
+        }
         close_senders(router, &taken, answer.as_ref().err().map(|failure| &**failure));
         let (given, has_failed) = (given.given(), answer.is_err() || token.is_given_up());
         let answer = match answer {

@@ -111,6 +111,8 @@ struct State {
     /// How long to wait for the next look at the process, where it is looked at.
     look_pause: Pause,
     id: ContextId,
+    /// Its name, as its recipe gives it.
+    name: Arc<str>,
     /// When its process was started.
     since: Moment,
     /// Whether it has left the tree: it lives on by itself.
@@ -147,6 +149,7 @@ impl Attempt {
         let outbox = Arc::new(Outbox::new(transmit));
         let types = handshake.recipe().wants_pty();
         let typewriter = types.then(|| Arc::new(Outbox::new(terminal.clone())));
+        let name = handshake.recipe().name.as_str().into();
         let attempt = Box::new(Attempt {
             node: node.clone(),
             images,
@@ -170,6 +173,7 @@ impl Attempt {
             ending: None,
             look_pause: Pause::FIRST,
             id,
+            name,
             since: Moment::now(),
             detached: false,
         })));

@@ -80,7 +80,7 @@ fn tell_trees() {
 }
 
 /// As it is at this moment; on the loop, where children come up.
-fn tell_children(node: &Node) {
+pub(crate) fn tell_children(node: &Node) {
     for id in node.children() {
         tell(node, id, None);
     }

@@ -10,3 +10,5 @@ pub mod receive;
 pub mod level;
 pub mod macros;
 pub mod file;
+pub mod stdio;
+pub mod forward;

@@ -77,12 +77,16 @@ impl Credit {
                 account.ahead = left.or(account.ahead);
                 return left.is_some();
             }
-            let room = account.outstanding == 0 || account.outstanding + bytes <= WINDOW_BYTES;
-            if room {
-                account.outstanding += bytes;
-            }
-            room
+            account.take(bytes)
         })
+    }
+
+    /// Takes room for `bytes`, if there is so much now. Returns whether there was.
+    pub fn try_take(&self, target: Target, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let taken = state.closed.is_none() && state.account(target).take(bytes);
+        state.tidy(target);
+        taken
     }
 
     /// Gives back room for what was not sent.
@@ -162,7 +166,7 @@ impl Credit {
         if account.sending || is_receiver && 0 < account.senders {
             account.lost = Some(death);
             account.wake_lost();
-        } else if is_receiver || is_out_of_reach(death.cause) {
+        } else if is_receiver || is_out_of_reach(death.cause) || target.1 == Handle::FORWARD_LOG {
             // Nobody there will grant what was charged for it.
             (account.outstanding, account.unarrived, account.bulk) = (0, 0, false);
             account.wake();
@@ -320,6 +324,15 @@ impl State {
 }
 
 impl Account {
+    /// Takes room, if there is so much.
+    fn take(&mut self, bytes: usize) -> bool {
+        let room = self.outstanding == 0 || self.outstanding + bytes <= WINDOW_BYTES;
+        if room {
+            self.outstanding += bytes;
+        }
+        room
+    }
+
     fn is_needed(&self) -> bool {
         self.has_bulk() || 0 < self.senders || !self.waiting.is_empty()
     }

@@ -32,6 +32,12 @@ pub trait Guardian: Send {
     /// The link is gone.
     fn closed(&mut self, turn: &mut Turn, why: &Death);
 
+    /// The peer, a child, has logged or printed something: encoded records of its own, as it says.
+    fn printed(&mut self, _records: &[u8]) {}
+
+    /// There is room for what is logged and printed here.
+    fn takes_logs(&mut self, _: &mut Turn) {}
+
     /// The peer, a child, leaves the tree. Returns whether it may; then its process is left alone,
     /// and the link is closed when it is `done`.
     fn detaches(&mut self, _: &mut Turn, _done: bool) -> bool {
@@ -139,6 +145,10 @@ impl Peer {
             const WHAT: &str = "refused: a forged source (source, authority, destination):";
             self.log(Level::Warn, WHAT, &about, "");
             return self.fault(None);
+        }
+        let is_log = (header.kind, header.handle) == (Kind::Data, Handle::FORWARD_LOG);
+        if is_log && self.child == Some(header.src) {
+            self.guardian.printed(frame.payload);
         }
         if header.dst != self.node.id() {
             turn.counting.counts.frames_forwarded += u64::from(self.forward(header, frame.whole));
@@ -264,6 +274,10 @@ impl Peer {
         }
         match (message.kind, message.handle) {
             (Kind::Grant, _) => match self.node.granted(&message) {
+                Ok(()) if message.handle == Handle::FORWARD_LOG => {
+                    self.guardian.takes_logs(turn);
+                    Ok(())
+                }
                 Ok(()) => Ok(()),
                 Err(malformed) => self.malformed(message.src, malformed),
             },

@@ -59,6 +59,20 @@ impl Node {
         self.uncharge_unsent(out, room, sent)
     }
 
+    /// Sends data of one frame on the loop, if its destination has room for it now. Returns whether
+    /// it did. What gets nowhere is lost.
+    pub fn send_if_room(&self, out: &Outgoing, payload: &[u8]) -> bool {
+        let (target, room) = ((out.dst, out.handle), room_of(payload));
+        let taken = self.credit.try_take(target, room);
+        if taken {
+            let header = self.header(out, self.credit.lane(target), Part::Whole);
+            if self.transmit(&header, Frame::new(&header, payload).as_bytes(), None).is_err() {
+                self.credit.uncharge(target, room);
+            }
+        }
+        taken
+    }
+
     /// Takes room for a message of data; sleeps until there is, if this thread may.
     fn charge(&self, out: &Outgoing, room: usize, deadline: Option<Instant>) -> Result<()> {
         if !self.is_charged(out) {

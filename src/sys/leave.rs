@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::errno::Result;
-use super::{fd, signal};
+use super::{fd, signal, stdio};
 
 /// Makes this process independent: its parent's end is not its own, nor is a terminal's; SIGTERM
 /// ends it; and its standard descriptors, but for files, lead nowhere.
@@ -18,6 +18,8 @@ pub fn live_alone() -> Result<()> {
             fd::dup_onto(null.as_fd(), number as i32)?;
         }
     }
+    stdio::forget_inherited();
+    stdio::let_abort();
     Ok(())
 }
 

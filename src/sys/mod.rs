@@ -32,6 +32,8 @@ pub mod signal;
 pub mod heard;
 #[allow(unsafe_code)] // termios, the size of a terminal
 pub mod terminal;
+#[allow(unsafe_code)] // what a process does when it aborts, or exits
+pub mod stdio;
 #[allow(unsafe_code)] // fstat, isatty
 pub mod leave;
 #[allow(unsafe_code)] // clone without a signal

@@ -38,13 +38,17 @@ pub fn absorb(signal: i32) {
         count_absorbed();
         end_if_orphaned(signal);
     }
-    let handler: extern "C" fn(c_int) = count;
+    handle(signal, count);
+}
+
+/// Has a signal call `handler`, which may run at any moment: it does no more than atomic operations
+/// and system calls.
+pub(super) fn handle(signal: i32, handler: extern "C" fn(c_int)) {
     // SAFETY: a structure of numbers and sets, for which zero is a value: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler may run at any moment: it does no more than atomic operations and system
-    // calls.
+    // SAFETY: the handler is one that may run at any moment.
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
 }
 

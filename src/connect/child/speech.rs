@@ -1,13 +1,14 @@
 //! What a child says, while it is brought up and afterwards: the protocols of its streams.
 
-use super::Child;
+use super::{Child, State};
 use crate::connect::handshake::Origin;
 use crate::error::{Cause, ConnectFailure, Death};
 use crate::io::census::Role;
 use crate::io::turn::{Key, Protocol, Turn};
+use crate::log::stdio::texts_of;
 use crate::route::peer::Guardian;
 use crate::sys::text::lossy;
-use crate::trace::{self, Level};
+use crate::trace::{self, Level, Record};
 use crate::wire::codec::Malformed;
 
 /// The handshake's ear on one stream; of the terminal also afterwards.
@@ -52,19 +53,32 @@ impl Protocol for Speech {
 }
 
 impl Child {
-    /// Keeps what is said on standard error, and logs it line by line.
+    /// Keeps what is said on standard error, words of the tool and the last of the process, and logs
+    /// it line by line.
     fn hear_said(&self, mut bytes: &[u8]) {
         loop {
             let mut state = self.lock();
             let Some(rest) = state.said.fill(bytes) else { return };
             let line = trace::wanted(Level::Info).then(|| lossy(state.said.line()));
             state.said.end_line(true, &[]);
-            let (node, id) = (state.node.clone(), state.id);
+            let (node, id, name) = (state.node.clone(), state.id, state.name.clone());
             drop(state);
-            if let Some(line) = line {
-                node.text(Level::Info, "a context says", &[id.0.into()], &line);
+            if let Some(text) = &line {
+                let now = Record::now(Level::Info, "stderr");
+                let (tree, context, name) = (node.identity().tree, Some(id), &*name);
+                trace::record(&Record { tree, context, name, text, ..now });
             }
             bytes = rest;
+        }
+    }
+}
+
+impl State {
+    /// Keeps a line of what was printed there, which is logged elsewhere.
+    fn keep_printed(&mut self, text: &[u8], continues: bool) {
+        self.said.fill(text);
+        if !continues {
+            self.said.end_line(true, &[]);
         }
     }
 }
@@ -80,6 +94,11 @@ impl Guardian for LinkGuard {
     fn closed(&mut self, turn: &mut Turn, _: &Death) {
         self.0.lock().main = None;
         self.0.end_process(turn);
+    }
+
+    fn printed(&mut self, records: &[u8]) {
+        let mut state = self.0.lock();
+        texts_of(records, &mut |text, continues| state.keep_printed(text, continues));
     }
 
     fn detaches(&mut self, turn: &mut Turn, done: bool) -> bool {
