@@ -15,7 +15,7 @@ use crate::limits::{SHUTDOWN_GRACE, SHUTDOWN_TOLD, SHUTDOWN_WAIT};
 use crate::lock::Lock;
 use crate::route::node::{Node, Outgoing};
 use crate::route::pending::Deliver;
-use crate::wire::codec::Encode;
+use crate::wire::codec::{Encode, Writer};
 use crate::wire::frame::FrameBuf;
 use crate::wire::header::{Kind, Lane};
 use crate::wire::message::Message;
@@ -228,5 +228,9 @@ impl Deliver for Slot {
         let is_ours = self.node.upgrade().is_none_or(|node| from == node.id());
         let death = death.clone();
         self.decide(if refused || is_ours { Err(death) } else { Ok(death) });
+    }
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        w.put_u8(6);
     }
 }

@@ -20,6 +20,7 @@ use crate::lock::{Held, Lock};
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::sys::{host, random};
+use crate::wire::codec::Writer;
 use crate::wire::message::Message;
 
 /// What one router connects, and what it has connected by addresses.
@@ -427,5 +428,9 @@ impl Deliver for End {
             connects.cancel_timers(turn);
             connects.close();
         }
+    }
+
+    fn describe(&self, _: usize, w: &mut Writer<'_>) {
+        w.put_u8(6);
     }
 }

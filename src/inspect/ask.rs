@@ -150,7 +150,7 @@ impl Deliver for Answer {
 }
 
 /// The snapshot in an answer, which a stranger may have made.
-fn read(bytes: &[u8]) -> Result<Snapshot> {
+pub(super) fn read(bytes: &[u8]) -> Result<Snapshot> {
     let read = || {
         if UNGRANTED_BYTES_MAX < bytes.len() as u64 {
             return Err(Malformed("a snapshot that is too long"));

@@ -35,6 +35,8 @@ mod show;
 mod snapshot;
 mod tree;
 mod waits;
+#[cfg(test)]
+mod tests;
 
 pub use snapshot::{
     Awaited, Child, ChildState, End, Function, Listed, Queue, Queued, Room, Route, Running,

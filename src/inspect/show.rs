@@ -70,7 +70,9 @@ impl Snapshot {
     }
 
     fn show_waits(&self, lines: &mut Lines<'_, '_>) -> fmt::Result {
-        let pending = self.pending.first.iter();
+        // It waits for its own end all the time.
+        let is_own = |it: &&Awaited| it.what == What::End && it.context_id == Some(self.context_id);
+        let pending = self.pending.first.iter().filter(|it| !is_own(it));
         let pending = pending.map(|it| ((it.context_id, &it.what), it.age_ms));
         for ((context, what), Group { count, age_ms }) in grouped(pending) {
             let (whom, times, age) = (Whom(context), Times(count), Span(age_ms));
@@ -257,6 +259,7 @@ impl Display for What {
             What::Connect => f.write_str("a connect"),
             What::Receiver(_) => f.write_str("a message"),
             What::Handler => f.write_str("a message to a handler"),
+            What::End => f.write_str("its end"),
         }
     }
 }

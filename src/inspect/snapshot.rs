@@ -163,6 +163,8 @@ crate::value! {
         Receiver(Queue),
         /// Messages, for a [`Handler`](crate::Handler).
         Handler,
+        /// Nothing but the news that the context has ended.
+        End,
     }
 
     /// What waits in a receiver, or for it.

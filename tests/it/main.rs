@@ -48,6 +48,7 @@ mod podman;
 mod tools;
 mod command_method;
 mod inside;
+mod inspect;
 mod streams;
 mod latches;
 mod lent;

@@ -1,0 +1,190 @@
+//! What is written, read and shown, without a process.
+
+use super::ask::read;
+use super::snapshot::*;
+use super::tree::{Entry, Tree};
+use crate::error::{Error, ErrorKind, Phase};
+use crate::ids::{ContextId, Handle};
+use crate::limits::{INSPECTED_MAX, NAME_BYTES_MAX, UNGRANTED_BYTES_MAX};
+use crate::wire::codec::{Encode, Writer};
+
+fn listed<T: Clone>(count: usize, item: T) -> Listed<T> {
+    Listed { first: vec![item; count], more: u64::from(u32::MAX) }
+}
+
+/// As long as an answer can be.
+fn longest() -> Snapshot {
+    let (id, handle, ms) = (ContextId(u32::MAX), Handle(u32::MAX), 1 << 36);
+    let function = Function { fingerprint: u64::MAX, name: String::new() };
+    let route = Route { context_id: id, via: id, parent_id: id };
+    let end = End::Starting(id);
+    let (queued_bytes, held_senders) = (1 << 32, 1 << 20);
+    let stream = Stream { end, queued_bytes, held_senders, is_read: true, is_blocked: true };
+    let (name, state) = ("x".repeat(64), ChildState::Starting(Phase::Login));
+    let child = Child { context_id: id, name, pid: u32::MAX, state, age_ms: ms };
+    let what = What::Call(function.clone());
+    let pending = Awaited { handle, context_id: Some(id), age_ms: ms, what };
+    let what = What::Receiver(Queue { values: 1 << 32, takers: 1 << 20, holders: listed(8, id) });
+    let room = Room {
+        context_id: id,
+        handle,
+        outstanding_bytes: 1 << 32,
+        held_senders,
+        is_announced: true,
+    };
+    let (reply_to, left_ms, is_cancelled) = (handle, Some(ms), true);
+    let running = Running {
+        function: function.clone(),
+        caller_id: id,
+        reply_to,
+        age_ms: ms,
+        left_ms,
+        is_cancelled,
+    };
+    Snapshot {
+        context_id: id,
+        name: "n".repeat(NAME_BYTES_MAX),
+        pid: u32::MAX,
+        parent_ids: vec![id; 1000],
+        age_ms: ms,
+        is_ending: true,
+        is_lent: true,
+        timers: 1 << 32,
+        next_timer_ms: Some(ms),
+        held_callers: 1 << 20,
+        routes: listed(INSPECTED_MAX, route),
+        streams: listed(INSPECTED_MAX, stream),
+        children: listed(INSPECTED_MAX, child),
+        receivers: listed(INSPECTED_MAX, Awaited { what, ..pending.clone() }),
+        pending: listed(INSPECTED_MAX, pending),
+        rooms: listed(INSPECTED_MAX, room),
+        running: listed(INSPECTED_MAX, running),
+        queued: listed(
+            INSPECTED_MAX,
+            Queued { function, caller_id: id, reply_to, age_ms: ms, left_ms },
+        ),
+    }
+}
+
+fn bytes(snapshot: &Snapshot) -> Vec<u8> {
+    let mut w = Writer::new(Vec::new(), None);
+    snapshot.encode(&mut w);
+    w.finish().unwrap()
+}
+
+fn empty(id: u32) -> Snapshot {
+    let mut snapshot = longest();
+    (snapshot.context_id, snapshot.name) = (ContextId(id), String::new());
+    snapshot.parent_ids.clear();
+    (snapshot.pending, snapshot.receivers) = Default::default();
+    (snapshot.running, snapshot.queued) = Default::default();
+    (snapshot.routes, snapshot.streams) = Default::default();
+    (snapshot.children, snapshot.rooms) = Default::default();
+    snapshot
+}
+
+#[test]
+fn the_longest_answer_may_be_sent_by_a_loop() {
+    let bytes = bytes(&longest());
+    assert!((bytes.len() as u64) < UNGRANTED_BYTES_MAX, "{} bytes", bytes.len());
+    assert_eq!(read(&bytes).unwrap(), longest());
+}
+
+#[test]
+fn an_answer_of_a_stranger_is_a_typed_error_wherever_it_is_cut_or_changed() {
+    let whole = bytes(&longest());
+    let malformed = |bytes: &[u8]| {
+        let error = read(bytes).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Malformed(_)), "{error}");
+    };
+    for end in (0..whole.len()).step_by(31) {
+        malformed(&whole[..end]);
+    }
+    malformed(&[&whole[..], &[0]].concat());
+    malformed(&vec![0; UNGRANTED_BYTES_MAX as usize + 1]);
+    for at in (0..whole.len()).step_by(17) {
+        let mut changed = whole.clone();
+        changed[at] ^= 0xff;
+        // It may be another snapshot, or none.
+        let Err(error) = read(&changed) else { continue };
+        assert!(matches!(error.kind(), ErrorKind::Malformed(_)), "{error}");
+    }
+}
+
+#[test]
+fn what_a_stranger_calls_itself_is_shown_without_what_a_terminal_obeys() {
+    let mut snapshot = empty(3);
+    snapshot.name = "a\x1b[2J\nb".to_owned();
+    let function = Function { fingerprint: 1, name: "f\x1b\n".to_owned() };
+    let pending = Awaited {
+        handle: Handle(300),
+        context_id: Some(ContextId(4)),
+        age_ms: 5,
+        what: What::Call(function),
+    };
+    snapshot.pending = Listed { first: vec![pending], more: 0 };
+    snapshot.children = longest().children;
+    snapshot.children.first[0].name = "\u{202e}c".to_owned();
+    let text = tree_of(vec![(snapshot, None)]).to_string();
+    assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
+    assert!(text.contains("3 (a\\x1b[2J b)") && text.contains("f\\x1b  for 5 ms"), "{text}");
+}
+
+fn tree_of(all: Vec<(Snapshot, Option<u32>)>) -> Tree {
+    let entry = |(snapshot, parent): (Snapshot, Option<u32>)| Entry {
+        context_id: snapshot.context_id,
+        name: snapshot.name.clone(),
+        parent_id: parent.map(ContextId),
+        depth: 0,
+        outcome: Ok(snapshot),
+    };
+    Tree::in_order(all.into_iter().map(entry).collect())
+}
+
+#[test]
+fn a_tree_has_each_context_before_those_that_it_has_started() {
+    let all = [(0, None), (1, Some(0)), (2, Some(0)), (9, Some(2)), (5, Some(1)), (7, Some(6))];
+    let tree = tree_of(all.map(|(id, parent)| (empty(id), parent)).into());
+    let order: Vec<_> = tree.entries.iter().map(|it| (it.context_id.0, it.depth)).collect();
+    // The last one's parent ended meanwhile.
+    assert_eq!(order, [(0, 0), (1, 1), (5, 2), (2, 1), (9, 2), (7, 0)]);
+}
+
+#[test]
+fn calls_of_one_function_to_one_context_are_one_line_and_the_oldest_wait_is_the_first() {
+    let function = |name: &str| Function { fingerprint: 1, name: name.to_owned() };
+    let call = |handle, age_ms, name| Awaited {
+        handle: Handle(handle),
+        context_id: Some(ContextId(1)),
+        age_ms,
+        what: What::Call(function(name)),
+    };
+    let mut waiter = empty(0);
+    let first = vec![call(300, 70_000, "old"), call(301, 60_000, "new"), call(302, 9_000, "new")];
+    waiter.pending = Listed { first, more: 5 };
+    let mut tree = tree_of(vec![(waiter, None), (empty(1), Some(0))]);
+    let gone = Error::new(ErrorKind::Timeout);
+    tree.entries[1].outcome = Err(gone);
+    let text = tree.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "0 waits for old for 1 min 10 s: in 1, which does not answer");
+    let second = "0 waits for new, 2 times, the oldest for 1 min 0 s: in 1, which does not answer";
+    assert_eq!(lines[1], second);
+    assert!(text.contains("waits     and 5 more"), "{text}");
+}
+
+#[test]
+fn what_a_context_writes_is_what_the_type_says() {
+    let router = crate::Program::new().router().unwrap();
+    let receiver = router.receiver::<u32>();
+    let _sender = receiver.to_sender();
+    let _context = router.in_process().unwrap();
+    let snapshot = router.inspect().unwrap();
+    assert_eq!(read(&bytes(&snapshot)).unwrap(), snapshot);
+    assert_eq!((snapshot.pid, snapshot.name.as_str()), (std::process::id(), "master"));
+    assert!(!snapshot.is_ending && snapshot.parent_ids.is_empty());
+    let one =
+        |it: &&Awaited| matches!(&it.what, What::Receiver(queue) if queue.holders.count() == 1);
+    assert_eq!(snapshot.receivers.first.iter().filter(one).count(), 1);
+    assert_eq!(snapshot.routes.first[0].parent_id, ContextId::MASTER);
+}
