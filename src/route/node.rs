@@ -56,7 +56,7 @@ pub struct Node {
     /// Ids for children.
     pub(super) pool: Lock<Pool>,
     /// What it leaves of what it does, and those that it starts unless they are told otherwise.
-    pub files: Lock<Files>,
+    pub files: Lock<Files, { rank::INNERMOST }>,
 }
 
 /// Writes the payload of a small message.
