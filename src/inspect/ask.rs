@@ -60,12 +60,14 @@ impl Router {
     }
 }
 
-fn entry(context: &Context, parent_id: Option<ContextId>, outcome: Result<Snapshot>) -> Entry {
+fn entry(context: &Context, parent_id: Option<ContextId>, outcome: Result<Told>) -> Entry {
     let mut name = context.name().to_owned();
-    if let Ok(snapshot) = &outcome {
+    if let Ok((snapshot, _)) = &outcome {
         name.clone_from(&snapshot.name);
     }
-    Entry { context_id: context.context_id(), name, parent_id, depth: 0, outcome }
+    let round_trip = outcome.as_ref().ok().map(|(_, took)| *took);
+    let (context_id, outcome) = (context.context_id(), outcome.map(|(snapshot, _)| snapshot));
+    Entry { context_id, name, parent_id, depth: 0, round_trip, outcome }
 }
 
 impl Context {
@@ -78,18 +80,22 @@ impl Context {
     /// signal; `Usage` on a broker's own thread.
     pub fn inspect(&self, limit: Duration) -> Result<Snapshot> {
         let deadline = Instant::now().checked_add(limit);
-        Asked::ask(self, INSPECTED_MAX)?.get_once(deadline)
+        Asked::ask(self, INSPECTED_MAX)?.get_once(deadline).map(|(snapshot, _)| snapshot)
     }
 }
 
-/// Where an answer arrives.
-type Answer = Latch<Result<Message, Death>>;
+/// Where an answer arrives, and when.
+type Answer = Latch<(Instant, Result<Message, Death>)>;
+
+/// What a context told, and how long that took.
+type Told = (Snapshot, Duration);
 
 /// A context that was asked.
 struct Asked {
     router: Router,
     handle: Handle,
     answer: Arc<Answer>,
+    begun: Instant,
 }
 
 impl Asked {
@@ -102,7 +108,8 @@ impl Asked {
         node.forbid_acting_for(auth, dst)?;
         let answer = Arc::new(Answer::new());
         let handle = node.listen_for_answer(dst, answer.clone())?;
-        let asked = Asked { router: router.clone(), handle, answer };
+        let begun = Instant::now();
+        let asked = Asked { router: router.clone(), handle, answer, begun };
         let reply_to = Some(handle);
         let out = Outgoing { kind: Kind::Control, dst, auth, handle: Handle::INSPECT, reply_to };
         let wanted: Payload<'_> = &|w| w.put_varint(entries as u64);
@@ -115,7 +122,7 @@ impl Asked {
     }
 
     /// As [`Asked::get_once`]; a signal does not end it.
-    fn get(self, deadline: Option<Instant>) -> Result<Snapshot> {
+    fn get(self, deadline: Option<Instant>) -> Result<Told> {
         loop {
             match self.get_once(deadline) {
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted) => continue,
@@ -124,11 +131,11 @@ impl Asked {
         }
     }
 
-    fn get_once(&self, deadline: Option<Instant>) -> Result<Snapshot> {
-        let message = self.router.broker().wait(&self.answer, deadline)??;
-        let mut snapshot = read(&message.data)?;
+    fn get_once(&self, deadline: Option<Instant>) -> Result<Told> {
+        let (at, message) = self.router.broker().wait(&self.answer, deadline)?;
+        let mut snapshot = read(&message?.data)?;
         snapshot.resolve(self.router.registry());
-        Ok(snapshot)
+        Ok((snapshot, at.saturating_duration_since(self.begun)))
     }
 }
 
@@ -141,11 +148,11 @@ impl Drop for Asked {
 impl Deliver for Answer {
     fn message(&self, _: &mut Turn, message: Message) {
         // Nobody waits at a closed one.
-        let _ = self.put(Ok(message));
+        let _ = self.put((Instant::now(), Ok(message)));
     }
 
     fn dead(&self, _: &mut Turn, _: ContextId, death: &Death) {
-        let _ = self.put(Err(death.clone()));
+        let _ = self.put((Instant::now(), Err(death.clone())));
     }
 }
 

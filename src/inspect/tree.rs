@@ -1,5 +1,7 @@
 //! What all contexts of a tree are doing, as one of them sees it.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::ids::ContextId;
 use crate::inspect::snapshot::Snapshot;
@@ -23,6 +25,8 @@ pub struct Entry {
     pub parent_id: Option<ContextId>,
     /// How many contexts are between it and the one that has asked, that one counted.
     pub depth: usize,
+    /// How long it took to answer, if it did: one round trip, beside those of all others.
+    pub round_trip: Option<Duration>,
     /// What it is doing; or why that is not known:
     /// [`ErrorKind::Timeout`](crate::error::ErrorKind) if it did not answer in time.
     pub outcome: Result<Snapshot, Error>,
