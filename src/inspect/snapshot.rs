@@ -2,6 +2,7 @@
 
 use crate::error::Phase;
 use crate::ids::{ContextId, Handle};
+use crate::io::counters::Counters;
 
 crate::value! {
     /// What one context is doing, of which its loop has told: it answers while all its functions
@@ -45,6 +46,8 @@ crate::value! {
         pub running: Listed<Running>,
         /// Calls that have arrived and not begun, in the order in which they will.
         pub queued: Listed<Queued>,
+        /// What its broker has counted, for all routers that share it.
+        pub counters: Counters,
     }
 
     /// The first of something, of which there may be too many to tell all.
