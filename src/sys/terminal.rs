@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use super::errno::{Result, check};
 
+pub use super::errno::Errno;
+
 /// How a terminal behaves.
 #[derive(Clone, Copy)]
 pub struct Mode(libc::termios);
@@ -56,6 +58,14 @@ pub fn size(terminal: impl AsFd) -> Option<(usize, usize)> {
     (lines != 0 && columns != 0).then_some((lines, columns))
 }
 
+/// Whether nobody is left who reads what is written to a pipe or terminal.
+pub fn is_unread(fd: impl AsFd) -> bool {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one entry, ours to write; it does not wait.
+    let found = check(unsafe { libc::poll(&mut entry, 1, 0) });
+    found == Ok(1) && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fd;
@@ -79,6 +89,18 @@ mod tests {
         fd::write_all(pty.leader.as_fd(), b"q").unwrap();
         sleep(&[pty.leader.as_fd()], None).unwrap();
         assert_eq!(fd::read(pty.leader.as_fd(), &mut buffer), Ok(1));
+    }
+
+    #[test]
+    fn who_has_left_is_missed() {
+        let (read, write) = super::super::pipe::pipe().unwrap();
+        assert!(!is_unread(&write));
+        drop(read);
+        super::super::testing::soon(|| is_unread(&write));
+        let pty = open_pty().unwrap();
+        assert!(!is_unread(&pty.follower));
+        drop(pty.leader);
+        super::super::testing::soon(|| is_unread(&pty.follower));
     }
 
     #[test]

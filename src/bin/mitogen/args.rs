@@ -6,10 +6,17 @@ use std::time::Duration;
 
 use mitogen::{Address, Level, Result, Router, log_to};
 
-use super::{run, text, tree};
+use super::{run, signals, text, tree, watch};
 
 /// The exit status of a command line that asks for nothing we know.
 const USAGE: u8 = 2;
+
+/// The option of `run` that has a number of seconds.
+const TIMEOUT: &str = "--timeout";
+/// That of `tree`.
+const INTERVAL: &str = "--interval";
+/// How often a watched tree is looked at.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 
 /// An address, and what it is called in all that is printed.
 pub struct Place {
@@ -32,6 +39,8 @@ pub enum Asked {
         /// The addresses to connect.
         places: Vec<Place>,
     },
+    /// `mitogen tree --watch`.
+    Watch(watch::Options),
 }
 
 /// Does what the arguments of this process ask for.
@@ -41,8 +50,15 @@ pub fn dispatch(router: &Router) -> Result<ExitCode> {
     let asked = log_as_asked().and_then(|()| parse(std::env::args_os().skip(1).collect()));
     match asked {
         Ok(Asked::Text(text)) => Ok(text::show(text)),
-        Ok(Asked::Run(options)) => Ok(run::run(router, &options)),
-        Ok(Asked::Tree { json, places }) => tree::tree(router, json, &places),
+        Ok(Asked::Run(options)) => {
+            signals::dump_when_asked(router);
+            Ok(run::run(router, &options))
+        }
+        Ok(Asked::Tree { json, places }) => {
+            signals::dump_when_asked(router);
+            tree::tree(router, json, &places)
+        }
+        Ok(Asked::Watch(options)) => watch::watch(router, &options),
         Err(wrong) => {
             text::complain(&wrong);
             Ok(ExitCode::from(USAGE))
@@ -87,15 +103,18 @@ fn parse(args: Vec<OsString>) -> Result<Asked, String> {
 /// The words in front of `--`: options, and addresses.
 struct Words {
     json: bool,
-    timeout: Option<Duration>,
+    watch: bool,
+    /// The value of the one option that has one.
+    seconds: Option<Duration>,
     places: Vec<Place>,
     /// Whether `--` came.
     ended: bool,
 }
 
-/// Reads up to `--`; none if help is wanted. `timed` tells whether there is `--timeout`.
-fn words(args: &mut impl Iterator<Item = OsString>, timed: bool) -> Result<Option<Words>, String> {
-    let mut words = Words { json: false, timeout: None, places: Vec::new(), ended: false };
+/// Reads up to `--`; none if help is wanted. `timed` is the option that has a number of seconds.
+fn words(args: &mut impl Iterator<Item = OsString>, timed: &str) -> Result<Option<Words>, String> {
+    let (places, ended) = (Vec::new(), false);
+    let mut words = Words { json: false, watch: false, seconds: None, places, ended };
     let mut wrong = Vec::new();
     while let Some(word) = args.next() {
         let word = word.into_string();
@@ -107,11 +126,14 @@ fn words(args: &mut impl Iterator<Item = OsString>, timed: bool) -> Result<Optio
             }
             ("--help" | "-h", _) => return Ok(None),
             ("--json", _) => words.json = true,
-            ("--timeout", _) if timed => {
-                let value = args.next().ok_or("--timeout needs a number of seconds")?;
-                words.timeout = Some(seconds(&value.to_string_lossy())?);
+            ("--watch", _) if timed == INTERVAL => words.watch = true,
+            (option, _) if option == timed => {
+                let value = args.next().ok_or(format!("{timed} needs a number of seconds"))?;
+                words.seconds = Some(seconds(timed, &value.to_string_lossy())?);
             }
-            (_, Some(("--timeout", value))) if timed => words.timeout = Some(seconds(value)?),
+            (_, Some((option, value))) if option == timed => {
+                words.seconds = Some(seconds(timed, value)?);
+            }
             _ if word.starts_with('-') => return Err(format!("unknown option: `{word}`")),
             _ => match word.parse::<Address>() {
                 Ok(address) => words.places.push(place(word, address)),
@@ -131,14 +153,14 @@ fn place(typed: String, address: Address) -> Place {
     Place { address, label }
 }
 
-fn seconds(value: &str) -> Result<Duration, String> {
+fn seconds(option: &str, value: &str) -> Result<Duration, String> {
     let time = value.parse().ok().and_then(|value| Duration::try_from_secs_f64(value).ok());
     time.filter(|time| !time.is_zero())
-        .ok_or_else(|| format!("--timeout takes a number of seconds above 0, not `{value}`"))
+        .ok_or_else(|| format!("{option} takes a number of seconds above 0, not `{value}`"))
 }
 
 fn parse_run(mut args: impl Iterator<Item = OsString>) -> Result<Asked, String> {
-    let Some(words) = words(&mut args, true)? else { return Ok(Asked::Text(text::HELP_RUN)) };
+    let Some(words) = words(&mut args, TIMEOUT)? else { return Ok(Asked::Text(text::HELP_RUN)) };
     let argv: Vec<OsString> = args.collect();
     if words.places.is_empty() {
         return Err("no address: mitogen run ADDRESS... -- COMMAND [ARG...]".to_owned());
@@ -149,17 +171,25 @@ fn parse_run(mut args: impl Iterator<Item = OsString>) -> Result<Asked, String> 
     if argv.is_empty() {
         return Err("no command behind `--`".to_owned());
     }
-    let Words { json, timeout, places, .. } = words;
+    let Words { json, seconds: timeout, places, .. } = words;
     Ok(Asked::Run(run::Options { json, timeout, places, argv }))
 }
 
 fn parse_tree(mut args: impl Iterator<Item = OsString>) -> Result<Asked, String> {
-    let Some(words) = words(&mut args, false)? else { return Ok(Asked::Text(text::HELP_TREE)) };
+    let Some(words) = words(&mut args, INTERVAL)? else { return Ok(Asked::Text(text::HELP_TREE)) };
     if let Some(word) = args.next() {
         return Err(format!("takes no command: `{}`", word.to_string_lossy()));
     }
     if words.places.is_empty() {
         return Err("no address: mitogen tree ADDRESS...".to_owned());
     }
-    Ok(Asked::Tree { json: words.json, places: words.places })
+    let Words { json, watch, seconds: interval, places, .. } = words;
+    match (watch, interval) {
+        (true, interval) => {
+            let interval = interval.unwrap_or(INTERVAL_DEFAULT);
+            Ok(Asked::Watch(watch::Options { json, interval, places }))
+        }
+        (false, None) => Ok(Asked::Tree { json, places }),
+        (false, Some(_)) => Err("--interval goes with --watch".to_owned()),
+    }
 }

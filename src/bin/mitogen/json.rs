@@ -41,6 +41,16 @@ impl Object {
         }
     }
 
+    /// Adds a list of objects.
+    pub fn objects(mut self, name: &str, objects: impl Iterator<Item = Object>) -> Object {
+        self.name(name);
+        let objects: Vec<String> = objects.map(|object| object.0 + "}").collect();
+        self.0.push('[');
+        self.0.push_str(&objects.join(","));
+        self.0.push(']');
+        self
+    }
+
     /// The line, with its end.
     pub fn line(self) -> String {
         self.0 + "}\n"

@@ -1,7 +1,7 @@
 //! The command `mitogen`; without the feature `command` the stock agent, which runs the stock
 //! functions for whoever started it and does nothing by itself.
 
-#![cfg_attr(not(feature = "command"), no_main)]
+#![cfg_attr(not(any(feature = "command", test)), no_main)]
 
 #[cfg(feature = "command")]
 mod args;
@@ -13,6 +13,14 @@ mod status;
 mod printer;
 #[cfg(feature = "command")]
 mod tree;
+#[cfg(feature = "command")]
+mod watch;
+#[cfg(feature = "command")]
+mod signals;
+#[cfg(feature = "command")]
+mod columns;
+#[cfg(feature = "command")]
+mod units;
 #[cfg(feature = "command")]
 mod json;
 #[cfg(feature = "command")]
@@ -42,5 +50,5 @@ fn program() -> mitogen::Program {
     program
 }
 
-#[cfg(not(feature = "command"))]
+#[cfg(not(any(feature = "command", test)))]
 mitogen::__stock_agent!();

@@ -50,7 +50,7 @@ impl Tally {
 impl Status {
     /// One that is not shown yet; `wanted` tells whether it may be.
     pub fn new(wanted: bool) -> Status {
-        let shows = wanted && io::stderr().is_terminal() && !is_dumb() && !logs();
+        let shows = wanted && is_possible();
         let terminal = shows.then(|| text::unbuffered(io::stderr()).ok()).flatten();
         Status { terminal, due: Instant::now() + AFTER, shown: false }
     }
@@ -91,12 +91,22 @@ impl Drop for Status {
     }
 }
 
+/// Whether standard error is a terminal on which lines may be rewritten.
+fn is_possible() -> bool {
+    io::stderr().is_terminal() && !is_dumb() && !logs()
+}
+
+/// What makes room for a line where this one may be.
+pub fn erased() -> &'static str {
+    if is_possible() { ERASE } else { "" }
+}
+
 /// Whether the terminal cannot go back in a line.
-fn is_dumb() -> bool {
+pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// Whether records come in between, which know nothing of this line.
-fn logs() -> bool {
+pub fn logs() -> bool {
     std::env::var_os("MITOGEN_LOG_LEVEL").is_some_and(|level| !level.is_empty())
 }

@@ -43,7 +43,12 @@ pub fn unbuffered(stdio: impl AsFd) -> io::Result<File> {
 
 /// Says on standard error what is wrong, without what a terminal would obey.
 pub fn complain(what: &str) {
-    let text = complaint(what);
+    complain_behind("", what);
+}
+
+/// The same, behind something that is ours.
+pub fn complain_behind(first: &str, what: &str) {
+    let text = [first, &complaint(what)].concat();
     // Without a standard error there is nobody to tell.
     let _ = unbuffered(io::stderr()).and_then(|mut out| out.write_all(text.as_bytes()));
 }

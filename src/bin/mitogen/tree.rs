@@ -14,7 +14,7 @@ use super::args::Place;
 use super::json::Object;
 use super::run::{UNREACHABLE, reason};
 use super::status::{Status, Tally};
-use super::text;
+use super::{columns, text, units};
 
 /// Round trips of which the middle one counts.
 const PINGS: usize = 11;
@@ -224,33 +224,17 @@ fn row(node: &Node) -> [String; 9] {
         pid.to_string(),
         node.depth.to_string(),
         cost.map_or_else(none, |cost| cost.pushed_bytes.to_string()),
-        cost.map_or_else(none, |cost| shown_time(Duration::from_micros(cost.elapsed_us))),
-        node.round_trip.map_or_else(none, shown_time),
+        cost.map_or_else(none, |cost| units::time(Duration::from_micros(cost.elapsed_us))),
+        node.round_trip.map_or_else(none, units::time),
     ]
 }
 
 fn table(nodes: &[Node]) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(nodes.iter().map(row));
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 9] = std::array::from_fn(width);
-    let line = |row: &[String; 9]| {
-        let cells = row.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
-            // Texts to the left, numbers to the right.
-            1..=3 => format!("{cell:width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
+    let mut widths = [0; 9];
+    rows.iter().for_each(|row| columns::widen(&mut widths, row));
+    // Texts to the left, numbers to the right.
+    let line = |row: &[String; 9]| columns::row(row, &widths, |at| !matches!(at, 1..=3)) + "\n";
     rows.iter().map(line).collect()
-}
-
-/// A time with two or three digits that matter.
-fn shown_time(time: Duration) -> String {
-    match time.as_micros() {
-        us @ ..1_000 => format!("{us} us"),
-        us @ 1_000..10_000 => format!("{:.2} ms", us as f64 / 1e3),
-        us @ 10_000..1_000_000 => format!("{:.0} ms", us as f64 / 1e3),
-        us => format!("{:.1} s", us as f64 / 1e6),
-    }
 }

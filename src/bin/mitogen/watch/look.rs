@@ -1,0 +1,77 @@
+//! Looks at the tree again and again, on a thread of its own, and says what it saw. Each look costs
+//! each context one message and its answer.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mitogen::Router;
+use mitogen::inspect::{Entry, Snapshot};
+
+use super::model::{Answer, Running, Totals};
+
+/// How long a context may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The thread waits, and gathers.
+const STACK_BYTES: usize = 512 << 10;
+
+/// What was seen of one context.
+pub struct Seen {
+    /// Its id.
+    pub id: u32,
+    /// Who started it.
+    pub parent: Option<u32>,
+    /// Its name, as far as it is known.
+    pub name: String,
+    /// What it told; none if it did not.
+    pub answer: Option<Answer>,
+}
+
+/// Has `tell` called with what was seen, every interval, as long as it returns true.
+///
+/// # Errors
+/// There is no room for a thread.
+pub fn every(
+    interval: Duration,
+    router: &Router,
+    mut tell: impl FnMut(Vec<Seen>) -> bool + Send + 'static,
+) -> io::Result<()> {
+    let router = router.clone();
+    let look = move || {
+        loop {
+            let begun = Instant::now();
+            let tree = router.inspect_tree(ANSWER_TIMEOUT);
+            if !tell(tree.entries.into_iter().map(seen).collect()) {
+                return;
+            }
+            thread::sleep(interval.saturating_sub(begun.elapsed()));
+        }
+    };
+    let thread = thread::Builder::new().stack_size(STACK_BYTES).name("look".to_owned());
+    thread.spawn(look).map(drop)
+}
+
+fn seen(entry: Entry) -> Seen {
+    let Entry { context_id, parent_id, name, round_trip, outcome, .. } = entry;
+    // This process needs no network.
+    let round_trip = round_trip.filter(|_| parent_id.is_some());
+    let answer = outcome.ok().map(|snapshot| answer(snapshot, round_trip));
+    Seen { id: context_id.0, parent: parent_id.map(|id| id.0), name, answer }
+}
+
+fn answer(snapshot: Snapshot, round_trip: Option<Duration>) -> Answer {
+    let at = Instant::now();
+    let Snapshot { counters, streams, running, .. } = snapshot;
+    let running = running.first.into_iter().map(|call| {
+        let since = at.checked_sub(Duration::from_millis(call.age_ms)).unwrap_or(at);
+        Running { function: call.function.to_string(), since }
+    });
+    let totals = Totals {
+        at_us: counters.uptime_us,
+        bytes_in: counters.read_bytes,
+        bytes_out: counters.written_bytes,
+        messages: counters.frames_received,
+    };
+    let queued_bytes = streams.first.iter().map(|stream| stream.queued_bytes).sum();
+    Answer { round_trip, totals, queued_bytes, running: running.collect() }
+}
