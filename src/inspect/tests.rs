@@ -5,6 +5,7 @@ use super::snapshot::*;
 use super::tree::{Entry, Tree};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::ids::{ContextId, Handle};
+use crate::io::counters::Counters;
 use crate::limits::{INSPECTED_MAX, NAME_BYTES_MAX, UNGRANTED_BYTES_MAX};
 use crate::wire::codec::{Encode, Writer};
 
@@ -52,6 +53,7 @@ fn longest() -> Snapshot {
         timers: 1 << 32,
         next_timer_ms: Some(ms),
         held_callers: 1 << 20,
+        counters: Counters::default(),
         routes: listed(INSPECTED_MAX, route),
         streams: listed(INSPECTED_MAX, stream),
         children: listed(INSPECTED_MAX, child),
@@ -136,6 +138,7 @@ fn tree_of(all: Vec<(Snapshot, Option<u32>)>) -> Tree {
         name: snapshot.name.clone(),
         parent_id: parent.map(ContextId),
         depth: 0,
+        round_trip: None,
         outcome: Ok(snapshot),
     };
     Tree::in_order(all.into_iter().map(entry).collect())
