@@ -332,7 +332,7 @@ fn serve_in_process(
     name: &str,
     side: Side,
 ) -> Result<()> {
-    let identity = router.node().identity_of_child(id, name.to_owned(), Terms::default());
+    let identity = router.node().identity_of_child(id, name.to_owned(), &Terms::default());
     let mut pool = Pool::default();
     pool.add(lease);
     let node = Node::new(identity, pool, Broker::start()?);

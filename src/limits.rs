@@ -250,14 +250,8 @@ pub const LOG_TEXT_BYTES_MAX: usize = 8 * 1024;
 pub const LOG_TARGET_BYTES_MAX: usize = 256;
 /// Bytes of one debug file: some hundred thousand records, a part of any disk.
 pub const DEBUG_FILE_BYTES_MAX: isize = 64 * 1024 * 1024;
-/// Names that are tried for a file beside the first: a process seldom leaves more than one, and
-/// numbers of processes come again.
-pub const FILE_NAMES_MAX: u64 = 9;
 /// Deliveries that a broker remembers as its slowest: what one looks at first.
 pub const SLOWEST_MAX: usize = 8;
-/// Handles whose deliveries are timed each by itself: a program may use more than that, one after
-/// the other, and each is looked for among these.
-pub const TIMED_HANDLES_MAX: usize = 256;
 /// Numbers of one record.
 pub const LOG_NUMBERS_MAX: usize = 16;
 /// Bytes of this process's own records that wait for the sink; those beyond are dropped, or their

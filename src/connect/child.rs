@@ -353,7 +353,7 @@ impl Child {
         }
         let lease = attempt.node.lease_for_child();
         let name = attempt.handshake.recipe().name.clone();
-        let terms = attempt.handshake.recipe().terms.clone();
+        let terms = &attempt.handshake.recipe().terms;
         let heartbeat = terms.heartbeat;
         let configure = configure(&attempt.node.identity_of_child(id, name, terms), lease);
         let bytes = configure.as_bytes();

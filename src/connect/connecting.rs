@@ -9,6 +9,7 @@ use crate::call::router::Router;
 use crate::call::source::{Source, Taken, Watchable, Watched};
 use crate::connect::address::{Address, Hop};
 use crate::connect::connects::{Connects, Leg, Work, failed, fresh};
+use crate::connect::debugging::Debugging;
 use crate::connect::options::{Connect, Method, path_name, recipe};
 use crate::connect::request::{Answerer, Question};
 use crate::connect::slot::{Reached, Slot};
@@ -75,7 +76,7 @@ impl<M: Method> Connect<M> {
                     return Connecting::failed(router, failed(name, failure));
                 }
             };
-        recipe.terms.files.suggest(&router.node().files.lock());
+        Debugging::of(router).suggest(&mut recipe.terms.files);
         let (name, server) = (recipe.name.clone(), Hop::of(method, common).server(at));
         let work = Work::Recipe(Arc::new(recipe), at, server);
         Connecting::start(router, name, vec![Leg { key: None, work }], answerer)

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use crate::call::router::Router;
 use crate::connect::address::Hop;
 use crate::connect::attempts::Attempt;
+use crate::connect::debugging::Debugging;
 use crate::connect::options::{Base, path_name, recipe};
 use crate::connect::places::{Places, Server};
 use crate::connect::recipe::Recipe;
@@ -17,6 +18,7 @@ use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Res
 use crate::ids::ContextId;
 use crate::io::turn::Turn;
 use crate::lock::{Held, Lock};
+use crate::route::identity::Files;
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::sys::{host, random};
@@ -26,6 +28,7 @@ use crate::wire::message::Message;
 /// What one router connects, and what it has connected by addresses.
 pub struct Connects {
     pub(super) node: Arc<Node>,
+    debugging: Debugging,
     state: Lock<State>,
 }
 
@@ -105,7 +108,8 @@ enum Step {
 impl Connects {
     /// Those of a router.
     pub fn of(router: &Router) -> Arc<Connects> {
-        router.kept(|| Connects { node: router.node().clone(), state: Lock::default() })
+        let debugging = Debugging::of(router);
+        router.kept(|| Connects { node: router.node().clone(), debugging, state: Lock::default() })
     }
 
     /// Who answers questions where nobody else does.
@@ -234,6 +238,8 @@ impl Connects {
 
     fn step(&self, id: u64) -> Step {
         let below = self.node.below();
+        let mut debug = Files::default();
+        self.debugging.suggest(&mut debug);
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(journey) = state.journeys.get(id) else { return Step::Over };
@@ -253,7 +259,7 @@ impl Connects {
             reach.waiters.push(id);
             return Step::Wait;
         }
-        match leg.attempt(journey.here.as_ref(), &self.node, journey.answerer.is_some()) {
+        match leg.attempt(journey.here.as_ref(), &self.node, &debug, journey.answerer.is_some()) {
             Ok(mut attempt) => {
                 attempt.answerer.clone_from(&journey.answerer);
                 let key = leg.key.clone();
@@ -371,7 +377,13 @@ impl Table<Reach> {
 
 impl Leg {
     /// What is to be attempted, from `here`, or from the context of `node`.
-    fn attempt(&self, here: Option<&Reached>, node: &Node, asks: bool) -> Result<Attempt> {
+    fn attempt(
+        &self,
+        here: Option<&Reached>,
+        node: &Node,
+        debug: &Files,
+        asks: bool,
+    ) -> Result<Attempt> {
         let hop = match &self.work {
             Work::Recipe(recipe, via, server) => {
                 return Ok(Attempt::new(*via, recipe.clone(), server.clone()));
@@ -388,7 +400,9 @@ impl Leg {
         let made = fresh(parent, asks, |base| recipe(&*method, &common, base));
         let failed = |failure| failed(path_name(&*method, &common, parent), failure);
         let mut made = made.map_err(failed)?;
-        made.terms.files.suggest(&node.files.lock());
+        if made.terms.files.debug.is_empty() {
+            made.terms.files.debug.clone_from(&debug.debug);
+        }
         Ok(Attempt::new(via, Arc::new(made), hop.server(via)))
     }
 }

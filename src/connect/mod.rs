@@ -34,6 +34,7 @@ pub mod service;
 pub mod places;
 pub mod slot;
 pub mod table;
+pub mod debugging;
 pub mod connects;
 pub mod attempts;
 pub mod connecting;

@@ -336,8 +336,7 @@ impl Common {
     fn files(&self) -> Files {
         let level = self.debug_level.unwrap_or(Level::Debug);
         Files {
-            debug: self.debug.clone().unwrap_or_default(),
-            debug_level: if self.debug.is_some() { level as u8 } else { 0 },
+            debug: self.debug.as_ref().map_or(String::new(), |path| Files::debug_of(level, path)),
             profiling: self.profiling.clone().unwrap_or_default(),
         }
     }

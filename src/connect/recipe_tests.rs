@@ -34,7 +34,7 @@ fn recipe() -> Recipe {
             unidirectional: Some(false),
             heartbeat: Heartbeat { interval_ms: 500, count: 4 },
             threads: 7,
-            files: Files { debug: "/d".to_owned(), debug_level: 4, profiling: "/p".to_owned() },
+            files: Files { debug: "4/d".to_owned(), profiling: "/p".to_owned() },
         },
         orders: Vec::new(),
     }

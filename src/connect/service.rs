@@ -103,7 +103,7 @@ impl Service {
     ) -> Result<(), Malformed> {
         let questions = Handle(u32::decode(r)?);
         let mut recipe = Recipe::decode(r)?;
-        recipe.terms = std::mem::take(&mut recipe.terms).asked_under(auth);
+        recipe.terms.ask_under(auth);
         let recipe = Arc::new(recipe);
         let attempts = self.attempts.clone();
         if NAME_BYTES_MAX < recipe.name.len() || ATTEMPTS_MAX <= attempts.lock().len() {

@@ -2,8 +2,7 @@
 //! made harmless.
 
 use crate::limits::{LINE_BYTES_MAX, TAIL_BYTES};
-use crate::sys::text::lossy;
-use crate::trace::is_harmful;
+pub use crate::sys::text::harmless;
 use crate::wire::secret::Secret;
 
 /// One output, in lines.
@@ -71,19 +70,6 @@ pub fn scrub(text: &[u8], secrets: &[Secret]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// Text of another process without anything that a terminal would obey.
-pub fn harmless(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for c in lossy(bytes).chars() {
-        match c {
-            '\n' | '\t' => text.push(c),
-            c if is_harmful(c) => text.push('?'),
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What a broker counts: always, since it costs next to nothing; and how long deliveries take, if
 //! that was asked for. Says nothing of what any message holds.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::ids::{ContextId, Handle};
-use crate::io::outbox::Written;
-use crate::limits::{SLOWEST_MAX, TIMED_HANDLES_MAX};
+use crate::io::outbox::Outbox;
+use crate::io::turn::Turn;
+use crate::limits::SLOWEST_MAX;
 
 crate::value! {
     /// What one broker has done since it was started, and what it has had at most.
@@ -52,12 +53,11 @@ crate::value! {
         pub slowest: Vec<SlowDelivery>,
     }
 
-    /// How long a broker was busy with the messages to one handle. Those of a program's own beyond
-    /// the first few hundred are counted with the receivers.
+    /// How long a broker was busy with the messages to one handle.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct HandlerTimes {
         /// The handle's number. All answers are counted as 256, the first of their handles; all
-        /// messages to receivers as 2^30, the first of theirs.
+        /// messages to receivers, and to handles of a program's own, as 2^30, the first of theirs.
         pub handle: u32,
         /// Messages.
         pub count: u64,
@@ -79,74 +79,178 @@ crate::value! {
     }
 }
 
-impl Counters {
-    /// Notes a delivery.
-    pub(crate) fn note(&mut self, handle: Handle, source: ContextId, took: Duration) {
-        let took_us = took.as_micros() as u64;
-        let kind = kind_of(handle).0;
-        let at = self.handlers.iter().position(|times| times.handle == kind);
-        let at = at.unwrap_or_else(|| {
-            let others = HandlerTimes { handle: Handle::FIRST_RANDOM.0, ..HandlerTimes::default() };
-            if self.handlers.is_empty() {
-                self.handlers.push(others.clone());
-            }
-            if kind == others.handle || self.handlers.len() == TIMED_HANDLES_MAX {
-                return 0;
-            }
-            self.handlers.push(HandlerTimes { handle: kind, ..others });
-            self.handlers.len() - 1
-        });
-        let times = &mut self.handlers[at];
-        times.count += 1;
-        times.total_us += took_us;
-        times.longest_us = times.longest_us.max(took_us);
-        let at = self.slowest.iter().position(|slow| slow.took_us < took_us);
-        let at = at.unwrap_or(self.slowest.len());
-        if at < SLOWEST_MAX {
-            self.slowest.truncate(SLOWEST_MAX - 1);
-            let slow = SlowDelivery { handle: handle.0, source: source.0, took_us };
-            self.slowest.insert(at, slow);
-        }
-    }
-
-    /// Adds what an outbox has counted.
-    pub(crate) fn add_outbox(&mut self, outbox: &Written) {
-        self.writes += outbox.writes;
-        self.written_bytes += outbox.bytes;
-        self.frames_sent += outbox.frames;
-        self.outbox_bytes_high = self.outbox_bytes_high.max(outbox.bytes_high);
-    }
+/// What is counted, each a place in [`Counting::counts`], in the order of the fields and of
+/// [`NAMES`].
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Count {
+    Turns,
+    TurnsLent,
+    Wakeups,
+    Tasks,
+    Timers,
+    Reads,
+    ReadBytes,
+    Writes,
+    WrittenBytes,
+    FramesReceived,
+    FramesForwarded,
+    FramesSent,
+    MessagesDelivered,
+    OutboxBytesHigh,
+    StreamsHigh,
+    TasksHigh,
 }
 
-/// Handles that are many are counted together.
-fn kind_of(handle: Handle) -> Handle {
-    if handle.is_well_known() || handle < Handle::FIRST_DYNAMIC {
-        handle
-    } else if handle < Handle::FIRST_RANDOM {
-        Handle::FIRST_DYNAMIC
-    } else {
-        Handle::FIRST_RANDOM
-    }
-}
+/// As the fields are called.
+pub(crate) const NAMES: &str = "turns turns_lent wakeups tasks timers reads read_bytes writes \
+    written_bytes frames_received frames_forwarded frames_sent messages_delivered \
+    outbox_bytes_high streams_high tasks_high";
 
-/// When a broker was started, and what it counts by itself.
+/// Numbers in a fixed place, so that an agent has little to do with them.
 pub(crate) struct Counting {
     /// What the holder of the turn counts, and what outboxes that are gone have.
-    pub counts: Counters,
-    /// Whether deliveries are timed.
-    pub times: bool,
+    counts: [u64; Count::TasksHigh as usize + 1],
+    /// Once deliveries are timed.
+    pub times: Option<Box<Times>>,
     begun: Instant,
 }
+
+/// How long deliveries took.
+#[derive(Default)]
+pub(crate) struct Times {
+    /// How many, the sum and the longest in microseconds: of each handle of the protocol, then of
+    /// answers, then of what is left.
+    pub handlers: [[u64; 3]; PLACES],
+    /// Microseconds, handle and source; the slowest first.
+    pub slowest: [(u64, u32, u32); SLOWEST_MAX],
+}
+
+/// Handles of the protocol, answers, and all others.
+const PLACES: usize = Handle::INSPECT.0 as usize + 3;
 
 impl Counting {
     /// Nothing yet.
     pub fn new() -> Counting {
-        Counting { counts: Counters::default(), times: false, begun: Instant::now() }
+        let counts = [0; Count::TasksHigh as usize + 1];
+        Counting { counts, times: None, begun: Instant::now() }
     }
 
-    /// What there is by now.
-    pub fn now(&self) -> Counters {
-        let uptime_us = self.begun.elapsed().as_micros() as u64;
-        Counters { uptime_us, ..self.counts.clone() }
+    /// Adds to a count.
+    pub fn add(&mut self, count: Count, by: usize) {
+        self.counts[count as usize] += by as u64;
+    }
+
+    /// Notes how much there is of something.
+    pub fn high(&mut self, count: Count, now: usize) {
+        let high = &mut self.counts[count as usize];
+        *high = (*high).max(now as u64);
+    }
+
+    /// Adds what an outbox has counted.
+    pub fn add_outbox(&mut self, outbox: &Outbox) {
+        let written = outbox.written();
+        self.add(Count::Writes, written.writes);
+        self.add(Count::WrittenBytes, written.bytes);
+        self.add(Count::FramesSent, written.frames);
+        self.high(Count::OutboxBytesHigh, written.bytes_high);
+    }
+
+    /// The counts.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// Microseconds since the broker was started.
+    pub fn uptime_us(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    /// When a delivery begins, if it is timed.
+    pub fn begin(&self) -> Option<Instant> {
+        self.times.as_ref().map(|_| Instant::now())
+    }
+
+    /// Notes one that has ended.
+    #[inline(never)] // seldom
+    pub fn note(&mut self, begun: Instant, handle: Handle, source: ContextId) {
+        let Some(times) = &mut self.times else { return };
+        let took_us = begun.elapsed().as_micros() as u64;
+        let of_handle = &mut times.handlers[place_of(handle)];
+        of_handle[0] += 1;
+        of_handle[1] += took_us;
+        of_handle[2] = of_handle[2].max(took_us);
+        let mut slow = (took_us, handle.0, source.0);
+        for place in &mut times.slowest {
+            if place.0 < slow.0 {
+                std::mem::swap(place, &mut slow);
+            }
+        }
+    }
+
+    /// What there is by now, but for the outboxes that are in use.
+    fn whole(&self) -> Counters {
+        let of = |count: Count| self.counts[count as usize];
+        let (mut handlers, mut slowest) = (Vec::new(), Vec::new());
+        if let Some(times) = &self.times {
+            for (place, [count, total_us, longest_us]) in times.handlers.into_iter().enumerate() {
+                let handle = number_of(place);
+                handlers.push(HandlerTimes { handle, count, total_us, longest_us });
+            }
+            for (took_us, handle, source) in times.slowest {
+                slowest.push(SlowDelivery { handle, source, took_us });
+            }
+        }
+        handlers.retain(|times| 0 < times.count);
+        slowest.retain(|slow| 0 < slow.took_us);
+        Counters {
+            uptime_us: self.uptime_us(),
+            turns: of(Count::Turns),
+            turns_lent: of(Count::TurnsLent),
+            wakeups: of(Count::Wakeups),
+            tasks: of(Count::Tasks),
+            timers: of(Count::Timers),
+            reads: of(Count::Reads),
+            read_bytes: of(Count::ReadBytes),
+            writes: of(Count::Writes),
+            written_bytes: of(Count::WrittenBytes),
+            frames_received: of(Count::FramesReceived),
+            frames_forwarded: of(Count::FramesForwarded),
+            frames_sent: of(Count::FramesSent),
+            messages_delivered: of(Count::MessagesDelivered),
+            outbox_bytes_high: of(Count::OutboxBytesHigh),
+            streams_high: of(Count::StreamsHigh),
+            tasks_high: of(Count::TasksHigh),
+            handlers,
+            slowest,
+        }
+    }
+}
+
+impl Turn {
+    /// What this broker has counted by now.
+    pub fn counters(&self) -> Counters {
+        let (counts, begun) = (self.counting.counts, self.counting.begun);
+        let mut counting = Counting { counts, times: None, begun };
+        self.outboxes().for_each(|outbox| counting.add_outbox(outbox));
+        let Counters { handlers, slowest, .. } = self.counting.whole();
+        Counters { handlers, slowest, ..counting.whole() }
+    }
+}
+
+fn place_of(handle: Handle) -> usize {
+    match handle.0 as usize {
+        number if number < PLACES - 2 => number,
+        _ if Handle::FIRST_DYNAMIC <= handle && handle < Handle::FIRST_RANDOM => PLACES - 2,
+        _ => PLACES - 1,
+    }
+}
+
+/// The first handle that is counted there.
+pub(crate) fn number_of(place: usize) -> u32 {
+    match PLACES - place {
+        1 => Handle::FIRST_RANDOM.0,
+        2 => Handle::FIRST_DYNAMIC.0,
+        _ => place as u32,
     }
 }

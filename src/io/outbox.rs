@@ -64,13 +64,13 @@ struct State {
 #[derive(Clone, Copy, Default)]
 pub struct Written {
     /// Writes of which something was taken.
-    pub writes: u64,
+    pub writes: usize,
     /// Bytes that were taken.
-    pub bytes: u64,
+    pub bytes: usize,
     /// Frames of our own.
-    pub frames: u64,
+    pub frames: usize,
     /// Bytes that waited at most.
-    pub bytes_high: u64,
+    pub bytes_high: usize,
 }
 
 /// How small frames have come lately: one by one they are best written at once, many together by
@@ -128,7 +128,7 @@ impl Outbox {
         self.push_within(OUTBOX_BYTES_MAX - OUTBOX_OWN_BYTES, 0, frame, lane)
     }
 
-    fn push_within(&self, bytes_max: usize, frames: u64, frame: &[u8], lane: Lane) -> Pushed {
+    fn push_within(&self, bytes_max: usize, frames: usize, frame: &[u8], lane: Lane) -> Pushed {
         let mut state = self.lock();
         let before = state.written;
         let pushed = state.push_within(bytes_max, frames, frame, lane);
@@ -272,17 +272,21 @@ fn tell_written(state: Held<'_, State>, before: Written) {
     if trace::wanted(Level::Io) && before.writes != state.written.writes {
         let fd = state.side.as_ref().map_or(0, Side::number);
         let (bytes, writes) =
-            (state.written.bytes - before.bytes, state.written.writes - before.writes);
+            (state.written.bytes.wrapping_sub(before.bytes), state.written.writes - before.writes);
         drop(state);
-        trace::event(Level::Io, "wrote (descriptor, bytes, writes):", &[fd, bytes, writes]);
+        trace::event(
+            Level::Io,
+            "wrote (descriptor, bytes, writes):",
+            &[fd, bytes as u64, writes as u64],
+        );
     }
 }
 
 impl Written {
     /// Notes a write of which so many bytes were taken.
     fn add(&mut self, bytes: usize) {
-        self.writes += u64::from(0 < bytes);
-        self.bytes += bytes as u64;
+        self.writes += usize::from(0 < bytes);
+        self.bytes = self.bytes.wrapping_add(bytes);
     }
 }
 
@@ -292,7 +296,7 @@ impl State {
         self.bulk.len() * MESSAGE_COST_BYTES
     }
 
-    fn push_within(&mut self, bytes_max: usize, frames: u64, frame: &[u8], lane: Lane) -> Pushed {
+    fn push_within(&mut self, bytes_max: usize, frames: usize, frame: &[u8], lane: Lane) -> Pushed {
         let gathers = self.pace.gathers(frame.len());
         let Some(side) = &self.side else { return Pushed::Closed };
         let mut written = 0;
@@ -334,7 +338,7 @@ impl State {
 
     /// What to do about something that was queued.
     fn arm(&mut self) -> Pushed {
-        self.written.bytes_high = self.written.bytes_high.max(self.bytes as u64);
+        self.written.bytes_high = self.written.bytes_high.max(self.bytes);
         if std::mem::replace(&mut self.armed, true) { Pushed::Taken } else { Pushed::Arm }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::broker::{Broker, Over};
 use crate::io::census::Role;
-use crate::io::counters::{Counters, Counting};
+use crate::io::counters::{Count, Counting};
 use crate::io::lending::Task;
 use crate::io::outbox::Outbox;
 use crate::io::side::{Read, Side};
@@ -194,8 +194,7 @@ impl Turn {
             }
         }
         self.keys += 1;
-        let high = &mut self.counting.counts.streams_high;
-        *high = (*high).max(self.streams.len() as u64 + 1);
+        self.counting.high(Count::StreamsHigh, self.streams.len() + 1);
         self.streams.push(Stream {
             key,
             tenant,
@@ -280,7 +279,7 @@ impl Turn {
         }
         if let Some(outbox) = &stream.outbox {
             outbox.close();
-            self.counting.counts.add_outbox(&outbox.written());
+            self.counting.add_outbox(outbox);
         }
         let protocol = stream.protocol.take();
         drop(stream);
@@ -328,13 +327,18 @@ impl Turn {
         }
     }
 
-    /// What this broker has counted by now.
-    pub fn counters(&self) -> Counters {
-        let mut counts = self.counting.now();
-        for outbox in self.streams.iter().filter_map(|stream| stream.outbox.as_ref()) {
-            counts.add_outbox(&outbox.written());
+    /// The outboxes of its streams.
+    pub(in crate::io) fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        self.streams.iter().filter_map(|stream| stream.outbox.as_deref())
+    }
+
+    /// Adds what all outboxes have counted; once, at the end.
+    pub(crate) fn count_outboxes(&mut self) {
+        for stream in &self.streams {
+            if let Some(outbox) = &stream.outbox {
+                self.counting.add_outbox(outbox);
+            }
         }
-        counts
     }
 
     /// Whether the loop is to end: what is attached now would be refused.
@@ -375,8 +379,8 @@ impl Turn {
                     let about = [stream.receive.number(), count as u64];
                     trace::event(Level::Io, "read (descriptor, bytes):", &about);
                 }
-                self.counting.counts.reads += 1;
-                self.counting.counts.read_bytes += count as u64;
+                self.counting.add(Count::Reads, 1);
+                self.counting.add(Count::ReadBytes, count);
                 self.has_more |= count == buffer.len();
                 if let Some(outbox) = self.stream(key).and_then(|stream| stream.outbox.as_ref()) {
                     outbox.heard();

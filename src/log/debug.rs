@@ -18,17 +18,17 @@ pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "io"];
 /// Makes the file that this context was asked for, if it was; one that cannot be made is logged,
 /// and no reason not to live.
 pub fn begin(files: &Files) {
-    let Some(level) = Level::from_number(files.debug_level) else { return };
-    if let Err(Errno(errno)) = open(&files.debug, level) {
+    let Some((level, folder)) = files.debug() else { return };
+    if let Err(Errno(errno)) = open(folder, level) {
         const WHAT: &str = "no debug file can be made there (error number):";
-        trace::text(Level::Warn, WHAT, &[errno as u64], &files.debug);
+        trace::text(Level::Warn, WHAT, &[errno as u64], folder);
     }
 }
 
 /// From now on, writes all records of this level and above to a new file in this folder, in place
 /// of the one before; and its path.
 pub fn open(folder: &str, level: Level) -> Result<Vec<u8>, Errno> {
-    let (file, path) = create(folder, "mitogen")?;
+    let (file, path) = create(folder, "/mitogen.")?;
     let file = DebugFile { file, room: AtomicIsize::new(DEBUG_FILE_BYTES_MAX) };
     trace::take_by(Slot::Debug, Some(level), Some(Arc::new(file)));
     Ok(path)

@@ -3,56 +3,44 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::limits::FILE_NAMES_MAX;
 use crate::sys::errno::Errno;
-use crate::sys::text::Decimal;
+use crate::sys::text::{Decimal, fields, harmless};
 use crate::sys::{file, fork, host};
-use crate::trace::is_harmful;
 
-/// Makes `<folder>/<name>.<process>.log`, or one of that name with `.1` to `.9` behind it if there
-/// is one; and its path. It is its owner's alone, and nothing that is there is followed or changed.
+/// Makes `<folder><name><process>.log`, or one of that name with `.1` to `.9` behind it if there is
+/// one; and its path. It is its owner's alone, and nothing that is there is followed or changed.
+#[inline(never)] // from several places: smaller code
 pub fn create(folder: &str, name: &str) -> Result<(OwnedFd, Vec<u8>), Errno> {
-    let mut path = [folder.as_bytes(), b"/", name.as_bytes(), b"."].concat();
-    put_number(&mut path, host::pid() as u64);
-    path.extend_from_slice(b".log");
-    let length = path.len();
-    for count in 0..=FILE_NAMES_MAX {
-        if 0 < count {
-            path.truncate(length);
-            path.push(b'.');
-            put_number(&mut path, count);
+    let digits = Decimal::new(host::pid() as u64);
+    let mut ends = fields(ENDS, b' ');
+    loop {
+        let Some(end) = ends.next() else { return Err(Errno::EXIST) };
+        let path = [folder.as_bytes(), name.as_bytes(), digits.bytes(), b".log", end].concat();
+        let made = file::create(&path);
+        if let Err(Errno::EXIST) = made {
+            continue;
         }
-        match file::create(&path) {
-            Err(Errno::EXIST) => (),
-            Err(errno) => return Err(errno),
-            Ok(made) => {
-                // A copy of this process has a file of its own.
-                fork::mark(made.as_fd());
-                return Ok((made, path));
-            }
-        }
+        let made = made?;
+        // A copy of this process has a file of its own.
+        fork::mark(made.as_fd());
+        return Ok((made, path));
     }
-    Err(Errno::EXIST)
 }
+
+/// What stands behind the names of files, until one is free: a process seldom leaves more than one,
+/// and numbers of processes come again.
+const ENDS: &[u8] = b" .1 .2 .3 .4 .5 .6 .7 .8 .9";
 
 /// Appends a number's digits.
 pub fn put_number(line: &mut Vec<u8>, number: u64) {
     line.extend_from_slice(Decimal::new(number).bytes());
 }
 
-/// Appends text on one line, without what a terminal would obey: that becomes `\x..`.
+/// Appends text on one line, with `?` for each character that a terminal would obey.
+#[inline(never)] // from several places: smaller code
 pub fn put_text(line: &mut Vec<u8>, text: &str) {
-    for c in text.chars() {
-        if !is_harmful(c) {
-            line.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        line.extend_from_slice(b"\\x");
-        let places = if (c as u32) < 0x100 { 2 } else { 4 };
-        for place in (0..places).rev() {
-            line.push(b"0123456789abcdef"[(c as usize >> (4 * place)) & 15]);
-        }
-    }
+    let text = harmless(text.as_bytes());
+    line.extend(text.bytes().map(|byte| if byte < b' ' { b'?' } else { byte }));
 }
 
 #[cfg(test)]
@@ -72,31 +60,31 @@ mod tests {
         symlink(&target, path(".1")).unwrap();
         symlink(folder.path().join("nowhere"), path(".2")).unwrap();
         fs::create_dir(path(".3")).unwrap();
-        let (_, made) = create(folder.path().to_str().unwrap(), "test").unwrap();
+        let (_, made) = create(folder.path().to_str().unwrap(), "/test.").unwrap();
         assert_eq!(String::from_utf8(made).unwrap(), path(".4").to_str().unwrap());
         assert_eq!(fs::metadata(path(".4")).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         assert_eq!(fs::read_to_string(path("")).unwrap(), "older");
         assert!(!folder.path().join("nowhere").exists());
         for count in 5..=9 {
-            create(folder.path().to_str().unwrap(), "test").unwrap();
+            create(folder.path().to_str().unwrap(), "/test.").unwrap();
             assert!(path(&format!(".{count}")).exists());
         }
-        assert_eq!(create(folder.path().to_str().unwrap(), "test").unwrap_err(), Errno::EXIST);
+        assert_eq!(create(folder.path().to_str().unwrap(), "/test.").unwrap_err(), Errno::EXIST);
     }
 
     #[test]
     fn where_there_is_no_folder_there_is_no_file() {
-        let missing = create("/nowhere/at/all", "test").unwrap_err();
+        let missing = create("/nowhere/at/all", "/test.").unwrap_err();
         assert_eq!(missing, Errno::NOENT);
-        assert_eq!(create("/dev/null", "test").unwrap_err(), Errno::NOTDIR);
-        assert_eq!(create("/tmp/a\0b", "test").unwrap_err(), Errno::INVAL);
+        assert_eq!(create("/dev/null", "/test.").unwrap_err(), Errno::NOTDIR);
+        assert_eq!(create("/tmp/a\0b", "/test.").unwrap_err(), Errno::INVAL);
     }
 
     #[test]
     fn text_stays_on_its_line_and_a_terminal_obeys_none_of_it() {
         let mut line = Vec::new();
         put_text(&mut line, "déjà\tvu\n\x1b[31m\u{9b}\u{202e}x");
-        assert_eq!(String::from_utf8(line).unwrap(), "déjà\\x09vu\\x0a\\x1b[31m\\x9b\\x202ex");
+        assert_eq!(String::from_utf8(line).unwrap(), "déjà?vu??[31m??x");
     }
 }

@@ -2,28 +2,33 @@
 
 use std::os::fd::AsFd;
 
-use crate::io::counters::Counters;
+use crate::io::counters::{NAMES, Times, number_of};
 use crate::io::turn::Turn;
 use crate::log::files::{create, put_number, put_text};
 use crate::route::node::Node;
 use crate::sys::errno::Errno;
 use crate::sys::fd;
+use crate::sys::text::fields;
 use crate::trace::{self, Level};
 
 /// Has deliveries timed, if this context was asked to keep their times.
 pub fn begin(turn: &mut Turn, node: &Node) {
-    turn.counting.times |= !node.identity().files.profiling.is_empty();
+    if !node.identity().files.profiling.is_empty() {
+        turn.counting.times.get_or_insert_default();
+    }
 }
 
-/// Writes what there is by now, if this context was asked to. What cannot be written is logged.
-pub fn end(turn: &Turn, node: &Node) {
+/// Writes what there is by now, if this context was asked to; it ends. What cannot be written is
+/// logged.
+#[inline(never)] // from several places: smaller code
+pub fn end(turn: &mut Turn, node: &Node) {
     let folder = &node.identity().files.profiling;
     if folder.is_empty() {
         return;
     }
-    let text = text_of(node, &turn.counters());
-    let written =
-        create(folder, "mitogen.stats").and_then(|(file, _)| fd::write_all(file.as_fd(), &text));
+    turn.count_outboxes();
+    let written = create(folder, "/mitogen.stats.")
+        .and_then(|(file, _)| fd::write_all(file.as_fd(), &text_of(turn, node)));
     if let Err(Errno(errno)) = written {
         const WHAT: &str = "no counters can be written there (error number):";
         trace::text(Level::Warn, WHAT, &[errno as u64], folder);
@@ -31,54 +36,41 @@ pub fn end(turn: &Turn, node: &Node) {
 }
 
 /// A name and a value on each line; then the handlers, and the slowest deliveries.
-fn text_of(node: &Node, counters: &Counters) -> Vec<u8> {
+fn text_of(turn: &Turn, node: &Node) -> Vec<u8> {
+    let counting = &turn.counting;
     let mut text = b"name ".to_vec();
     put_text(&mut text, &node.identity().name);
-    let counts = [
-        ("\ncontext ", node.id().0.into()),
-        ("\nuptime_us ", counters.uptime_us),
-        ("\nturns ", counters.turns),
-        ("\nturns_lent ", counters.turns_lent),
-        ("\nwakeups ", counters.wakeups),
-        ("\ntasks ", counters.tasks),
-        ("\ntimers ", counters.timers),
-        ("\nreads ", counters.reads),
-        ("\nread_bytes ", counters.read_bytes),
-        ("\nwrites ", counters.writes),
-        ("\nwritten_bytes ", counters.written_bytes),
-        ("\nframes_received ", counters.frames_received),
-        ("\nframes_forwarded ", counters.frames_forwarded),
-        ("\nframes_sent ", counters.frames_sent),
-        ("\nmessages_delivered ", counters.messages_delivered),
-        ("\noutbox_bytes_high ", counters.outbox_bytes_high),
-        ("\nstreams_high ", counters.streams_high),
-        ("\ntasks_high ", counters.tasks_high),
-    ];
-    put_row(&mut text, &counts);
-    for times in counters.handlers.iter().filter(|times| 0 < times.count) {
-        let row = [
-            ("\nhandler ", times.handle.into()),
-            (" count ", times.count),
-            (" total_us ", times.total_us),
-            (" longest_us ", times.longest_us),
-        ];
-        put_row(&mut text, &row);
-    }
-    for slow in &counters.slowest {
-        let row = [
-            ("\nslowest ", slow.handle.into()),
-            (" source ", slow.source.into()),
-            (" took_us ", slow.took_us),
-        ];
-        put_row(&mut text, &row);
+    put_row(&mut text, b'\n', "context uptime_us", &[node.id().0.into(), counting.uptime_us()]);
+    put_row(&mut text, b'\n', NAMES, counting.counts());
+    if let Some(times) = &counting.times {
+        put_times(&mut text, times);
     }
     text.push(b'\n');
     text
 }
 
-fn put_row(text: &mut Vec<u8>, row: &[(&str, u64)]) {
-    for (name, value) in row {
-        text.extend_from_slice(name.as_bytes());
+fn put_times(text: &mut Vec<u8>, times: &Times) {
+    for (place, [count, total_us, longest_us]) in times.handlers.into_iter().enumerate() {
+        if 0 < count {
+            let row = [number_of(place).into(), count, total_us, longest_us];
+            put_row(text, b' ', "handler count total_us longest_us", &row);
+        }
+    }
+    for (took_us, handle, source) in times.slowest {
+        if 0 < took_us {
+            let row = [handle.into(), source.into(), took_us];
+            put_row(text, b' ', "slowest source took_us", &row);
+        }
+    }
+}
+
+/// Appends each name with its value: the first on a new line, the others behind `between`.
+fn put_row(text: &mut Vec<u8>, between: u8, names: &str, row: &[u64]) {
+    let mut mark = b'\n';
+    for (name, value) in fields(names.as_bytes(), b' ').zip(row) {
+        text.push(std::mem::replace(&mut mark, between));
+        text.extend_from_slice(name);
+        text.push(b' ');
         put_number(text, *value);
     }
 }

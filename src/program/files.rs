@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::call::router::Router;
+use crate::connect::debugging::Debugging;
 use crate::connect::options::check_folder;
 use crate::error::{Death, Error, Result};
 use crate::io::turn::Turn;
@@ -53,8 +54,7 @@ impl Router {
         check_folder("folder", &folder).map_err(Error::usage)?;
         let path = debug::open(&folder, level)
             .map_err(|Errno(errno)| Error::system("making a debug file", errno))?;
-        let mut files = self.node().files.lock();
-        (files.debug, files.debug_level) = (folder, level as u8);
+        Debugging::of(self).set(level, folder);
         Ok(OsString::from_vec(path).into())
     }
 }

@@ -310,7 +310,7 @@ mod tests {
             threads: 3,
             log_level: 4,
             tree: 0,
-            files: Files { debug: "/a".to_owned(), debug_level: 5, profiling: "/b".to_owned() },
+            files: Files { debug: "5/a".to_owned(), profiling: "/b".to_owned() },
         };
         let bytes = FrameBuf::encode(None, |w| put_identity(&identity, LEASE, w))
             .unwrap()

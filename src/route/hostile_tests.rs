@@ -364,8 +364,8 @@ fn a_unidirectional_context_lets_those_below_talk_to_those_above_alone() {
         ..Identity::of_master()
     };
     let id = ContextId;
-    let middle = master.of_child(id(3), String::new(), Terms::default());
-    let below = middle.of_child(id(7), String::new(), Terms::default());
+    let middle = master.of_child(id(3), String::new(), &Terms::default());
+    let below = middle.of_child(id(7), String::new(), &Terms::default());
     assert!(below.unidirectional);
     let (child, uncle) = (id(8), id(2));
     for (from_child, src, dst, passes) in [
@@ -386,7 +386,11 @@ fn a_unidirectional_context_lets_those_below_talk_to_those_above_alone() {
 
 #[test]
 fn only_the_master_loosens_what_a_child_inherits() {
-    let strict = |unidirectional| Terms { unidirectional, ..Terms::default() };
+    let strict = |unidirectional, auth| {
+        let mut terms = Terms { unidirectional, ..Terms::default() };
+        terms.ask_under(auth);
+        terms
+    };
     for (own, asked, auth, expected) in [
         (true, None, ROOT, true),
         (true, Some(false), ROOT, false),
@@ -405,7 +409,7 @@ fn only_the_master_loosens_what_a_child_inherits() {
             heartbeat: Default::default(),
             ..Identity::of_master()
         };
-        let child = identity.of_child(GOOD, String::new(), strict(asked).asked_under(auth));
+        let child = identity.of_child(GOOD, String::new(), &strict(asked, auth));
         assert_eq!(child.unidirectional, expected, "{own} {asked:?} {auth}");
     }
 }

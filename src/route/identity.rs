@@ -3,7 +3,7 @@
 use crate::ids::ContextId;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::route::heartbeat::Heartbeat;
-use crate::trace;
+use crate::trace::{self, Level};
 use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
 
 /// Who a context is, as its parent told it.
@@ -31,57 +31,65 @@ pub struct Identity {
     pub files: Files,
 }
 
-/// Added to a level that is asked for unless the parent-to-be has one for its children already.
-const GIVES_WAY: u8 = 0x80;
-
-/// Folders for what a context, and each that is started below it, writes down of what it does.
+/// Folders for what a context, and each that is started below it, writes down of what it does;
+/// empty where it is to write nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// For its debug file, if it is to have one.
+    /// For its debug file: a character for the level, and the folder.
     pub debug: String,
-    /// From which level on records go to that, as a number; 0 is none.
-    pub debug_level: u8,
-    /// For its counters and times, at its end; empty if it is not to keep any.
+    /// For its counters and times, at its end.
     pub profiling: String,
 }
 
+/// What a character of a level has if it counts only where the parent has none for its children.
+const GIVES_WAY: u8 = 0x40;
+
 impl Files {
-    /// These; those that are not wanted here as `others` has them.
-    pub fn or(mut self, others: &Files) -> Files {
-        let is_asked = (1..GIVES_WAY).contains(&self.debug_level);
-        if !is_asked && others.debug_level != 0 {
-            (self.debug, self.debug_level) = (others.debug.clone(), others.debug_level);
-        }
-        self.debug_level %= GIVES_WAY;
-        if self.profiling.is_empty() {
-            self.profiling.clone_from(&others.profiling);
-        }
-        self
+    /// What stands for a debug file of this level in this folder.
+    pub fn debug_of(level: Level, folder: &str) -> String {
+        [LEVELS[level as usize], folder].concat()
     }
 
-    /// Has a child of another context have what children of this one get, if neither it nor that
-    /// other was told otherwise.
-    pub fn suggest(&mut self, own: &Files) {
-        if self.debug_level == 0 && own.debug_level != 0 {
-            (self.debug, self.debug_level) = (own.debug.clone(), own.debug_level | GIVES_WAY);
+    /// The level of what is to be in the debug file, and its folder.
+    pub fn debug(&self) -> Option<(Level, &str)> {
+        let (level, folder) = self.debug.split_at_checked(1)?;
+        Some((Level::from_number(level.as_bytes()[0] & 7)?, folder))
+    }
+
+    /// These; those that are not wanted here as the parent has them.
+    fn or(&self, parent: &Files) -> Files {
+        let gives_way = self.debug.as_bytes().first().is_none_or(|level| level & GIVES_WAY != 0);
+        let is_own = !gives_way || parent.debug.is_empty();
+        let debug = if is_own { &self.debug } else { &parent.debug };
+        let is_own = !self.profiling.is_empty();
+        let profiling = if is_own { &self.profiling } else { &parent.profiling };
+        Files { debug: debug.clone(), profiling: profiling.clone() }
+    }
+
+    /// Has a child get this debug file if neither it nor its parent was told otherwise.
+    pub fn suggest(&mut self, level: Level, folder: &str) {
+        if self.debug.is_empty() {
+            self.debug = [SUGGESTED[level as usize], folder].concat();
         }
     }
 
     /// Appends them.
     pub fn put(&self, w: &mut Writer<'_>) {
-        w.put_u8(self.debug_level);
         self.debug.encode(w);
         self.profiling.encode(w);
     }
 
     /// Takes what [`Files::put`] appended.
     pub fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
-        self.debug_level = r.take_u8()?;
         self.debug = String::decode(r)?;
         self.profiling = String::decode(r)?;
         Ok(())
     }
 }
+
+/// The characters of levels; of those that are suggested, with `GIVES_WAY`.
+const LEVELS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
+const SUGGESTED: [&str; 6] = ["p", "q", "r", "s", "t", "u"];
 
 /// What a new child is asked to keep to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +105,12 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// These, if they were asked for under this authority: none but the master's can loosen what a
-    /// child would keep to otherwise.
-    pub fn asked_under(self, auth: ContextId) -> Terms {
-        let loosens = self.unidirectional == Some(false) && auth != ContextId::MASTER;
-        Terms { unidirectional: if loosens { None } else { self.unidirectional }, ..self }
+    /// They were asked for under this authority: none but the master's can loosen what a child would
+    /// keep to otherwise.
+    pub fn ask_under(&mut self, auth: ContextId) {
+        if self.unidirectional == Some(false) && auth != ContextId::MASTER {
+            self.unidirectional = None;
+        }
     }
 }
 
@@ -123,13 +132,13 @@ impl Identity {
     }
 
     /// Who a new child of this context is.
-    pub fn of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
+    pub fn of_child(&self, id: ContextId, name: String, terms: &Terms) -> Identity {
         let mut parents = vec![self.id];
         parents.extend(&self.parents);
         let unidirectional = terms.unidirectional.unwrap_or(self.unidirectional);
         let (message_bytes_max, heartbeat) = (self.message_bytes_max, terms.heartbeat);
         let threads = terms.threads.max(1);
-        let (log_level, files) = (trace::level_below(), terms.files);
+        let (log_level, files) = (trace::level_below(), terms.files.or(&self.files));
         Identity {
             id,
             parents,

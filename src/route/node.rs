@@ -3,17 +3,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
+use crate::io::counters::Count;
 use crate::io::outbox::Outbox;
 use crate::io::turn::{Key, Tenant, Turn};
 use crate::limits::PENDING_CALLS_MAX;
 use crate::lock::{self, Held, Lock, rank};
 use crate::route::credit::Credit;
-use crate::route::identity::{Files, Identity, Terms};
+use crate::route::identity::{Identity, Terms};
 use crate::route::lease::{Lease, Pool};
 use crate::route::pending::{Deliver, Entry, Handles};
 use crate::route::policy::{Arrival, Policy, anyone};
@@ -55,8 +55,6 @@ pub struct Node {
     pub(super) ahead: AtomicUsize,
     /// Ids for children.
     pub(super) pool: Lock<Pool>,
-    /// What it leaves of what it does, and those that it starts unless they are told otherwise.
-    pub files: Lock<Files, { rank::INNERMOST }>,
 }
 
 /// Writes the payload of a small message.
@@ -81,7 +79,6 @@ impl Node {
     /// A context that no stream is attached to yet.
     pub fn new(identity: Identity, pool: Pool, broker: Broker) -> Arc<Node> {
         let table = Lock::new(Table::at_depth(identity.parents.len()));
-        let files = identity.files.clone();
         Arc::new(Node {
             identity,
             detached: AtomicBool::new(false),
@@ -94,7 +91,6 @@ impl Node {
             credit: Credit::default(),
             ahead: AtomicUsize::new(0),
             pool: Lock::new(pool),
-            files: Lock::new(files),
         })
     }
 
@@ -112,9 +108,8 @@ impl Node {
     }
 
     /// Who a new child of this context is.
-    pub fn identity_of_child(&self, id: ContextId, name: String, terms: Terms) -> Identity {
-        let files = terms.files.or(&self.files.lock());
-        let mut child = self.identity.of_child(id, name, Terms { files, ..terms });
+    pub fn identity_of_child(&self, id: ContextId, name: String, terms: &Terms) -> Identity {
+        let mut child = self.identity.of_child(id, name, terms);
         child.parents.truncate(1 + self.parents().len());
         child
     }
@@ -317,16 +312,14 @@ impl Node {
             Ok(to) => to,
             Err(cause) => return Err(self.refused(turn, &message, cause)),
         };
-        let counting = &mut turn.counting;
-        counting.counts.messages_delivered += 1;
-        let (handle, src) = (message.handle, message.src);
-        let begun = counting.times.then(Instant::now);
+        turn.counting.add(Count::MessagesDelivered, 1);
+        let (handle, src, begun) = (message.handle, message.src, turn.counting.begin());
         match message.kind {
             Kind::Dead => to.dead(turn, src, &death_in(&message)),
             _ => to.message(turn, message),
         }
         if let Some(begun) = begun {
-            turn.counting.counts.note(handle, src, begun.elapsed());
+            turn.counting.note(begun, handle, src);
         }
         Ok(())
     }

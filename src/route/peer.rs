@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::census::Role;
+use crate::io::counters::Count;
 use crate::io::outbox::Outbox;
 use crate::io::side::Side;
 use crate::io::turn::{Key, Protocol, Turn};
@@ -138,7 +139,7 @@ impl Peer {
 
     fn receive(&mut self, turn: &mut Turn, frame: &Received<'_>) -> Result<(), Malformed> {
         let header = &frame.header;
-        turn.counting.counts.frames_received += 1;
+        turn.counting.add(Count::FramesReceived, 1);
         trace_frame("frame in (kind, source, destination, handle, bytes):", header, frame.whole);
         if !self.is_verified(header) {
             let about = [header.src.0.into(), header.auth.0.into(), header.dst.0.into()];
@@ -151,7 +152,8 @@ impl Peer {
             self.guardian.printed(frame.payload);
         }
         if header.dst != self.node.id() {
-            turn.counting.counts.frames_forwarded += u64::from(self.forward(header, frame.whole));
+            let passed = self.forward(header, frame.whole);
+            turn.counting.add(Count::FramesForwarded, usize::from(passed));
             return Ok(());
         }
         let mut bytes_max = self.node.identity().message_bytes_max;

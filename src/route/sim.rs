@@ -203,7 +203,7 @@ impl World {
     /// A child with this id is up, and announced.
     pub fn birth(&mut self, parent: Place, id: ContextId) -> Place {
         let node = self.contexts[parent].node.clone();
-        let identity = node.identity().of_child(id, String::new(), Terms::default());
+        let identity = node.identity().of_child(id, String::new(), &Terms::default());
         let lease = node.lease_for_child();
         let mut pool = Pool::default();
         pool.add(lease);

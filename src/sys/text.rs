@@ -4,6 +4,7 @@
 use std::ffi::CString;
 
 use super::errno::{Errno, Result};
+use crate::trace::is_harmful;
 
 /// These bytes as text, where it is UTF-8, and a replacement character where it is not.
 pub fn lossy(mut bytes: &[u8]) -> String {
@@ -23,6 +24,19 @@ pub fn lossy(mut bytes: &[u8]) -> String {
         text.push(char::REPLACEMENT_CHARACTER);
         bytes = &bytes[good + bad..];
     }
+}
+
+/// Text of another process without anything that a terminal would obey.
+pub fn harmless(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for c in lossy(bytes).chars() {
+        match c {
+            '\n' | '\t' => text.push(c),
+            c if is_harmful(c) => text.push('?'),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// A text as C wants it; INVAL if there is a NUL in it.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Key, Turn};
+use crate::io::counters::Count;
 use crate::io::lending::{Next, Task};
 use crate::sys::errno::Errno;
 use crate::sys::poll::Event;
@@ -20,7 +21,7 @@ impl Turn {
         loop {
             self.run_deferred();
             while let Some(action) = self.timers.due(Instant::now()) {
-                self.counting.counts.timers += 1;
+                self.counting.add(Count::Timers, 1);
                 action(self);
             }
             let next = self.broker.next(served);
@@ -38,7 +39,7 @@ impl Turn {
     /// more may have.
     pub(in crate::io) fn serve_lent(&mut self) -> bool {
         (self.is_lent, self.has_more) = (true, false);
-        self.counting.counts.turns_lent += 1;
+        self.counting.add(Count::TurnsLent, 1);
         // If poll fails, it does so for the broker as well.
         let _ = self.poll(Some(Duration::ZERO));
         self.is_lent = false;
@@ -49,8 +50,8 @@ impl Turn {
     fn poll(&mut self, timeout: Option<Duration>) -> std::result::Result<bool, Errno> {
         let mut events = std::mem::take(&mut self.events);
         self.poller.wait(&mut events, timeout)?;
-        self.counting.counts.turns += 1;
-        self.counting.counts.wakeups += u64::from(timeout != Some(Duration::ZERO));
+        self.counting.add(Count::Turns, 1);
+        self.counting.add(Count::Wakeups, usize::from(timeout != Some(Duration::ZERO)));
         for event in &events {
             self.serve(*event);
         }
@@ -59,8 +60,8 @@ impl Turn {
     }
 
     /// The broker's thread has slept so often while others had the turn.
-    pub(in crate::io) fn note_naps(&mut self, count: u64) {
-        self.counting.counts.wakeups += count;
+    pub(in crate::io) fn note_naps(&mut self, count: usize) {
+        self.counting.add(Count::Wakeups, count);
     }
 
     /// Runs `task` on the broker's own thread: now, if this is it.
@@ -76,9 +77,8 @@ impl Turn {
     /// Does what others have deferred.
     pub(crate) fn run_deferred(&mut self) {
         self.deferred = self.broker.take_deferred();
-        let count = self.deferred.len() as u64;
-        self.counting.counts.tasks += count;
-        self.counting.counts.tasks_high = self.counting.counts.tasks_high.max(count);
+        self.counting.add(Count::Tasks, self.deferred.len());
+        self.counting.high(Count::TasksHigh, self.deferred.len());
         self.deferred.reverse();
         while let Some(task) = self.deferred.pop() {
             task(self);

@@ -62,8 +62,7 @@ impl Evil {
         evil.parents = fields.numbers().into_iter().map(|id| id as u32).collect();
         let (_name, _bytes_max) = (fields.bytes(), fields.number());
         let _terms = [fields.number(), fields.number(), fields.number(), fields.number()];
-        let (_log_level, _debug_level) = (fields.number(), fields.number());
-        let (_debug, _profiling) = (fields.bytes(), fields.bytes());
+        let (_log_level, _debug, _profiling) = (fields.number(), fields.bytes(), fields.bytes());
         let first = fields.number() as u32;
         evil.ids = (first..first + fields.number() as u32).collect();
         evil

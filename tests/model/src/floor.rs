@@ -379,7 +379,7 @@ pub mod turn {
             None
         }
 
-        pub fn note_naps(&mut self, _: u64) {}
+        pub fn note_naps(&mut self, _: usize) {}
 
         /// As the loop on its own thread.
         pub fn poll(&mut self) {
