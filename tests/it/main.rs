@@ -32,6 +32,8 @@ mod after_fork;
 mod guest;
 mod startup_deaths;
 mod heartbeat;
+mod debug;
+mod profiling;
 mod storm;
 mod trust;
 mod ssh;
