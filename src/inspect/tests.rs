@@ -45,6 +45,7 @@ fn longest() -> Snapshot {
     Snapshot {
         context_id: id,
         name: "n".repeat(NAME_BYTES_MAX),
+        counters: Default::default(),
         pid: u32::MAX,
         parent_ids: vec![id; 1000],
         age_ms: ms,
