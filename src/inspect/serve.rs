@@ -10,7 +10,7 @@ use crate::limits::INSPECTED_MAX;
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy;
-use crate::wire::codec::{Encode, Reader, Writer};
+use crate::wire::codec::{Reader, Writer};
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
 
@@ -48,5 +48,5 @@ fn put(node: &Node, turn: &Turn, asker: (ContextId, Handle), max: usize, w: &mut
         // Two empty lists.
         None => w.put(&[0; 4]),
     }
-    turn.counters().encode(w);
+    turn.put_counters(w);
 }

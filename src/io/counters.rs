@@ -7,6 +7,7 @@ use crate::ids::{ContextId, Handle};
 use crate::io::outbox::Outbox;
 use crate::io::turn::Turn;
 use crate::limits::SLOWEST_MAX;
+use crate::wire::codec::Writer;
 
 crate::value! {
     /// What one broker has done since it was started, and what it has had at most.
@@ -102,6 +103,9 @@ pub(crate) enum Count {
     TasksHigh,
 }
 
+/// How many there are.
+const COUNTS: usize = Count::TasksHigh as usize + 1;
+
 /// As the fields are called.
 pub(crate) const NAMES: &str = "turns turns_lent wakeups tasks timers reads read_bytes writes \
     written_bytes frames_received frames_forwarded frames_sent messages_delivered \
@@ -110,7 +114,7 @@ pub(crate) const NAMES: &str = "turns turns_lent wakeups tasks timers reads read
 /// Numbers in a fixed place, so that an agent has little to do with them.
 pub(crate) struct Counting {
     /// What the holder of the turn counts, and what outboxes that are gone have.
-    counts: [u64; Count::TasksHigh as usize + 1],
+    counts: [u64; COUNTS],
     /// Once deliveries are timed.
     pub times: Option<Box<Times>>,
     begun: Instant,
@@ -132,8 +136,7 @@ const PLACES: usize = Handle::INSPECT.0 as usize + 3;
 impl Counting {
     /// Nothing yet.
     pub fn new() -> Counting {
-        let counts = [0; Count::TasksHigh as usize + 1];
-        Counting { counts, times: None, begun: Instant::now() }
+        Counting { counts: [0; COUNTS], times: None, begun: Instant::now() }
     }
 
     /// Adds to a count.
@@ -154,11 +157,6 @@ impl Counting {
         self.add(Count::WrittenBytes, written.bytes);
         self.add(Count::FramesSent, written.frames);
         self.high(Count::OutboxBytesHigh, written.bytes_high);
-    }
-
-    /// The counts.
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
     }
 
     /// Microseconds since the broker was started.
@@ -187,54 +185,48 @@ impl Counting {
             }
         }
     }
+}
 
-    /// What there is by now, but for the outboxes that are in use.
-    fn whole(&self) -> Counters {
-        let of = |count: Count| self.counts[count as usize];
-        let (mut handlers, mut slowest) = (Vec::new(), Vec::new());
-        if let Some(times) = &self.times {
-            for (place, [count, total_us, longest_us]) in times.handlers.into_iter().enumerate() {
-                let handle = number_of(place);
-                handlers.push(HandlerTimes { handle, count, total_us, longest_us });
-            }
-            for (took_us, handle, source) in times.slowest {
-                slowest.push(SlowDelivery { handle, source, took_us });
-            }
+impl Turn {
+    /// The counts by now, those of all outboxes too.
+    #[inline(never)] // from two places: smaller code
+    pub(crate) fn counts(&self) -> [u64; COUNTS] {
+        let Counting { counts, begun, .. } = self.counting;
+        let mut all = Counting { counts, begun, times: None };
+        self.outboxes().for_each(|outbox| all.add_outbox(outbox));
+        all.counts
+    }
+
+    /// Appends what this broker has counted by now, as [`Counters`].
+    pub(crate) fn put_counters(&self, w: &mut Writer<'_>) {
+        w.put_varint(self.counting.uptime_us());
+        self.counts().iter().for_each(|count| w.put_varint(*count));
+        let none = Times::default();
+        let times = self.counting.times.as_deref().unwrap_or(&none);
+        w.put_varint(times.rows().count() as u64);
+        for (handle, times) in times.rows() {
+            w.put_varint(handle.into());
+            times.iter().for_each(|time| w.put_varint(*time));
         }
-        handlers.retain(|times| 0 < times.count);
-        slowest.retain(|slow| 0 < slow.took_us);
-        Counters {
-            uptime_us: self.uptime_us(),
-            turns: of(Count::Turns),
-            turns_lent: of(Count::TurnsLent),
-            wakeups: of(Count::Wakeups),
-            tasks: of(Count::Tasks),
-            timers: of(Count::Timers),
-            reads: of(Count::Reads),
-            read_bytes: of(Count::ReadBytes),
-            writes: of(Count::Writes),
-            written_bytes: of(Count::WrittenBytes),
-            frames_received: of(Count::FramesReceived),
-            frames_forwarded: of(Count::FramesForwarded),
-            frames_sent: of(Count::FramesSent),
-            messages_delivered: of(Count::MessagesDelivered),
-            outbox_bytes_high: of(Count::OutboxBytesHigh),
-            streams_high: of(Count::StreamsHigh),
-            tasks_high: of(Count::TasksHigh),
-            handlers,
-            slowest,
+        w.put_varint(times.slow().count() as u64);
+        for (took_us, handle, source) in times.slow() {
+            w.put_varint((*handle).into());
+            w.put_varint((*source).into());
+            w.put_varint(*took_us);
         }
     }
 }
 
-impl Turn {
-    /// What this broker has counted by now.
-    pub fn counters(&self) -> Counters {
-        let (counts, begun) = (self.counting.counts, self.counting.begun);
-        let mut counting = Counting { counts, times: None, begun };
-        self.outboxes().for_each(|outbox| counting.add_outbox(outbox));
-        let Counters { handlers, slowest, .. } = self.counting.whole();
-        Counters { handlers, slowest, ..counting.whole() }
+impl Times {
+    /// The first handle of each row that has something, and the row.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (u32, &[u64; 3])> {
+        let rows = self.handlers.iter().enumerate().filter(|(_, times)| 0 < times[0]);
+        rows.map(|(place, times)| (number_of(place), times))
+    }
+
+    /// Those of the slowest that there are.
+    pub(crate) fn slow(&self) -> impl Iterator<Item = &(u64, u32, u32)> {
+        self.slowest.iter().filter(|(took_us, ..)| 0 < *took_us)
     }
 }
 
@@ -247,10 +239,77 @@ fn place_of(handle: Handle) -> usize {
 }
 
 /// The first handle that is counted there.
-pub(crate) fn number_of(place: usize) -> u32 {
+fn number_of(place: usize) -> u32 {
     match PLACES - place {
         1 => Handle::FIRST_RANDOM.0,
         2 => Handle::FIRST_DYNAMIC.0,
         _ => place as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::io::broker::Broker;
+    use crate::wire::codec::{Decode, Encode, Reader};
+
+    fn bytes_of(put: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut w = Writer::new(Vec::new(), None);
+        put(&mut w);
+        w.finish().unwrap()
+    }
+
+    fn counters(turn: &Turn) -> Counters {
+        let bytes = bytes_of(|w| turn.put_counters(w));
+        let mut r = Reader::new(&bytes, None);
+        let counters = Counters::decode(&mut r).unwrap();
+        r.finish().unwrap();
+        assert_eq!(bytes_of(|w| counters.encode(w)), bytes);
+        counters
+    }
+
+    #[test]
+    fn each_count_arrives_in_the_field_of_its_name() {
+        let (_broker, mut turn) = Broker::by_hand();
+        for place in 0..COUNTS {
+            turn.counting.counts[place] = 1000 + place as u64;
+        }
+        let counters = format!("{:?}", counters(&turn));
+        for (place, name) in NAMES.split(' ').enumerate() {
+            let field = format!(" {name}: {},", 1000 + place);
+            assert!(counters.contains(&field), "{field} is not in {counters}");
+        }
+        assert_eq!(NAMES.split(' ').count(), COUNTS);
+        turn.counting.high(Count::TasksHigh, 7);
+        turn.counting.add(Count::Turns, 7);
+        assert_eq!(turn.counts()[..2], [1007, 1001]);
+        assert_eq!(turn.counts()[COUNTS - 1], 1000 + COUNTS as u64 - 1);
+    }
+
+    #[test]
+    fn deliveries_are_timed_by_kinds_of_handles_and_only_if_that_was_asked_for() {
+        let (_broker, mut turn) = Broker::by_hand();
+        let ago = |ms| Instant::now().checked_sub(Duration::from_millis(ms)).unwrap();
+        assert!(turn.counting.begin().is_none());
+        turn.counting.note(ago(5), Handle::CALL, ContextId(1));
+        assert_eq!(counters(&turn).handlers, []);
+        turn.counting.times = Some(Box::default());
+        assert!(turn.counting.begin().is_some());
+        let handles = [Handle::CALL, Handle::INSPECT, Handle(256), Handle(70_000)];
+        let others = [Handle::FIRST_RANDOM, Handle(u32::MAX), Handle::well_known(3), Handle(19)];
+        for (ms, handle) in (10..).step_by(10).zip(handles.into_iter().chain(others)) {
+            turn.counting.note(ago(ms), handle, ContextId(ms as u32));
+        }
+        turn.counting.note(ago(1), Handle::CALL, ContextId(9));
+        let Counters { handlers, slowest, .. } = counters(&turn);
+        let counts: Vec<_> = handlers.iter().map(|times| (times.handle, times.count)).collect();
+        assert_eq!(counts, [(1, 2), (17, 1), (256, 2), (1 << 30, 4)]);
+        let call = &handlers[0];
+        assert!(10_000 <= call.longest_us && call.longest_us + 1000 <= call.total_us, "{call:?}");
+        let sources: Vec<_> = slowest.iter().map(|slow| slow.source).collect();
+        assert_eq!(sources, [80, 70, 60, 50, 40, 30, 20, 10]);
+        assert!(slowest.is_sorted_by(|a, b| a.took_us >= b.took_us), "{slowest:?}");
     }
 }

@@ -332,15 +332,6 @@ impl Turn {
         self.streams.iter().filter_map(|stream| stream.outbox.as_deref())
     }
 
-    /// Adds what all outboxes have counted; once, at the end.
-    pub(crate) fn count_outboxes(&mut self) {
-        for stream in &self.streams {
-            if let Some(outbox) = &stream.outbox {
-                self.counting.add_outbox(outbox);
-            }
-        }
-    }
-
     /// Whether the loop is to end: what is attached now would be refused.
     pub fn is_stopping(&self) -> bool {
         self.stopping

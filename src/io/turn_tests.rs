@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::broker::Broker;
+use super::counters::Count;
 use super::latch::Latch;
 use super::outbox::Outbox;
 use super::promise::promise;
@@ -16,6 +17,7 @@ use crate::error::{Cause, Death, Result};
 use crate::limits::SHUTDOWN_GRACE;
 use crate::sys::pipe::{pipe, socketpair};
 use crate::wire::codec::Malformed;
+use crate::wire::header::Lane;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const TENANT: Tenant = Tenant(7);
@@ -361,4 +363,30 @@ fn a_tenant_waits_for_what_it_watches_as_long_as_the_grace() {
     gone.wait(None).unwrap();
     assert!(SHUTDOWN_GRACE <= began.elapsed() && began.elapsed() < SHUTDOWN_GRACE + LIMIT / 10);
     assert_eq!(a_loop.next(), Event::Closed("watched", Cause::Shutdown));
+}
+
+#[test]
+fn what_a_loop_does_is_counted_and_what_a_closed_stream_did_is_kept() {
+    let a_loop = a_loop();
+    let (key, mut theirs) = a_loop.stream("one", idle());
+    let (_other, _their_other) = a_loop.stream("other", idle());
+    theirs.write_all(b"12345").unwrap();
+    assert_eq!(a_loop.next(), Loop::input("one", b"12345"));
+    let push = |turn: &mut Turn| turn.outboxes().next().unwrap().push(b"abc", Lane::Quick);
+    a_loop.broker.defer_sync(push).unwrap();
+    theirs.read_exact(&mut [0; 3]).unwrap();
+    let of =
+        |count: Count| a_loop.broker.defer_sync(move |turn| turn.counts()[count as usize]).unwrap();
+    let read = [Count::Reads, Count::ReadBytes, Count::Writes, Count::WrittenBytes];
+    assert_eq!(read.map(of), [1, 5, 1, 3]);
+    assert_eq!([Count::StreamsHigh, Count::TasksHigh].map(of), [2, 1]);
+    let before = of(Count::Timers);
+    let set = |turn: &mut Turn| _ = turn.timer(Instant::now(), Box::new(|_| ()));
+    a_loop.broker.defer_sync(set).unwrap();
+    assert_eq!(of(Count::Timers), before + 1);
+    let (tasks, wakeups) = (of(Count::Tasks), of(Count::Wakeups));
+    assert_eq!(of(Count::Tasks), tasks + 2);
+    assert!(wakeups <= of(Count::Turns), "{wakeups}");
+    a_loop.broker.defer_sync(move |turn| turn.close(key, &Death::of(Cause::Exited))).unwrap();
+    assert_eq!(read.map(of), [1, 5, 1, 3]);
 }

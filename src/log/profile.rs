@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use crate::io::counters::{NAMES, Times, number_of};
+use crate::io::counters::{NAMES, Times};
 use crate::io::turn::Turn;
 use crate::log::files::{create, put_number, put_text};
 use crate::route::node::Node;
@@ -21,12 +21,11 @@ pub fn begin(turn: &mut Turn, node: &Node) {
 /// Writes what there is by now, if this context was asked to; it ends. What cannot be written is
 /// logged.
 #[inline(never)] // from several places: smaller code
-pub fn end(turn: &mut Turn, node: &Node) {
+pub fn end(turn: &Turn, node: &Node) {
     let folder = &node.identity().files.profiling;
     if folder.is_empty() {
         return;
     }
-    turn.count_outboxes();
     let written = create(folder, "/mitogen.stats.")
         .and_then(|(file, _)| fd::write_all(file.as_fd(), &text_of(turn, node)));
     if let Err(Errno(errno)) = written {
@@ -41,7 +40,7 @@ fn text_of(turn: &Turn, node: &Node) -> Vec<u8> {
     let mut text = b"name ".to_vec();
     put_text(&mut text, &node.identity().name);
     put_row(&mut text, b'\n', "context uptime_us", &[node.id().0.into(), counting.uptime_us()]);
-    put_row(&mut text, b'\n', NAMES, counting.counts());
+    put_row(&mut text, b'\n', NAMES, &turn.counts());
     if let Some(times) = &counting.times {
         put_times(&mut text, times);
     }
@@ -50,17 +49,13 @@ fn text_of(turn: &Turn, node: &Node) -> Vec<u8> {
 }
 
 fn put_times(text: &mut Vec<u8>, times: &Times) {
-    for (place, [count, total_us, longest_us]) in times.handlers.into_iter().enumerate() {
-        if 0 < count {
-            let row = [number_of(place).into(), count, total_us, longest_us];
-            put_row(text, b' ', "handler count total_us longest_us", &row);
-        }
+    for (handle, [count, total_us, longest_us]) in times.rows() {
+        let row = [handle.into(), *count, *total_us, *longest_us];
+        put_row(text, b' ', "handler count total_us longest_us", &row);
     }
-    for (took_us, handle, source) in times.slowest {
-        if 0 < took_us {
-            let row = [handle.into(), source.into(), took_us];
-            put_row(text, b' ', "slowest source took_us", &row);
-        }
+    for (took_us, handle, source) in times.slow() {
+        let row = [(*handle).into(), (*source).into(), *took_us];
+        put_row(text, b' ', "slowest source took_us", &row);
     }
 }
 
