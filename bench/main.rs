@@ -11,6 +11,7 @@ mod lent;
 mod measure;
 mod ours;
 mod report;
+mod silent;
 mod sshd;
 mod talk;
 

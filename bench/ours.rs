@@ -108,6 +108,7 @@ fn rows(router: &Router, report: &mut Report) {
     report.try_rows("1,000 local connects", thousand);
     report.try_rows("200 connects to one sshd", one_server);
     report.try_rows("lent", crate::lent::rows);
+    report.try_rows("silent", |report| crate::silent::rows(router, report));
 }
 
 /// Connects, calls once, and shuts down outside the time that is taken.

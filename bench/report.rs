@@ -60,6 +60,9 @@ const ROWS: &[(&str, &str, &str, Budget)] = &[
     ("lent: calls of 4 callers", "/s", "kept", Share(0.9)),
     ("lent: wake-ups per call, one in 3 ms", "", "kept", Floors(1.1)),
     ("lent: forwarded while the hop computes", "us", "kept", Floors(1.5)),
+    ("silent: round trip, one core", "us", "no sink", Floors(1.03)),
+    ("silent: wake-ups per call, one core", "", "no sink", Above(0.02)),
+    ("silent: processor time per call", "us", "no sink", Floors(1.03)),
 ];
 
 impl Budget {
