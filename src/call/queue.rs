@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::call::token::Token;
 use crate::error::CallFailure;
 use crate::ids::ContextId;
-use crate::io::census::put_list;
+use crate::io::census::{List, put_all, put_left};
 use crate::limits::CHAINS_MAX;
 use crate::sys::clock::Moment;
-use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
+use crate::wire::codec::{Decode, Malformed, Reader, Writer};
 use crate::wire::message::Message;
 
 /// In the byte behind a call's fingerprint: the milliseconds that it has follow.
@@ -69,6 +69,13 @@ impl Arrived {
     /// What names the function; 0 if even that is not there.
     pub(crate) fn fingerprint(&self) -> u64 {
         fingerprint_in(&self.message.data)
+    }
+
+    #[inline(never)] // from two places: smaller code
+    fn put(&self, list: &mut List, w: &mut Writer<'_>) {
+        if list.has_room(w) {
+            put_call(self.key, self.fingerprint(), self.since, self.until, w);
+        }
     }
 
     pub(crate) fn is_late(&self) -> bool {
@@ -220,16 +227,18 @@ impl Queue {
 
     /// Appends those that run, and those that wait, the first first; as a snapshot has them.
     pub(crate) fn describe(&self, max: usize, w: &mut Writer<'_>) {
-        put_list(self.running.len(), max, w, &mut |at, w| {
-            let Running { key, fingerprint, since, until, ref token, .. } = self.running[at];
-            put_call(key, fingerprint, since, until, w);
-            token.is_cancelled().encode(w);
-        });
-        let waiting: Vec<&Arrived> = self.next.iter().rev().chain(&self.later).take(max).collect();
-        put_list(self.next.len() + self.later.len(), max, w, &mut |at, w| {
-            let call = waiting[at];
-            put_call(call.key, call.fingerprint(), call.since, call.until, w);
-        });
+        let mut list = List::new(max);
+        for Running { key, fingerprint, since, until, token, .. } in &self.running {
+            if list.has_room(w) {
+                put_call(*key, *fingerprint, *since, *until, w);
+                put_all(&[token.is_cancelled().into()], w);
+            }
+        }
+        list.end(w);
+        let mut list = List::new(max);
+        self.next.iter().rev().for_each(|call| call.put(&mut list, w));
+        self.later.iter().for_each(|call| call.put(&mut list, w));
+        list.end(w);
     }
 
     /// Drops all that waits.
@@ -250,19 +259,16 @@ fn may_begin(running: &[Running], call: &Arrived) -> bool {
 }
 
 /// Appends what is told of a call.
+#[inline(never)] // from two places: smaller code
 fn put_call(key: Key, fingerprint: u64, since: Moment, until: Option<Instant>, w: &mut Writer<'_>) {
-    put_function(fingerprint, w);
-    w.put_varint(key >> 32);
-    w.put_varint(key & u64::from(u32::MAX));
-    w.put_varint(since.age_ms());
-    let left = |at: Instant| at.saturating_duration_since(Instant::now()).as_millis() as u64;
-    until.map(left).encode(w);
+    let (caller, number) = (key >> 32, key & u64::from(u32::MAX));
+    put_all(&[fingerprint, 0, caller, number, since.age_ms()], w);
+    put_left(until, w);
 }
 
 /// Appends what names a function; who has asked looks for a name.
 pub(crate) fn put_function(fingerprint: u64, w: &mut Writer<'_>) {
-    w.put_varint(fingerprint);
-    w.put_u8(0);
+    put_all(&[fingerprint, 0], w);
 }
 
 /// Where the first is that is wanted.
@@ -282,6 +288,7 @@ fn find<'a>(
 mod tests {
     use super::*;
     use crate::ids::Handle;
+    use crate::wire::codec::Encode;
 
     const A: ContextId = ContextId(7);
     const B: ContextId = ContextId(8);

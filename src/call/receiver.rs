@@ -17,7 +17,7 @@ use crate::call::source::{Source, Stream, Taken, Watchable, Watched};
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
-use crate::io::census::put_list;
+use crate::io::census::{List, put_all};
 use crate::io::latch::Latch;
 use crate::io::turn::Turn;
 use crate::limits::INSPECTED_HOLDERS_MAX;
@@ -26,7 +26,7 @@ use crate::route::credit::is_out_of_reach;
 use crate::route::node::Node;
 use crate::route::pending::{Deliver, Gift};
 use crate::route::send::room_of;
-use crate::wire::codec::{Decode, Encode, Malformed, Reader, Writer};
+use crate::wire::codec::{Decode, Malformed, Reader, Writer};
 use crate::wire::message::Message;
 
 /// Where values arrive that any holder of a [`Sender`] sends.
@@ -172,10 +172,14 @@ pub(crate) fn put_queue(
     max: usize,
     w: &mut Writer<'_>,
 ) {
-    w.put_u8(4);
-    w.put_varint(values as u64);
-    w.put_varint(takers as u64);
-    put_list(holders.len(), max.min(INSPECTED_HOLDERS_MAX), w, &mut |at, w| holders[at].encode(w));
+    put_all(&[4, values as u64, takers as u64], w);
+    let mut list = List::new(max.min(INSPECTED_HOLDERS_MAX));
+    for id in holders {
+        if list.has_room(w) {
+            put_all(&[id.0.into()], w);
+        }
+    }
+    list.end(w);
 }
 
 impl Core {

@@ -41,12 +41,7 @@ fn put(node: &Node, turn: &Turn, asker: (ContextId, Handle), max: usize, w: &mut
     turn.put_state(w);
     node.put_routes(max, w);
     turn.put_streams(node.tenant(), max, w);
-    node.put_listeners(asker, max, w);
     node.put_rooms(max, w);
-    match node.listener(Handle::CALL, Kind::Call) {
-        Some(calls) => calls.describe(max, w),
-        // Two empty lists.
-        None => w.put(&[0; 4]),
-    }
+    node.put_listeners(asker, max, w);
     turn.put_counters(w);
 }

@@ -3,6 +3,7 @@
 use crate::error::Phase;
 use crate::ids::{ContextId, Handle};
 use crate::io::counters::Counters;
+use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 
 crate::value! {
     /// What one context is doing, of which its loop has told: it answers while all its functions
@@ -28,35 +29,26 @@ crate::value! {
         pub timers: u64,
         /// Milliseconds until the first of them is due, if there is one.
         pub next_timer_ms: Option<u64>,
-        /// Threads that sleep since 4 MiB of calls to one context are unanswered.
-        pub held_callers: u64,
         /// The contexts below it.
         pub routes: Listed<Route>,
         /// What its loop reads and writes on its behalf.
         pub streams: Listed<Stream>,
         /// The processes of its children, from their start until they are reaped.
         pub children: Listed<Child>,
+        /// Destinations of which the room is used in part, or waited for.
+        pub rooms: Listed<Room>,
+        /// Threads that sleep since 4 MiB of calls to one context are unanswered.
+        pub held_callers: u64,
         /// The answers that it waits for, the oldest first.
         pub pending: Listed<Awaited>,
         /// Where it takes messages that are no answers: its receivers, handlers and events.
         pub receivers: Listed<Awaited>,
-        /// Destinations of which the room is used in part, or waited for.
-        pub rooms: Listed<Room>,
         /// Functions that it runs now.
         pub running: Listed<Running>,
         /// Calls that have arrived and not begun, in the order in which they will.
         pub queued: Listed<Queued>,
         /// What its broker has counted, for all routers that share it.
         pub counters: Counters,
-    }
-
-    /// The first of something, of which there may be too many to tell all.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Listed<T> {
-        /// Those that are told.
-        pub first: Vec<T>,
-        /// How many more there are.
-        pub more: u64,
     }
 
     /// A context that lives below.
@@ -142,10 +134,10 @@ crate::value! {
     pub struct Awaited {
         /// The handle.
         pub handle: Handle,
-        /// The only context that may send to it: the one that was asked.
-        pub context_id: Option<ContextId>,
         /// Milliseconds since it listens.
         pub age_ms: u64,
+        /// The only context that may send to it: the one that was asked.
+        pub context_id: Option<ContextId>,
         /// What is to arrive.
         pub what: What,
     }
@@ -236,6 +228,42 @@ crate::value! {
         pub fingerprint: u64,
         /// Its full path, if the program that has asked knows it; else empty.
         pub name: String,
+    }
+}
+
+/// The first of something, of which there may be too many to tell all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// Those that are told.
+    pub first: Vec<T>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+/// As `io::census::List` writes one.
+impl<T: Encode> Encode for Listed<T> {
+    fn encode(&self, w: &mut Writer<'_>) {
+        for item in &self.first {
+            w.put_u8(1);
+            item.encode(w);
+        }
+        w.put_u8(0);
+        self.more.encode(w);
+    }
+}
+
+impl<T: Decode> Decode for Listed<T> {
+    fn decode(r: &mut Reader<'_>) -> Result<Listed<T>, Malformed> {
+        let mut first = Vec::new();
+        while bool::decode(r)? {
+            first.push(r.nested(T::decode)?);
+        }
+        Ok(Listed { first, more: u64::decode(r)? })
+    }
+
+    fn shape(s: &mut Shape) {
+        s.word("listed");
+        T::shape(s);
     }
 }
 

@@ -5,12 +5,39 @@ use super::snapshot::*;
 use super::tree::{Entry, Tree};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::ids::{ContextId, Handle};
-use crate::io::counters::Counters;
-use crate::limits::{INSPECTED_MAX, NAME_BYTES_MAX, UNGRANTED_BYTES_MAX};
+use crate::io::counters::{Counters, HandlerTimes, PLACES, SlowDelivery};
+use crate::limits::{INSPECTED_MAX, NAME_BYTES_MAX, SLOWEST_MAX, UNGRANTED_BYTES_MAX};
 use crate::wire::codec::{Encode, Writer};
 
 fn listed<T: Clone>(count: usize, item: T) -> Listed<T> {
     Listed { first: vec![item; count], more: u64::from(u32::MAX) }
+}
+
+fn most_counted() -> Counters {
+    let many = 1 << 50;
+    let (handle, source) = (u32::MAX, u32::MAX);
+    let handler = HandlerTimes { handle, count: many, total_us: many, longest_us: many };
+    Counters {
+        uptime_us: many,
+        turns: many,
+        turns_lent: many,
+        wakeups: many,
+        tasks: many,
+        timers: many,
+        reads: many,
+        read_bytes: many,
+        writes: many,
+        written_bytes: many,
+        frames_received: many,
+        frames_forwarded: many,
+        frames_sent: many,
+        messages_delivered: many,
+        outbox_bytes_high: many,
+        streams_high: many,
+        tasks_high: many,
+        handlers: vec![handler; PLACES],
+        slowest: vec![SlowDelivery { handle, source, took_us: many }; SLOWEST_MAX],
+    }
 }
 
 /// As long as an answer can be.
@@ -45,7 +72,6 @@ fn longest() -> Snapshot {
     Snapshot {
         context_id: id,
         name: "n".repeat(NAME_BYTES_MAX),
-        counters: Default::default(),
         pid: u32::MAX,
         parent_ids: vec![id; 1000],
         age_ms: ms,
@@ -54,7 +80,6 @@ fn longest() -> Snapshot {
         timers: 1 << 32,
         next_timer_ms: Some(ms),
         held_callers: 1 << 20,
-        counters: Counters::default(),
         routes: listed(INSPECTED_MAX, route),
         streams: listed(INSPECTED_MAX, stream),
         children: listed(INSPECTED_MAX, child),
@@ -66,6 +91,7 @@ fn longest() -> Snapshot {
             INSPECTED_MAX,
             Queued { function, caller_id: id, reply_to, age_ms: ms, left_ms },
         ),
+        counters: most_counted(),
     }
 }
 

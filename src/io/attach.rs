@@ -394,7 +394,7 @@ impl Protocol for Input {
     }
 
     fn role(&self) -> Role {
-        Role::Attached
+        Role::ATTACHED
     }
 }
 

@@ -1,61 +1,102 @@
-//! How what a loop has is told to those who inspect it.
+//! How what a context has is written for those who inspect it: what an agent links of that is to
+//! be small.
+
+use std::time::Instant;
 
 use crate::ids::ContextId;
-use crate::wire::codec::{Encode, Writer};
+use crate::wire::codec::Writer;
 
-/// What a stream leads to.
+/// What a stream leads to: as the type `End` of a snapshot, and the child, if it is one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Something else.
-    Other,
-    /// The parent.
-    Parent,
-    /// A child that is up.
-    Child(ContextId),
-    /// A child that is being brought up.
-    Starting(ContextId),
-    /// A child's terminal or standard error.
-    Terminal(ContextId),
-    /// A child's process.
-    Process(ContextId),
-    /// A process of the program's.
-    Watched,
-    /// A stream of the program's.
-    Attached,
-}
+pub struct Role(u8, ContextId);
 
 impl Role {
+    /// Something else.
+    pub const OTHER: Role = Role(0, ContextId::MASTER);
+    /// The parent.
+    pub const PARENT: Role = Role(1, ContextId::MASTER);
+    /// A process of the program's.
+    pub const WATCHED: Role = Role(6, ContextId::MASTER);
+    /// A stream of the program's.
+    pub const ATTACHED: Role = Role(7, ContextId::MASTER);
+
+    /// A child that is up.
+    pub fn child(id: ContextId) -> Role {
+        Role(2, id)
+    }
+
+    /// A child that is being brought up.
+    pub fn starting(id: ContextId) -> Role {
+        Role(3, id)
+    }
+
+    /// A child's terminal or standard error.
+    pub fn terminal(id: ContextId) -> Role {
+        Role(4, id)
+    }
+
+    /// A child's process.
+    pub fn process(id: ContextId) -> Role {
+        Role(5, id)
+    }
+
+    /// Whether it is that.
+    pub fn is_process(self) -> bool {
+        self.0 == 5
+    }
+
     /// Appends it.
     pub fn put(self, w: &mut Writer<'_>) {
-        let (tag, id) = match self {
-            Role::Other => (0, None),
-            Role::Parent => (1, None),
-            Role::Child(id) => (2, Some(id)),
-            Role::Starting(id) => (3, Some(id)),
-            Role::Terminal(id) => (4, Some(id)),
-            Role::Process(id) => (5, Some(id)),
-            Role::Watched => (6, None),
-            Role::Attached => (7, None),
-        };
-        w.put_u8(tag);
-        if let Some(id) = id {
-            id.encode(w);
-        }
+        let is_of_child = (2..=5).contains(&self.0);
+        put_all(&[self.0.into(), self.1.0.into()][..1 + usize::from(is_of_child)], w);
     }
 }
 
-/// Appends the first `max` of `count` items by `put`, between how many these are, and how many
-/// there are more.
-pub fn put_list(
-    count: usize,
-    max: usize,
-    w: &mut Writer<'_>,
-    put: &mut dyn FnMut(usize, &mut Writer<'_>),
-) {
-    let first = count.min(max);
-    w.put_varint(first as u64);
-    for at in 0..first {
-        put(at, w);
+/// A list of bounded length that is being written: a 1 before each item; a 0 and how many more
+/// there are behind the last.
+pub struct List {
+    left: usize,
+    more: u64,
+}
+
+impl List {
+    /// One of at most so many items.
+    pub fn new(max: usize) -> List {
+        List { left: max, more: 0 }
     }
-    w.put_varint((count - first) as u64);
+
+    /// There is one more item. Returns whether it is to be written.
+    #[inline(never)] // smaller code
+    pub fn has_room(&mut self, w: &mut Writer<'_>) -> bool {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                w.put_u8(1);
+            }
+            None => self.more += 1,
+        }
+        self.more == 0
+    }
+
+    /// That was the last.
+    pub fn end(self, w: &mut Writer<'_>) {
+        put_all(&[0, self.more], w);
+    }
+}
+
+/// Appends numbers, and what else is written as such: ids, whether something is so, tags.
+#[inline(never)] // smaller code
+pub fn put_all(numbers: &[u64], w: &mut Writer<'_>) {
+    for number in numbers {
+        w.put_varint(*number);
+    }
+}
+
+/// Appends the milliseconds until then, if there is a time.
+#[inline(never)] // smaller code
+pub fn put_left(at: Option<Instant>, w: &mut Writer<'_>) {
+    match at.map(|at| at.saturating_duration_since(Instant::now())) {
+        Some(left) => put_all(&[1, left.as_secs() * 1000 + u64::from(left.subsec_millis())], w),
+        None => put_all(&[0], w),
+    }
 }

@@ -131,7 +131,7 @@ pub(crate) struct Times {
 }
 
 /// Handles of the protocol, answers, and all others.
-const PLACES: usize = Handle::INSPECT.0 as usize + 3;
+pub(crate) const PLACES: usize = Handle::INSPECT.0 as usize + 3;
 
 impl Counting {
     /// Nothing yet.

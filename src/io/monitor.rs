@@ -176,6 +176,6 @@ impl Protocol for Watch {
     }
 
     fn role(&self) -> Role {
-        Role::Watched
+        Role::WATCHED
     }
 }

@@ -54,7 +54,7 @@ pub trait Protocol: Send {
 
     /// What the stream leads to, for who inspects this context. Asked once.
     fn role(&self) -> Role {
-        Role::Other
+        Role::OTHER
     }
 
     /// Appends the child whose process it watches, as the type `Child` of a snapshot.
@@ -205,7 +205,7 @@ impl Turn {
             outlives: watched,
             reading: true,
             writing: false,
-            role: Role::Other,
+            role: Role::OTHER,
             protocol: None,
             replaced: 0,
             closing: None,

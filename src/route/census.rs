@@ -1,16 +1,16 @@
 //! What a node tells of itself.
 
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::ids::{ContextId, Handle};
-use crate::io::census::put_list;
+use crate::io::census::{List, put_all};
 use crate::io::turn::Turn;
+use crate::limits::INSPECTED_MAX;
 use crate::route::node::Node;
-use crate::route::pending::{Deliver, Entry, Handles};
-use crate::sys::clock::Moment;
+use crate::route::pending::Handles;
 use crate::sys::host;
-use crate::wire::codec::{Encode, Writer};
+use crate::wire::codec::Writer;
 
 impl Node {
     /// It was asked to end, and does so soon.
@@ -20,45 +20,33 @@ impl Node {
 
     /// Appends who it is.
     pub fn put_self(&self, turn: &Turn, w: &mut Writer<'_>) {
-        self.id().encode(w);
+        put_all(&[self.id().0.into()], w);
         w.put_bytes(self.identity().name.as_bytes());
-        w.put_varint(host::pid() as u64);
         let parents = self.parents();
-        w.put_varint(parents.len() as u64);
-        parents.iter().for_each(|id| id.encode(w));
-        w.put_varint(self.since.age_ms());
-        let is_ending = self.ending.load(Ordering::Relaxed);
-        (is_ending || turn.is_stopping() || self.is_closed()).encode(w);
+        put_all(&[host::pid() as u64, parents.len() as u64], w);
+        parents.iter().for_each(|id| put_all(&[id.0.into()], w));
+        let ends = self.ending.load(Ordering::Relaxed) || turn.is_stopping();
+        put_all(&[self.since.age_ms(), ends.into()], w);
     }
 
-    /// Appends how many threads may not call, and what lives below.
+    /// Appends what lives below.
     pub fn put_routes(&self, max: usize, w: &mut Writer<'_>) {
-        let held = self.handles().owed.held();
-        w.put_varint(held as u64);
-        let table = self.table();
-        put_list(table.routes_len(), max, w, &mut |at, w| {
-            let (id, via, parent) = table.route_at(at);
-            for id in [id, via.unwrap_or(id), parent.unwrap_or(self.id())] {
-                id.encode(w);
+        let mut list = List::new(max);
+        for (id, via, parent) in self.table().routes() {
+            if list.has_room(w) {
+                let (via, parent) = (via.unwrap_or(id), parent.unwrap_or(self.id()));
+                put_all(&[id.0.into(), via.0.into(), parent.0.into()], w);
             }
-        });
+        }
+        list.end(w);
     }
 
-    /// Appends the answers that are awaited, but for the one that `asker` is, and the handles that
-    /// take other messages.
+    /// Appends how many threads may not call; the answers that are awaited, the oldest first, but
+    /// for the one that `asker` is; the handles that take other messages; and the calls that have
+    /// come.
     pub fn put_listeners(&self, asker: (ContextId, Handle), max: usize, w: &mut Writer<'_>) {
         let own = (asker.0 == self.id()).then_some(asker.1);
-        // Described with no lock held.
-        let [answers, others] = self.handles().listening(max, own);
-        for Listening { first, count } in [answers, others] {
-            put_list(count, max, w, &mut |at, w| {
-                let (handle, from, since, to) = &first[at];
-                handle.encode(w);
-                from.encode(w);
-                w.put_varint(since.age_ms());
-                to.describe(max, w);
-            });
-        }
+        self.handles().put(own, max, w);
     }
 
     /// Appends where room is used or waited for.
@@ -67,39 +55,42 @@ impl Node {
     }
 }
 
-/// Some of those who listen, and how many do.
-struct Listening {
-    /// Each handle, the only one who may send, since when, and who.
-    first: Vec<(Handle, Option<ContextId>, Moment, Arc<dyn Deliver>)>,
-    /// How many there are.
-    count: usize,
-}
-
 impl Handles {
-    /// The first who wait for answers, the oldest first, and who take other messages; but for one.
-    fn listening(&self, max: usize, but: Option<Handle>) -> [Listening; 2] {
-        let place = |handle| self.entries.partition_point(|(h, _)| *h < handle);
-        let (from, to) = (place(Handle::FIRST_DYNAMIC), place(Handle::FIRST_RANDOM));
-        let next = place(Handle(self.next));
-        let mut answers = self.entries[next..to].iter().chain(&self.entries[from..next]);
-        let answers = Listening::of(&mut answers, max, but);
-        [answers, Listening::of(&mut self.entries[to..].iter(), max, but)]
-    }
-}
-
-impl Listening {
-    fn of<'a>(
-        all: &mut dyn Iterator<Item = &'a (Handle, Entry)>,
-        max: usize,
-        but: Option<Handle>,
-    ) -> Listening {
-        let mut listening = Listening { first: Vec::new(), count: 0 };
-        for (handle, entry) in all.filter(|(handle, _)| Some(*handle) != but) {
-            if listening.count < max {
-                listening.first.push((*handle, entry.from, entry.since, entry.to.clone()));
-            }
-            listening.count += 1;
+    fn put(&self, but: Option<Handle>, max: usize, w: &mut Writer<'_>) {
+        put_all(&[self.owed.held() as u64], w);
+        // Handles of answers go round: those from the next on are the oldest.
+        let (next, random) = (Handle(self.next), Handle::FIRST_RANDOM);
+        let mut list = List::new(max);
+        for range in [next..random, Handle::FIRST_DYNAMIC..next] {
+            self.put_range(range, but, &mut list, w);
         }
-        listening
+        list.end(w);
+        let mut list = List::new(max);
+        self.put_range(random..Handle(u32::MAX), but, &mut list, w);
+        list.end(w);
+        match self.find(Handle::CALL) {
+            Some(at) => self.entries[at].1.to.describe(max, w),
+            // Two empty lists.
+            None => put_all(&[0; 4], w),
+        }
+    }
+
+    #[inline(never)] // from two places: smaller code
+    fn put_range(
+        &self,
+        range: Range<Handle>,
+        but: Option<Handle>,
+        list: &mut List,
+        w: &mut Writer<'_>,
+    ) {
+        for (handle, entry) in &self.entries {
+            if range.contains(handle) && Some(*handle) != but && list.has_room(w) {
+                let (is_from_one, from) = entry.from.map_or((0, 0), |id| (1, id.0));
+                let numbers = [handle.0.into(), entry.since.age_ms(), is_from_one, from.into()];
+                // Nobody is no number.
+                put_all(&numbers[..3 + is_from_one as usize], w);
+                entry.to.describe(INSPECTED_MAX, w);
+            }
+        }
     }
 }

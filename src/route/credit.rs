@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use crate::error::{Cause, Death, Error, ErrorKind, Result};
 use crate::ids::{ContextId, Handle};
-use crate::io::census::put_list;
+use crate::io::census::{List, put_all};
 use crate::io::sleep::{self, Sleeper};
 use crate::limits::WINDOW_BYTES;
 use crate::lock::{Held, Lock};
 use crate::sys::pipe::Wake;
-use crate::wire::codec::{Encode, Writer};
+use crate::wire::codec::Writer;
 use crate::wire::header::Lane;
 
 /// Where bytes go.
@@ -233,17 +233,16 @@ impl Credit {
     /// Appends where something is outstanding, or somebody waits.
     pub fn put(&self, max: usize, w: &mut Writer<'_>) {
         let state = self.lock();
-        let is_used = |account: &Account| account.has_bulk() || !account.waiting.is_empty();
-        let used = state.accounts.iter().filter(|(_, account)| is_used(account));
-        let used: Vec<&(Target, Account)> = used.collect();
-        put_list(used.len(), max, w, &mut |at, w| {
-            let ((dst, handle), account) = used[at];
-            dst.encode(w);
-            handle.encode(w);
-            w.put_varint(account.outstanding as u64);
-            w.put_varint(account.waiting.len() as u64);
-            account.ahead.is_some().encode(w);
-        });
+        let mut list = List::new(max);
+        for ((dst, handle), account) in &state.accounts {
+            let held = account.waiting.len();
+            if (account.has_bulk() || 0 < held) && list.has_room(w) {
+                let (bytes, is_announced) = (account.outstanding as u64, account.ahead.is_some());
+                let (dst, handle) = (dst.0.into(), handle.0.into());
+                put_all(&[dst, handle, bytes, held as u64, is_announced.into()], w);
+            }
+        }
+        list.end(w);
     }
 
     /// Where something is outstanding.

@@ -398,7 +398,7 @@ impl Protocol for Peer {
     }
 
     fn role(&self) -> Role {
-        self.child.map_or(Role::Parent, Role::Child)
+        self.child.map_or(Role::PARENT, Role::child)
     }
 }
 

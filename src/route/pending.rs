@@ -281,7 +281,7 @@ impl Handles {
         self.closed
     }
 
-    fn find(&self, handle: Handle) -> Option<usize> {
+    pub(super) fn find(&self, handle: Handle) -> Option<usize> {
         self.entries.binary_search_by_key(&handle, |(h, _)| *h).ok()
     }
 

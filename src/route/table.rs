@@ -220,15 +220,12 @@ impl<W: Clone> Table<W> {
         self.link(link)?.child
     }
 
-    /// How many contexts live below.
-    pub fn routes_len(&self) -> usize {
-        self.routes.len()
-    }
-
-    /// One of them, the direct child by which it is reached, and who started it: none is this one.
-    pub fn route_at(&self, at: usize) -> (ContextId, Option<ContextId>, Option<ContextId>) {
-        let route = &self.routes[at];
-        (route.id, self.child_of(route.link), route.parent)
+    /// The contexts below, the direct child by which each is reached, and who started it: none is
+    /// this one.
+    pub fn routes(
+        &self,
+    ) -> impl Iterator<Item = (ContextId, Option<ContextId>, Option<ContextId>)> {
+        self.routes.iter().map(|route| (route.id, self.child_of(route.link), route.parent))
     }
 
     /// The direct children.

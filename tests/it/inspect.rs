@@ -280,7 +280,7 @@ fn ten_thousand_calls_that_are_not_answered_fit_one_answer() {
     let router = mitogen_test_program().router().unwrap();
     let child = router.local().connect().unwrap();
     let stuck = hang_in(&child);
-    let waiting: Vec<_> = (0..10_000).map(|_| child.call_async(stock::ping, ())).collect();
+    let many: Vec<_> = (0..10_000).map(|_| child.call_async(stock::ping, ())).collect();
     let here = router.inspect().unwrap();
     assert!(10_001 <= here.pending.count() && here.pending.first.len() == 128);
     let What::Call(function) = &calls(&here)[0].what else { panic!("{here}") };
@@ -289,7 +289,7 @@ fn ten_thousand_calls_that_are_not_answered_fit_one_answer() {
     assert!(there.running.count() == 1 && there.queued.first.len() == 128);
     assert!(there.to_string().contains("and 9872 more"), "{there}");
     drop(stuck);
-    waiting.into_iter().for_each(|call| call.get_timeout(LIMIT).unwrap());
+    many.into_iter().for_each(|call| call.get_timeout(LIMIT).unwrap());
 }
 
 #[test]

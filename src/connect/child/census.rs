@@ -1,32 +1,32 @@
 //! What a child and its process are, as this context tells who inspects it.
 
 use super::Child;
+use crate::io::census::put_all;
 use crate::limits::INSPECTED_NAME_BYTES_MAX;
-use crate::wire::codec::{Encode, Writer};
+use crate::sys::text::lossy;
+use crate::wire::codec::Writer;
 
 impl Child {
     /// Appends it, as the type `Child` of a snapshot.
     pub(super) fn describe(&self, w: &mut Writer<'_>) {
         let state = self.lock();
-        state.id.encode(w);
+        put_all(&[state.id.0.into()], w);
         let attempt = state.attempt.as_ref();
         let name = attempt.map_or("", |attempt| &attempt.handshake.recipe().name);
-        let mut end = name.len().min(INSPECTED_NAME_BYTES_MAX);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        w.put_bytes(&name.as_bytes()[..end]);
-        w.put_varint(state.process.id() as u64);
+        // A character that is cut is shown as such.
+        let name = lossy(&name.as_bytes()[..name.len().min(INSPECTED_NAME_BYTES_MAX)]);
+        w.put_bytes(name.as_bytes());
         let ends = state.ending.is_some() || state.main.is_none();
-        w.put_u8(match (state.exit, attempt) {
+        let how = match (state.exit, attempt) {
             (Some(_), _) => 4,
             _ if state.detached => 3,
             (_, Some(_)) => 0,
-            _ => 1 + u8::from(ends),
-        });
-        if let (None, false, Some(attempt)) = (state.exit, state.detached, attempt) {
-            attempt.handshake.phase().encode(w);
+            _ => 1 + u64::from(ends),
+        };
+        put_all(&[state.process.id() as u64, how], w);
+        if let (0, Some(attempt)) = (how, attempt) {
+            put_all(&[attempt.handshake.phase() as u64], w);
         }
-        w.put_varint(state.since.age_ms());
+        put_all(&[state.since.age_ms()], w);
     }
 }

@@ -46,8 +46,8 @@ impl Protocol for Speech {
     fn role(&self) -> Role {
         let id = self.child.lock().id;
         match self.origin {
-            Origin::Stdout => Role::Starting(id),
-            Origin::Terminal => Role::Terminal(id),
+            Origin::Stdout => Role::starting(id),
+            Origin::Terminal => Role::terminal(id),
         }
     }
 }

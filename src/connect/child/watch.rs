@@ -64,7 +64,7 @@ impl Protocol for Watch {
     }
 
     fn role(&self) -> Role {
-        Role::Process(self.0.lock().id)
+        Role::process(self.0.lock().id)
     }
 
     fn describe(&self, w: &mut Writer<'_>) {
