@@ -40,7 +40,8 @@ pub trait Deliver: Send + Sync {
     }
 
     /// Appends what is to arrive here, for who inspects this context: as the type `What` there. The
-    /// handle of calls appends its two lists, of at most `max` calls each.
+    /// handle of calls appends its two lists, of at most `max` calls each. Called with the handles
+    /// locked.
     fn describe(&self, _max: usize, w: &mut Writer<'_>) {
         w.put_u8(0);
     }
