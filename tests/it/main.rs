@@ -15,6 +15,8 @@ mod examples;
 mod command;
 mod command_hosts;
 mod command_many;
+mod command_watch;
+mod command_dump;
 mod connect_failures;
 mod many;
 mod questions;

@@ -21,6 +21,7 @@ mod sizes;
 pub mod scene;
 mod sshd;
 mod sudoers;
+mod tmux;
 mod user;
 pub mod wire;
 
@@ -43,6 +44,7 @@ pub use rootfs::{WORKER, WORKER_GID, WORKER_GROUPS, WORKER_UID, make_rootfs};
 pub use sizes::Sizes;
 pub use sshd::{Sshd, with_server};
 pub use sudoers::Sudoers;
+pub use tmux::Tmux;
 pub use user::TestUser;
 
 use std::fs;

@@ -21,6 +21,8 @@ pub enum Need {
     Locales,
     /// A kernel that gives aarch64 programs to qemu, in a namespace of one's own.
     Aarch64,
+    /// A terminal whose screen can be read.
+    Tmux,
 }
 
 /// What users may have as their shell.
@@ -66,6 +68,7 @@ fn is_met(need: Need) -> bool {
                 && spoken.join("LC_MESSAGES/Linux-PAM.mo").exists()
         }),
         Need::Shells => SHELLS.iter().all(|name| in_path(name)),
+        Need::Tmux => in_path("tmux"),
         Need::Aarch64 => in_path("qemu-aarch64-static") && super::emulator::is_possible(),
     }
 }
