@@ -350,13 +350,26 @@ fn what_a_target_says_loses_its_escapes_and_passwords_are_not_shown() {
 fn the_log_is_silent_unless_asked_for() {
     let _company = beside_others();
     let log = |level: &str| {
-        let mut command = mitogen(&["run", "local", "--", "true"]);
+        let mut command = mitogen(&["run", "local", "local/local", "--", "true"]);
         text(&command.env("MITOGEN_LOG_LEVEL", level).output().unwrap().stderr)
     };
-    assert_eq!(log(""), "");
-    assert_eq!(log("error"), "");
-    assert!(log("info").contains("mitogen: Info master: a context is up: 1 "));
+    let quiet = output(&["run", "local", "local/local", "--", "true"]);
+    assert_eq!((text(&quiet.stdout), text(&quiet.stderr)), (String::new(), String::new()));
+    ["", "none", "error", "WARN"].into_iter().for_each(|level| assert_eq!(log(level), ""));
+    let info = log("info");
+    assert!(info.contains("Z INFO master: a context is up: 1 "), "{info}");
+    // Of a context itself.
+    assert!(info.contains("Z INFO local: a context is up: "), "{info}");
     assert!(log("loud").contains("MITOGEN_LOG_LEVEL is error, warn"));
+}
+
+#[test]
+fn what_was_logged_is_seen_when_the_time_runs_out() {
+    let _company = beside_others();
+    let mut command = mitogen(&["run", "--timeout=0.5", "local", "--", "sleep", "30"]);
+    let output = command.env("MITOGEN_LOG_LEVEL", "debug").output().unwrap();
+    assert_eq!(output.status.code(), Some(124));
+    assert!(text(&output.stderr).contains("INFO master: a context is up: 1 "), "{}", told(&output));
 }
 
 #[test]

@@ -51,8 +51,8 @@ fn assert_given_back(tmux: &Tmux, mode: &str, status: u32) {
 fn a_tree_is_shown_and_what_dies_stays_as_a_row_with_its_cause() {
     leaves_nothing(&[Need::Tmux], || {
         let (tmux, mode) = watch(120, 20, &format!("local local/local '{NOWHERE}'"));
-        let screen =
-            tmux.shows(&["mitogen: 2 up, 1 failed; every 0.3 s; q ends", "while starting the process"]);
+        let screen = tmux
+            .shows(&["mitogen: 2 up, 1 failed; every 0.3 s; q ends", "while starting the process"]);
         assert_eq!(tmux.is("#{alternate_on} #{cursor_flag}"), "1 0");
         let rows: Vec<&str> = screen.lines().skip(1).collect();
         assert!(rows[0].starts_with("ID  NAME "), "{screen}");

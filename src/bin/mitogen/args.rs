@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mitogen::{Address, Level, Result, Router, log_to};
+use mitogen::{Address, Level, Result, Router, log_to_stderr};
 
 use super::{run, signals, text, tree, watch};
 
@@ -66,22 +66,19 @@ pub fn dispatch(router: &Router) -> Result<ExitCode> {
     }
 }
 
-/// Logs to standard error if `MITOGEN_LOG_LEVEL` says so.
+/// Logs to standard error, with what contexts log and print, if `MITOGEN_LOG_LEVEL` says so.
 fn log_as_asked() -> Result<(), String> {
-    let Some(level) = std::env::var_os("MITOGEN_LOG_LEVEL").filter(|level| !level.is_empty())
-    else {
-        return Ok(());
-    };
-    let level = match level.to_str() {
-        Some("error") => Level::Error,
-        Some("warn") => Level::Warn,
-        Some("info") => Level::Info,
-        Some("debug") => Level::Debug,
-        Some("io") => Level::Io,
-        _ => return Err("MITOGEN_LOG_LEVEL is error, warn, info, debug or io".to_owned()),
-    };
-    log_to(level, Box::new(|record| text::complain(&record.to_string())));
-    Ok(())
+    let Some(level) = std::env::var_os("MITOGEN_LOG_LEVEL") else { return Ok(()) };
+    let level = level.to_string_lossy().to_ascii_lowercase();
+    match level.trim() {
+        "" | "none" => Ok(()),
+        "error" | "warn" | "warning" | "info" | "debug" | "io" => {
+            // It looks for itself which it is.
+            log_to_stderr(Level::Error);
+            Ok(())
+        }
+        _ => Err("MITOGEN_LOG_LEVEL is error, warn, info, debug, io or none".to_owned()),
+    }
 }
 
 /// What these arguments ask for; or what is wrong, and how to get help.

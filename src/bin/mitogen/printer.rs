@@ -180,7 +180,7 @@ impl State {
 /// What cannot be written need not be made: the process ends, and all contexts with it.
 fn stop_if_unwritable(written: io::Result<()>) {
     if let Err(error) = written {
-        std::process::exit(text::unwritable(&error).into());
+        text::leave(text::unwritable(&error));
     }
 }
 

@@ -131,7 +131,7 @@ fn next(
 
 fn no_thread(error: &io::Error) -> ! {
     text::complain(&format!("cannot start a thread: {error}"));
-    std::process::exit(1)
+    text::leave(1)
 }
 
 /// The time is over: says so for all that have not ended, and ends. The contexts end with us.
@@ -147,7 +147,7 @@ fn give_up(options: &Options, printer: &Printer, outcomes: &[Option<Outcome>]) -
         let seconds = options.timeout.unwrap_or_default().as_secs_f64();
         printer.give_up(&unfinished, &format!("not done within {seconds} s"));
     }
-    std::process::exit(status.into())
+    text::leave(status)
 }
 
 /// The exit status of all of it.

@@ -108,5 +108,6 @@ pub fn is_dumb() -> bool {
 
 /// Whether records come in between, which know nothing of this line.
 pub fn logs() -> bool {
-    std::env::var_os("MITOGEN_LOG_LEVEL").is_some_and(|level| !level.is_empty())
+    let level = std::env::var_os("MITOGEN_LOG_LEVEL").unwrap_or_default();
+    !level.is_empty() && !level.eq_ignore_ascii_case("none")
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use mitogen::Printable;
 
@@ -15,6 +16,9 @@ pub const HELP_RUN: &str = include_str!("help_run.txt");
 pub const HELP_TREE: &str = include_str!("help_tree.txt");
 /// What `--version` says.
 pub const VERSION: &str = concat!("mitogen ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// How long the log may wait for a reader who has stopped reading.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The exit status of what nobody reads any more, as a shell tells it of SIGPIPE.
 pub const NOT_READ: u8 = 128 + 13;
@@ -34,6 +38,12 @@ pub fn unwritable(error: &io::Error) -> u8 {
     }
     complain(&format!("cannot write: {error}"));
     1
+}
+
+/// Ends the process at once, but for what was logged by now. The contexts end with it.
+pub fn leave(status: u8) -> ! {
+    mitogen::flush_log(LAST_WORDS);
+    std::process::exit(status.into())
 }
 
 /// One of our standard descriptors, without a buffer.
