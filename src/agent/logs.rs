@@ -82,6 +82,8 @@ impl Deliver for LogLevel {
         // One that only waits has told nothing new.
         if self.forward.set_level(number) || message.reply_to.is_none() {
             level::tell_children(&self.node);
+            // Those of trees of its own.
+            level::changed();
         }
         if let Some(handle) = message.reply_to {
             self.forward.answer_when_sent(turn, (message.src, handle));
