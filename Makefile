@@ -55,6 +55,7 @@ TWO_CPUS := target/two_cpus/linux-x86_64 target/two_cpus/linux-aarch64
 test: $(LIST) $(DIST) $(TWO_CPUS) target/leaver   # every test, on an sshd and users of its own
 	@.ci/make/setup hosts
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/alone $(CARGO) test --locked
+	@.ci/make/alone $(CARGO) test --quiet --locked --features log --test log_crate
 
 repeat: $(LIST) $(DIST) $(TWO_CPUS) # the tests TIMES=20 times, until one fails; ONLY="--lib" and so on
 	@MITOGEN_TEST_IMAGE=$(CURDIR)/$(IMAGE) .ci/make/repeat $(or $(TIMES),20) $(ONLY)
@@ -75,6 +76,7 @@ lint:                   # format, clippy, documentation
 	@$(CARGO) fmt --check --manifest-path tests/model/Cargo.toml
 	@$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	@$(CARGO) clippy --quiet --locked --no-default-features -- -D warnings
+	@$(CARGO) clippy --quiet --locked --all-targets --features log -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --no-deps
 
 # The bench is its own image, and only a static one may go over ssh.

@@ -120,6 +120,30 @@
 //! CPU. A context that lies behind another is sent by that one, from its own copy or from what it
 //! fetched once; see [`manual::images`].
 //!
+//! ## What goes on
+//!
+//! The library is silent, unless asked. [`log_to_stderr`] in the first process has whatever
+//! happens in the whole tree, and what functions say by [`info!`] and its like wherever they run,
+//! written as lines; [`log_to`] hands it to a function of yours, [`log_at`] changes the level while
+//! all of it runs. With the optional feature `log`, the one dependency beside three, functions may
+//! use the `log` crate, and `log_to_crate` hands records to the program's own logger.
+//!
+//! ```
+//! # use mitogen::{Level, Program, Result, log_to_stderr};
+//! fn prune(path: &std::path::Path) -> usize {
+//!     mitogen::info!("pruning {}", path.display());
+//!     0
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     Program::new().function(prune).run(|router| {
+//!         log_to_stderr(Level::Info);
+//!         // A line of standard error: its time, `INFO local doc: pruning /var/cache`.
+//!         router.local().connect()?.call(prune, "/var/cache").map(drop)
+//!     })
+//! }
+//! ```
+//!
 //! ## When it fails
 //!
 //! Everything fails with one [`Error`], whose [`kind`](Error::kind) is for `match`:
@@ -200,7 +224,7 @@
 //! | [`Image`], [`minimize_image`] | an executable to start contexts from; what of it runs |
 //! | [`ForkPromise`] | what who forks a process must promise |
 //! | [`raise_descriptor_limit`] | for hundreds of contexts at a time |
-//! | [`Error`], [`Result`], [`error`] | what went wrong, and where |
+//! | [`Error`], [`Result`], [`error`](mod@error) | what went wrong, and where |
 //! | [`value!`], [`Encode`], [`Decode`], [`Secret`] | what travels |
 //! | [`function`] | which functions can be called, and the traits that say so |
 //! | [`stock`] | functions that every program has: who and where, ping, run a command |
@@ -215,7 +239,9 @@
 //! | [`blocking`] | reads, writes and children with a deadline, without a broker |
 //! | [`Counters`], [`HandlerTimes`], [`SlowDelivery`] | what a broker has done, and when |
 //! | [`log_to`], [`Level`], [`Record`], [`Printable`] | what the library has to say |
-//! | [`log_to`], [`log_at`], [`flush_log`] | what the library has to say, of the whole tree |
+//! | [`log_to`], [`log_at`], [`flush_log`] | what goes on in the whole tree, and how much of it |
+//! | [`log_to_stderr`], [`log_to_file`] | the same as lines |
+//! | [`error!`](macro@error), [`warn!`](macro@warn), [`info!`], [`debug!`] | what functions say |
 //! | [`Level`], [`Record`], [`Sink`], [`Printable`] | a record of that, and who takes it |
 //!
 //! # Floors
@@ -302,6 +328,8 @@ pub use io::broker::Broker;
 pub use io::counters::{Counters, HandlerTimes, SlowDelivery};
 pub use io::latch::Latch;
 pub use io::side::{Read as SideRead, Side};
+#[cfg(feature = "log")]
+pub use log::bridge::log_to_crate;
 pub use log::file::{log_to_file, log_to_stderr};
 pub use log::sink::{Sink, flush_log, log_at, log_to};
 pub use module::image::Image;

@@ -287,6 +287,8 @@ type MakeSource = fn(&Arc<Registry>, Option<Allowed>) -> Option<Box<dyn Source>>
 fn of_agent(own: Own, registry: &Arc<Registry>, allowed: Option<Allowed>) -> Box<dyn Source> {
     fork::watch();
     panics::note_places();
+    #[cfg(feature = "log")]
+    crate::log::bridge::listen();
     // No copy keeps the link to our parent.
     fork::mark(fd::stdin());
     fork::mark(fd::stdout());

@@ -129,7 +129,23 @@ pub(crate) fn level_below() -> u8 {
 
 fn tell_level(takers: &[Taker; 3]) {
     let used = takers.iter().filter(|taker| taker.to.is_some());
-    LEVEL.store(used.map(|taker| taker.level).max().unwrap_or(0), Ordering::Relaxed);
+    let level = used.map(|taker| taker.level).max().unwrap_or(0);
+    LEVEL.store(level, Ordering::Relaxed);
+    #[cfg(feature = "log")]
+    if let Some(follow) = FOLLOWS.get() {
+        follow(level);
+    }
+}
+
+/// Told of the level in force.
+#[cfg(feature = "log")]
+static FOLLOWS: std::sync::OnceLock<fn(u8)> = std::sync::OnceLock::new();
+
+/// Has it told to `follow` from now on, which must not log.
+#[cfg(feature = "log")]
+pub(crate) fn tell_level_to(follow: fn(u8)) {
+    FOLLOWS.get_or_init(|| follow);
+    tell_level(&TAKERS.lock());
 }
 
 /// Keeps other threads from logging while this process is copied: in the copy nobody would let go
@@ -223,18 +239,32 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.level)?;
-        if 1 < self.tree {
-            write!(f, " tree {}", self.tree)?;
-        }
-        match self.context {
-            Some(id) if self.name.is_empty() => write!(f, " #{id}")?,
-            _ if self.name.is_empty() => (),
-            _ => write!(f, " {}", Line(self.name))?,
-        }
+        self.fmt_context(f, " ")?;
         if self.target != TARGET {
             write!(f, " {}", Line(self.target))?;
         }
-        write!(f, ": {}", Line(self.what))?;
+        f.write_str(": ")?;
+        self.fmt_said(f)
+    }
+}
+
+impl Record<'_> {
+    /// The context that it is of, if any, behind `before`.
+    pub(crate) fn fmt_context(&self, f: &mut fmt::Formatter<'_>, before: &str) -> fmt::Result {
+        if 1 < self.tree {
+            write!(f, "{before}tree {}", self.tree)?;
+        }
+        let before = if 1 < self.tree { " " } else { before };
+        match self.context {
+            Some(id) if self.name.is_empty() => write!(f, "{before}#{id}"),
+            _ if self.name.is_empty() => Ok(()),
+            _ => write!(f, "{before}{}", Line(self.name)),
+        }
+    }
+
+    /// What it says.
+    pub(crate) fn fmt_said(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Line(self.what))?;
         for number in self.about {
             write!(f, " {number}")?;
         }

@@ -12,3 +12,5 @@ pub mod macros;
 pub mod file;
 pub mod stdio;
 pub mod forward;
+#[cfg(feature = "log")]
+pub mod bridge;

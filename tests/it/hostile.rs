@@ -12,7 +12,7 @@ use crate::support::scene::{
     GROWTH_MAX, Scene, death, give_context, give_sender, go, go_with, scene,
 };
 use crate::support::wire::{self, CALL, CONTROL, DATA, DEAD, Frame, REPLY, numbers};
-use crate::{hostile_behind, hostile_floods, hostile_flow};
+use crate::{hostile_behind, hostile_floods, hostile_flow, hostile_logs};
 
 const FORGED: &str = "refused: a forged source (source, authority, destination):";
 const ANOTHER: &str = "refused: another was asked (source, authority, handle):";
@@ -37,7 +37,8 @@ const ATTACKS: &[(&str, Attack)] = &[
 fn agent() {
     let Ok(name) = env::var(HOSTILE) else { return };
     let others = [hostile_floods::ATTACKS, hostile_flow::ATTACKS, hostile_behind::ATTACKS];
-    let mut all = ATTACKS.iter().chain(others.into_iter().flatten());
+    let others = others.into_iter().chain([hostile_logs::ATTACKS]);
+    let mut all = ATTACKS.iter().chain(others.flatten());
     let (_, attack) = all.find(|(other, _)| *other == name).expect("no such attack");
     Evil::begin().play(*attack);
 }

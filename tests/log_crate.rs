@@ -1,0 +1,70 @@
+//! The bridge to the `log` crate, both ways.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mitogen::{Level, Program, flush_log, log_at, log_to_crate};
+
+mitogen::test_agent!(program());
+
+fn program() -> Program {
+    Program::new().function(say)
+}
+
+/// Logs as any library does; and whether a detail would be formatted.
+fn say() -> bool {
+    log::info!(target: "a::library", "{} {}", "hello", 1);
+    log::debug!(target: "a::library", "a detail");
+    log::trace!(target: "a::library", "not among it");
+    log::log_enabled!(target: "a::library", log::Level::Debug)
+}
+
+/// The program's own logger.
+struct Logger;
+
+static HEARD: Mutex<Vec<(log::Level, String, String)>> = Mutex::new(Vec::new());
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let (level, target) = (record.level(), record.target().to_owned());
+        // What it logs through us goes nowhere: else it would never end.
+        mitogen::error!("again");
+        HEARD.lock().unwrap().push((level, target, record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn records_of_the_log_crate_travel_and_come_out_there() {
+    log::set_logger(&Logger).unwrap();
+    log_to_crate(Level::Info);
+    let router = mitogen_test_program().router().unwrap();
+    let child = router.local().connect().unwrap();
+    assert!(!child.call(say, ()).unwrap());
+    log_at(Level::Debug);
+    let limit = Duration::from_secs(20);
+    let begun = Instant::now();
+    while !child.call(say, ()).unwrap() {
+        assert!(begun.elapsed() < limit, "the level never came");
+    }
+    router.shutdown();
+    assert!(flush_log(limit));
+    log_at(None);
+    let all = std::mem::take(&mut *HEARD.lock().unwrap());
+    let of = |text: &str| {
+        let found = all.iter().find(|(_, target, said)| target == "a::library" && said == text);
+        found.map(|(level, ..)| *level)
+    };
+    assert_eq!(of("local: hello 1"), Some(log::Level::Info), "{all:?}");
+    assert_eq!(of("local: a detail"), Some(log::Level::Debug), "{all:?}");
+    assert_eq!(of("local: not among it"), None);
+    let ours =
+        |text: &str| all.iter().any(|(_, target, said)| target == "mitogen" && said.contains(text));
+    assert!(ours("master: a context is up: 1 "), "{all:?}");
+    assert!(!all.iter().any(|(.., said)| said.contains("again")));
+}
