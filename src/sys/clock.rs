@@ -21,11 +21,10 @@ impl Moment {
     #[inline(never)] // smaller code
     pub fn now() -> Moment {
         let mut now = MaybeUninit::<libc::timespec>::zeroed();
-        // SAFETY: `now` has room for the answer; zero, which is a value, if there is none.
-        let now = unsafe {
-            libc::clock_gettime(CLOCK, now.as_mut_ptr());
-            now.assume_init()
-        };
+        // SAFETY: `now` has room for the answer.
+        unsafe { libc::clock_gettime(CLOCK, now.as_mut_ptr()) };
+        // SAFETY: the answer, or zeros, which are a value.
+        let now = unsafe { now.assume_init() };
         let ms = now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000;
         Moment((ms / UNIT_MS) as u32)
     }

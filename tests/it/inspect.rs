@@ -231,7 +231,7 @@ fn a_stopped_process_is_shown_as_what_does_not_answer_and_so_is_who_is_behind_it
             assert_eq!(*error.kind(), ErrorKind::Timeout);
         }
         let second = second.context_id();
-        assert!(text.contains(&format!("::take for ")), "{text}");
+        assert!(text.contains("::take for "), "{text}");
         assert!(text.contains("which does not answer\n"), "{text}");
         let behind = format!("it is behind {second}, which does not answer either");
         assert!(text.contains(&behind), "{text}");
@@ -316,7 +316,7 @@ fn a_context_may_not_inspect_those_beside_or_above_it_unless_that_was_granted() 
     let router = mitogen_test_program().router().unwrap();
     let [one, other] = [0, 1].map(|_| router.local().connect().unwrap());
     assert_eq!(one.call(look_at, &other).unwrap(), "Refused");
-    assert_eq!(one.call(look_at, &router.myself()).unwrap(), "Refused");
+    assert_eq!(one.call(look_at, router.myself()).unwrap(), "Refused");
     other.grant(&one).unwrap();
     let seen = format!("seen {}", other.context_id());
     assert_eq!(one.call(look_at, &other).unwrap(), seen);
