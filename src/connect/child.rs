@@ -292,17 +292,17 @@ impl Child {
 
     #[inline(never)] // a frame of its own: smaller code
     fn type_secret(&self, turn: &mut Turn, secret: &str) {
-        let mut state = self.lock();
-        let (main, terminal) = (state.main, state.terminal);
-        let Some(attempt) = &mut state.attempt else { return };
+        let state = self.lock();
+        let Some(attempt) = &state.attempt else { return };
         let (key, outbox) = match &attempt.typewriter {
-            Some(typewriter) => (terminal, typewriter),
-            None => (main, &attempt.outbox),
+            Some(typewriter) => (state.terminal, typewriter.clone()),
+            None => (state.main, attempt.outbox.clone()),
         };
         let Some(key) = key else { return };
-        let line = [secret.as_bytes(), b"\n"].concat();
-        let pushed = outbox.push(&line, Lane::Quick);
         drop(state);
+        let line = [secret.as_bytes(), b"\n"].concat();
+        // It may be logged, without what it is.
+        let pushed = outbox.push(&line, Lane::Quick);
         if pushed == Pushed::Arm {
             turn.arm(key);
         }
