@@ -88,7 +88,7 @@ fn a_context_and_those_below_it_write_files_of_their_own() {
         let child = router.local().debug(text(folder.path()), Level::Io).connect().unwrap();
         let below = router.local().via(&child).connect().unwrap();
         let beside = router.local().connect().unwrap();
-        assert_lines(&wait_for(folder.path(), &child, " info mitogen: a context is up: "));
+        assert_lines(&wait_for(folder.path(), &child, "mitogen: a context is up: "));
         assert_lines(&wait_for(folder.path(), &below, " io mitogen: frame in "));
         let pids = [&child, &below].map(|context| context.call(pid, ()).unwrap());
         beside.call(pid, ()).unwrap();
