@@ -105,8 +105,8 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// They were asked for under this authority: none but the master's can loosen what a child would
-    /// keep to otherwise.
+    /// They were asked for under this authority: none but the master's can loosen what a child
+    /// would keep to otherwise.
     pub fn ask_under(&mut self, auth: ContextId) {
         if self.unidirectional == Some(false) && auth != ContextId::MASTER {
             self.unidirectional = None;

@@ -1,5 +1,5 @@
-//! Debug files: each process writes what is logged in it to a file of its own, which nobody can have
-//! it write elsewhere; what it cannot write is no reason not to live.
+//! Debug files: each process writes what is logged in it to a file of its own, which nobody can
+//! have it write elsewhere; what it cannot write is no reason not to live.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
