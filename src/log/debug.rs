@@ -91,3 +91,36 @@ fn line_of(record: &Record<'_>) -> Vec<u8> {
     line.push(b'\n');
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ids::ContextId;
+
+    #[test]
+    fn a_file_takes_whole_records_up_to_its_maximum_and_says_then_that_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, path) = create(folder.path().to_str().unwrap(), "/test.").unwrap();
+        let record = Record {
+            time_us: 5,
+            context: Some(ContextId(3)),
+            what: "frame in (bytes):",
+            about: &[1, 20],
+            text: "a\nb\x1b",
+            ..Record::now(Level::Io, "mitogen")
+        };
+        let line = "5 io 3 mitogen: frame in (bytes): 1 20: a?b?\n";
+        let room = 2 * line.len() as isize + 1;
+        let file = DebugFile { file, room: AtomicIsize::new(room) };
+        // Nobody is to wait for it.
+        assert!((0..5).all(|_| file.take(&record)));
+        let full = "this file is full: nothing more is written to it\n";
+        let text = fs::read_to_string(String::from_utf8(path).unwrap()).unwrap();
+        assert_eq!(text, [line, line, full].concat());
+        // The smallest record does not fit any more, either.
+        file.take(&Record { text: "", about: &[], what: "", ..record });
+        assert!(file.room.load(Ordering::Relaxed) < 0);
+    }
+}
