@@ -212,6 +212,8 @@ fn what_a_context_writes_is_what_the_type_says() {
     let snapshot = router.inspect().unwrap();
     assert_eq!(read(&bytes(&snapshot)).unwrap(), snapshot);
     assert_eq!((snapshot.pid, snapshot.name.as_str()), (std::process::id(), "master"));
+    // Not even this answer.
+    assert_eq!(snapshot.pending.count(), 0, "{snapshot}");
     assert!(!snapshot.is_ending && snapshot.parent_ids.is_empty());
     let one =
         |it: &&Awaited| matches!(&it.what, What::Receiver(queue) if queue.holders.count() == 1);
