@@ -125,10 +125,11 @@ impl Form {
     /// # Errors
     /// As [`Form::show`].
     pub fn say(&mut self, what: &str) -> io::Result<()> {
-        match io::stderr().is_terminal() {
-            true => self.aside(|| text::complain(what)),
-            false => Ok(text::complain(what)),
+        if io::stderr().is_terminal() {
+            return self.aside(|| text::complain(what));
         }
+        text::complain(what);
+        Ok(())
     }
 
     /// Says something once nothing else is shown.
@@ -144,11 +145,15 @@ impl Form {
     /// # Errors
     /// As [`Form::show`].
     pub fn aside(&mut self, act: impl FnOnce()) -> io::Result<()> {
-        let Way::Live(live) = &mut self.way else { return Ok(act()) };
-        live.leave();
+        if let Way::Live(live) = &mut self.way {
+            live.leave();
+        }
         act();
         self.has_changed = true;
-        live.enter()
+        match &mut self.way {
+            Way::Live(live) => live.enter(),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the terminal back, and says what was to be said.
