@@ -235,7 +235,7 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a message").to_owned()
 }
 
-/// One line: the level, who says it, and what; nothing that a terminal would obey, and no line feed.
+/// One line: the level, who says it, and what; nothing that a terminal would obey.
 impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.level)?;

@@ -14,7 +14,8 @@ use crate::trace::{Level, Record};
 /// Names the level of [`log_to_stderr`] and [`log_to_file`].
 const LEVEL_VARIABLE: &str = "MITOGEN_LOG_LEVEL";
 
-/// Has the log of the whole tree written to standard error, from this level on; see [`log_to`](crate::log_to).
+/// Has the log of the whole tree written to standard error, from this level on; see
+/// [`log_to`](crate::log_to).
 ///
 /// A line has the time, in UTC to the microsecond, the level, the name of the context, who says it
 /// unless it is this library, and what:
