@@ -34,7 +34,7 @@ pub(crate) struct Calls {
     queue: Lock<Queue>,
     /// An item for each thread that is woken.
     ready: Latch<()>,
-    /// Writes out what a function has printed, before its answer.
+    /// Writes out what functions have printed.
     flush: Option<fn()>,
 }
 
@@ -167,6 +167,16 @@ impl Calls {
         self.node.send(&Outgoing { kind, dst, auth, handle, reply_to: None }, answer)
     }
 
+    /// Writes out what was printed, unless another function runs: one that prints more than is
+    /// taken keeps the lock for that, and must not hold up the answers of others.
+    fn flush_printed(&self) {
+        if let Some(flush) = self.flush {
+            if self.queue.lock().running_count() == 1 {
+                flush();
+            }
+        }
+    }
+
     /// Runs a call, or answers why not.
     fn run(&self, router: &Router, call: &Arrived, token: &Arc<Token>) {
         if call.message.reply_to.is_none() {
@@ -186,9 +196,7 @@ impl Calls {
         let taken = Scope::from(router, call.caller(), call.message.auth);
         let given = Scope::to(router, call.caller());
         let answer = answer(router, call, token, &taken, &given);
-        if let Some(flush) = self.flush {
-            flush();
-        }
+        self.flush_printed();
         close_senders(router, &taken, answer.as_ref().err().map(|failure| &**failure));
         let (given, has_failed) = (given.given(), answer.is_err() || token.is_given_up());
         let answer = match answer {

@@ -175,6 +175,11 @@ impl Queue {
         self.running.iter().find(|other| other.key == key).map(|other| other.token.clone())
     }
 
+    /// How many run.
+    pub(crate) fn running_count(&self) -> usize {
+        self.running.len()
+    }
+
     /// The tokens of all calls that run.
     pub(crate) fn all_running(&self) -> Vec<Arc<Token>> {
         self.running.iter().map(|running| running.token.clone()).collect()
