@@ -59,6 +59,7 @@ mod latches;
 mod lent;
 mod select;
 mod flow;
+mod stdio;
 mod channels;
 mod sharing;
 mod after_shutdown;
