@@ -246,7 +246,7 @@ impl Handshake {
         let shown = self.prompts.asked || !self.prompts.answered && !self.is_prompt();
         let mut text = self.terminal.text(shown, &self.prompts.secrets);
         if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
+            text += "\n";
         }
         let shown = !self.is_echo(self.stdout.line());
         text.push_str(&self.stdout.text(shown, &self.prompts.secrets));
@@ -325,7 +325,7 @@ impl Handshake {
             _ => return self.fail(ConnectFailure::Protocol("no number of places".into())),
         };
         if !self.tried.is_empty() {
-            self.tried.push(' ');
+            self.tried += " ";
         }
         let tried = self.quotable(tried);
         self.tried.push_str(&tried);

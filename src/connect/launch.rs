@@ -14,7 +14,7 @@ use crate::lock;
 use crate::module::images::Images;
 use crate::sys::errno::Errno;
 use crate::sys::spawn::{self, Program, Spawn, SpawnError, Step};
-use crate::sys::text::lossy;
+use crate::sys::text::{has, lossy};
 use crate::sys::{fd, host, memfd, pipe, pty};
 
 pub use crate::module::images::Started;
@@ -34,7 +34,7 @@ pub fn start(recipe: &Recipe, images: &Images) -> Result<Started, ConnectFailure
     let name = argv.first().ok_or(ConnectFailure::BadOption("no command".to_owned()))?;
     let started = execute(recipe, Program::Search(name), None, &argv, &strings(&recipe.env)?);
     // A folder of PATH that we may not look into says no more than that.
-    let is_searched = !name.to_bytes().contains(&b'/');
+    let is_searched = !has(name.to_bytes(), b'/');
     started.map_err(|SpawnError { step, errno }| match (step, errno) {
         (Step::Exec, Errno::NOENT) => ConnectFailure::NoTool(lossy(name.to_bytes())),
         (Step::Exec, Errno::ACCES) if is_searched => ConnectFailure::NoTool(lossy(name.to_bytes())),

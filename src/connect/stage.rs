@@ -71,7 +71,7 @@ impl Target {
 
     /// The name of its images: `<os>-<cpu>`.
     pub fn name(&self) -> String {
-        [self.os, "-", self.cpu].concat()
+        self.os.to_owned() + "-" + self.cpu
     }
 }
 

@@ -328,7 +328,7 @@ fn why(ran: Ran) -> Death {
 
 /// What a broker cannot go on with.
 fn failed(what: &str, why: &str) -> Death {
-    let tail = [what, why].concat();
+    let tail = what.to_owned() + why;
     trace::text(Level::Error, "a broker failed", &[], &tail);
     Death { tail, ..Death::of(Cause::BrokerFailed) }
 }

@@ -66,7 +66,7 @@ pub fn machine(number: u16, class: u8) -> Option<&'static str> {
 
 /// What this process runs on, as `<os>-<cpu>`.
 pub fn own() -> String {
-    [std::env::consts::OS, "-", std::env::consts::ARCH].concat()
+    std::env::consts::OS.to_owned() + "-" + std::env::consts::ARCH
 }
 
 /// `<os>-<cpu>` by our names, whatever of their names it was written with: `linux-arm64` is

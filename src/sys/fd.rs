@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use libc::{c_int, c_short};
 
 use super::errno::{Errno, Result, check, check_size, retry};
-use super::text::{c_string, fd_path};
+use super::text::{c_string, cut, fd_path};
 
 #[cfg(not(target_vendor = "apple"))]
 const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -308,8 +308,7 @@ pub fn open_self_exe() -> Result<OwnedFd> {
         -1 => open_read(c"/proc/self/exe"),
         kept => {
             // Opened anew, so that it has a position of its own.
-            let path = fd_path(kept);
-            open_read(CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?)
+            open_read(&c_string(cut(&mut &fd_path(kept)[..], 0))?)
         }
     }
 }

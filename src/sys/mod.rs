@@ -64,6 +64,7 @@ pub mod namespace;
 pub mod no_namespace;
 #[cfg(not(target_os = "linux"))]
 pub use no_namespace as namespace;
+#[allow(unsafe_code)] // a text for C whose bytes were looked at
 pub mod text;
 pub mod users;
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::errno::{Errno, Result, check};
+#[cfg(any(test, not(target_os = "linux")))]
+use super::errno::Errno;
+use super::errno::{Result, check};
 #[cfg(target_os = "linux")]
-use super::text::Decimal;
+use super::text::{Decimal, c_string};
 use super::{fd, fork};
 
 /// Both ends of a new terminal. Neither becomes our controlling terminal.
@@ -50,8 +52,8 @@ fn open_follower(leader: &OwnedFd, flags: i32) -> Result<OwnedFd> {
     let mut number: libc::c_uint = 0;
     // SAFETY: the request writes one number.
     check(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTN as _, &mut number) })?;
-    let path = [b"/dev/pts/", Decimal::new(number.into()).bytes(), b"\0"].concat();
-    fd::open(std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?, flags)
+    let path = [b"/dev/pts/", Decimal::new(number.into()).bytes()].concat();
+    fd::open(&c_string(&path)?, flags)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -10,7 +10,7 @@ use libc::c_char;
 use super::errno::Errno;
 use super::limit::{self, Nofile};
 use super::postfork::{self, Image, Plan};
-use super::text::{Decimal, FD_FOLDER, c_string, fields};
+use super::text::{Decimal, FD_FOLDER, c_string, fields, has};
 use super::thread::SignalsBlocked;
 use super::wait::Process;
 
@@ -148,7 +148,7 @@ fn candidates(name: &CStr) -> Vec<CString> {
     if name.is_empty() {
         return Vec::new();
     }
-    if name.contains(&b'/') {
+    if has(name, b'/') {
         return c_strings(&[name.to_vec()]).unwrap_or_default();
     }
     let path = our_environment().find_map(|variable| {

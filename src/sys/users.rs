@@ -1,7 +1,7 @@
 //! A system's own list of users, as its files have it: for roots other than ours, where no library
 //! could be asked. Nothing in these files is trusted.
 
-use super::text::{cut, parse_decimal};
+use super::text::{cut, has, parse_decimal};
 
 /// A user of a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct User<'a> {
 pub fn find<'a>(mut passwd: &'a [u8], name: &[u8]) -> Option<User<'a>> {
     while !passwd.is_empty() {
         let line = cut(&mut passwd, b'\n');
-        if field(line, 0) == name && !line.contains(&0) {
+        if field(line, 0) == name && !has(line, 0) {
             let (uid, gid) = (number(field(line, 2))?, number(field(line, 3))?);
             return Some(User { uid, gid, home: field(line, 5), shell: field(line, 6) });
         }

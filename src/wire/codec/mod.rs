@@ -265,7 +265,7 @@ impl Shape {
         self.hash = fnv(self.hash, b" ");
         if let Some(text) = &mut self.text {
             if !text.is_empty() {
-                text.push(' ');
+                *text += " ";
             }
             text.push_str(word);
         }
