@@ -88,8 +88,8 @@ mod last {
         drop(keep([None, None]));
     }
 
-    /// From now on SIGABRT has what these pipes hold written to the standard error that this process
-    /// came with, before its default effect.
+    /// From now on SIGABRT has what these pipes hold written to the standard error that this
+    /// process came with, before its default effect.
     pub fn at_abort(ends: Ends) {
         // In a copy these are the original's.
         std::mem::forget(keep(ends));

@@ -12,7 +12,13 @@ use crate::support::{
 mitogen::test_agent!(program());
 
 fn program() -> Program {
-    Program::new().function(wait).function(begin).function(spin).function(relay).function(pid)
+    Program::new()
+        .function(wait)
+        .function(begin)
+        .function(spin)
+        .function(relay)
+        .function(pid)
+        .function(work_until_asked)
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -33,6 +39,18 @@ fn spin(cx: &CallContext, out: Sender<String>) -> Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     out.send("cancelled")
+}
+
+/// Returns how often it has slept, once it is to end.
+fn work_until_asked(cx: &CallContext, begun: Sender<()>) -> Result<u32> {
+    begun.send(())?;
+    let mut naps = 0;
+    while !cx.is_cancelled() {
+        naps += 1;
+        // Until it is asked, that is.
+        let _ = cx.sleep(LONG);
+    }
+    Ok(naps)
 }
 
 /// Says that it has begun.
@@ -157,4 +175,18 @@ fn thousands_of_cancelled_calls_leave_no_thread_no_descriptor_and_no_memory() {
 fn resident(pid: u32) -> usize {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     4096 * text.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+}
+
+#[test]
+fn a_function_sees_that_its_context_is_to_end_and_what_it_returns_then_arrives() {
+    leaves_nothing(&[], || {
+        let (router, chain) = three_hops(mitogen_test_program());
+        let begun = router.receiver();
+        let call = chain[2].call_async(work_until_asked, begun.to_sender());
+        begun.get().unwrap();
+        let asked = std::time::Instant::now();
+        chain[0].shutdown().unwrap();
+        assert_eq!(call.get().unwrap(), 1);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    });
 }

@@ -18,7 +18,6 @@ mitogen::test_agent!(program());
 fn program() -> Program {
     let program = Program::new().function(hang).function(shut_down).function(disconnect);
     let program = program.function(wait_for_all).function(wait_for_the_end);
-    let program = program.function(work_until_asked);
     program.allow_fork(promise())
 }
 
@@ -83,18 +82,6 @@ fn deaf_children() -> usize {
 fn assert_no_deaf_children() {
     let gone = until(SECOND, || (deaf_children() == 0).then_some(()));
     assert!(gone.is_some(), "{}", deaf_children());
-}
-
-/// Returns how often it has slept, once it is to end.
-fn work_until_asked(cx: &CallContext, begun: Sender<()>) -> Result<u32> {
-    begun.send(&())?;
-    let mut naps = 0;
-    while !cx.is_cancelled() {
-        naps += 1;
-        // Until it is asked, that is.
-        let _ = cx.sleep(Duration::from_secs(1000));
-    }
-    Ok(naps)
 }
 
 fn wait_for_the_end(cx: &CallContext) {
@@ -299,21 +286,6 @@ fn whoever_has_authority_ends_a_context_and_nobody_else() {
 /// Whether calls of it fail, within a second.
 fn is_lost(context: &Context) -> bool {
     until(SECOND, || context.call(stock::ping, ()).err()).is_some()
-}
-
-#[test]
-fn a_function_sees_that_its_context_is_to_end_and_what_it_returns_then_arrives() {
-    leaves_nothing(&[], || {
-        let router = router();
-        let chain = chain(&router, 2);
-        let begun = router.receiver();
-        let call = chain[1].call_async(work_until_asked, begun.to_sender());
-        begun.get().unwrap();
-        let asked = Instant::now();
-        chain[0].shutdown().unwrap();
-        assert_eq!(call.get().unwrap(), 1);
-        assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
-    });
 }
 
 #[test]

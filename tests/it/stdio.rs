@@ -366,7 +366,7 @@ fn who_prints_more_than_the_sink_takes_waits_and_nobody_else() {
         };
         until(LIMIT, is_stuck).unwrap();
         let before = own_kib(pid);
-        (0..100).for_each(|_| _ = context.call(stock::ping, ()).unwrap());
+        (0..100).for_each(|_| context.call(stock::ping, ()).unwrap());
         assert!(own_kib(pid) < before + 512);
         drop((go, printing));
     });

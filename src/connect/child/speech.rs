@@ -53,8 +53,8 @@ impl Protocol for Speech {
 }
 
 impl Child {
-    /// Keeps what is said on standard error, words of the tool and the last of the process, and logs
-    /// it line by line.
+    /// Keeps what is said on standard error, words of the tool and the last of the process, and
+    /// logs it line by line.
     fn hear_said(&self, mut bytes: &[u8]) {
         loop {
             let mut state = self.lock();

@@ -1,5 +1,5 @@
-//! A terminal of a private tmux, in which a shell runs: keys go in, and what is on the screen can be
-//! read.
+//! A terminal of a private tmux, in which a shell runs: keys go in, and what is on the screen can
+//! be read.
 
 use std::fs;
 use std::path::PathBuf;
