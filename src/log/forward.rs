@@ -381,6 +381,7 @@ impl DerefMut for Guarded<'_> {
 
 impl Drop for Guarded<'_> {
     fn drop(&mut self) {
+        stdio::note_begun([0, 1].map(|place| self.printed[place].has_begun()));
         stdio::note_unsent(!self.is_idle());
     }
 }

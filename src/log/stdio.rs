@@ -40,6 +40,11 @@ impl Printed {
         self.ends = true;
     }
 
+    /// Whether the beginning of a line was read, and not its end.
+    pub fn has_begun(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
     /// Reads no more.
     pub fn close(&mut self) {
         (self.fd, self.rest) = (None, Vec::new());

@@ -48,6 +48,16 @@ pub fn forget_inherited() {
     }
 }
 
+/// Whether the beginning of a line was read here, and not its end.
+static BEGUN: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
+/// Notes for which pipes the beginning of a line was read, and not its end.
+pub fn note_begun(begun: [bool; 2]) {
+    for (place, begun) in BEGUN.iter().zip(begun) {
+        place.store(begun, Ordering::Relaxed);
+    }
+}
+
 /// Notes whether something that was read from the pipes has not been sent yet.
 pub fn note_unsent(unsent: bool) {
     UNSENT.store(unsent, Ordering::Relaxed);
@@ -107,8 +117,17 @@ mod last {
     /// Async-signal-safe: atomic operations and system calls.
     fn say_last_words() {
         let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let mut ended = [false; 2];
         for _ in 0..ABORT_LOOKS_MAX {
-            if !UNSENT.load(Ordering::Relaxed) {
+            let begun = [0, 1].map(|place| BEGUN[place].load(Ordering::Relaxed));
+            for (place, own) in [fd::stdout(), fd::stderr()].into_iter().enumerate() {
+                if begun[place] && !std::mem::replace(&mut ended[place], true) {
+                    // Has the loop send that line. A full pipe has it awake already.
+                    let _ = fd::set_nonblocking(own, true);
+                    let _ = fd::write(own, b"\n");
+                }
+            }
+            if begun == [false; 2] && !UNSENT.load(Ordering::Relaxed) {
                 break;
             }
             // The loop has it in hand; unless it is the loop that aborts.
