@@ -102,11 +102,11 @@ fn what_does_not_fit_is_cut_and_can_be_scrolled() {
             assert!(screen.lines().skip(1).all(|line| line.chars().count() <= 40), "{screen}");
             assert!(screen.lines().nth(1).unwrap().starts_with("ID  NAME"), "{screen}");
         };
-        let top = tmux.shows(&["0  master", "=100", "=101"]);
+        let top = tmux.shows(&["rows 1 to 3", "0  master", "=100", "=101"]);
         cut(&top);
         assert!(!top.contains("=102"), "{top}");
         ["j", "Down"].into_iter().for_each(|key| tmux.key(key));
-        let down = tmux.shows(&["=101", "=102", "=103"]);
+        let down = tmux.shows(&["rows 3 to 5", "=101", "=102", "=103"]);
         cut(&down);
         assert!(!down.contains("master"), "{down}");
         tmux.key("NPage");
