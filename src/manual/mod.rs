@@ -7,6 +7,7 @@
 //! | [`threads`] | who runs where, what may sleep, and what locks are held in which order |
 //! | [`methods`] | every way to reach a context: its options, what it runs, what it needs |
 //! | [`images`] | which executable a context is started from, and how it gets there |
+//! | [`seeing_inside`] | what happens in a tree, what it does now, and why it hangs |
 //! | [`security`] | who can do what to whom, by which rules, and what is not protected |
 //! | [`wire`] | the bytes between two contexts |
 //! | [`from_mitogen`] | where a user of Python's Mitogen finds what, and what differs |
@@ -29,6 +30,9 @@ pub mod methods {}
 
 #[doc = include_str!("images.md")]
 pub mod images {}
+
+#[doc = include_str!("seeing_inside.md")]
+pub mod seeing_inside {}
 
 #[doc = include_str!("security.md")]
 pub mod security {}
