@@ -1,4 +1,5 @@
 //! The bridge to the `log` crate, both ways.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
