@@ -169,9 +169,9 @@ impl Calls {
 
     /// Writes out what was printed, unless another function runs: one that prints more than is
     /// taken keeps the lock for that, and must not hold up the answers of others.
-    fn flush_printed(&self) {
+    fn flush_printed(&self, token: &Arc<Token>) {
         if let Some(flush) = self.flush {
-            if self.queue.lock().running_count() == 1 {
+            if self.queue.lock().returned(token) {
                 flush();
             }
         }
@@ -196,7 +196,7 @@ impl Calls {
         let taken = Scope::from(router, call.caller(), call.message.auth);
         let given = Scope::to(router, call.caller());
         let answer = answer(router, call, token, &taken, &given);
-        self.flush_printed();
+        self.flush_printed(token);
         close_senders(router, &taken, answer.as_ref().err().map(|failure| &**failure));
         let (given, has_failed) = (given.given(), answer.is_err() || token.is_given_up());
         let answer = match answer {

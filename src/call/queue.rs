@@ -101,6 +101,8 @@ struct Running {
     since: Moment,
     until: Option<Instant>,
     token: Arc<Token>,
+    /// Whether its function has, and it answers.
+    has_returned: bool,
 }
 
 #[derive(Default)]
@@ -159,7 +161,8 @@ impl Queue {
         let (fingerprint, since) = (call.fingerprint(), Moment::now());
         let Arrived { key, chain, until, .. } = call;
         let token = token.clone();
-        self.running.push(Running { key, chain, fingerprint, since, until, token });
+        let has_returned = false;
+        self.running.push(Running { key, chain, fingerprint, since, until, token, has_returned });
         Some(call)
     }
 
@@ -175,9 +178,13 @@ impl Queue {
         self.running.iter().find(|other| other.key == key).map(|other| other.token.clone())
     }
 
-    /// How many run.
-    pub(crate) fn running_count(&self) -> usize {
-        self.running.len()
+    /// The function of this token has returned. Returns whether no other is at work.
+    pub(crate) fn returned(&mut self, token: &Arc<Token>) -> bool {
+        let mut all = self.running.iter_mut();
+        if let Some(running) = all.find(|other| Arc::ptr_eq(&other.token, token)) {
+            running.has_returned = true;
+        }
+        self.running.iter().all(|running| running.has_returned)
     }
 
     /// The tokens of all calls that run.

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ fn program() -> Program {
         .function(mix)
         .function(end)
         .function(part)
+        .function(part_together)
+        .function(end_line)
         .function(start_printer)
         .function(print_for_ever)
 }
@@ -65,6 +68,22 @@ fn mix(rounds: u32) {
 
 fn part() {
     print!("a part");
+}
+
+static INSIDE: AtomicU32 = AtomicU32::new(0);
+
+/// Returns together with the other one that is called.
+fn part_together(count: u32) {
+    print!("x");
+    INSIDE.fetch_add(1, Ordering::SeqCst);
+    while INSIDE.load(Ordering::SeqCst) < count {
+        std::hint::spin_loop();
+    }
+}
+
+/// Prints without what this process keeps in its memory.
+fn end_line() {
+    fs::OpenOptions::new().write(true).open("/dev/stdout").unwrap().write_all(b"\n").unwrap();
 }
 
 /// Prints and ends this process in this way.
@@ -321,6 +340,21 @@ fn a_clean_end_loses_no_line_and_no_part_of_one() {
             let at = all.iter().position(|text| text == "a part").unwrap();
             all.remove(at);
             assert!(all.into_iter().eq((0..1000).map(|line| format!("line {line}"))));
+        }
+    });
+}
+
+#[test]
+fn parts_of_lines_of_functions_that_return_together_arrive() {
+    in_own_process("parts_of_lines_of_functions_that_return_together_arrive", || {
+        let lines = listen(Level::Info);
+        let router = router();
+        let context = router.local().threads(2).connect().unwrap();
+        for round in 0..300 {
+            let both = [0, 1].map(|_| context.call_async(part_together, 2 * round + 2));
+            both.into_iter().for_each(|call| call.get().unwrap());
+            context.call(end_line, ()).unwrap();
+            assert_eq!(next(&lines).1, "xx", "in round {round}");
         }
     });
 }
