@@ -282,6 +282,8 @@ fn look(
         || !forward.finish(turn);
     if !busy || deadline <= Instant::now() {
         profile::end(turn, &node);
+        // What that has logged.
+        forward.pump(turn);
         end_process(0);
     }
     let again = Instant::now() + LOOK_AGAIN;

@@ -83,7 +83,7 @@ impl Forward {
         forward
     }
 
-    /// Reads what is printed from now on.
+    /// Reads what is printed from now on, and sends it: there is a way now.
     ///
     /// # Errors
     /// As [`Turn::attach`].
@@ -97,6 +97,7 @@ impl Forward {
             turn.wait_no_longer(key);
             self.lock().keys[place] = Some(key);
         }
+        self.pump(turn);
         Ok(())
     }
 
@@ -392,7 +393,8 @@ impl State {
         State {
             queue: Queue { batches: VecDeque::new(), bytes: 0, name: identity.name.clone() },
             dropped: 0,
-            scheduled: false,
+            // What is sent before there is a way would be lost.
+            scheduled: true,
             in_hand: false,
             printed: ends.map(Printed::new),
             to_master: is_for_master(identity.log_level),

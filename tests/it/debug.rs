@@ -4,6 +4,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
@@ -166,6 +167,27 @@ fn a_context_lives_without_the_file_that_it_cannot_make() {
             assert_eq!(below.call(echo, "x".to_owned()).unwrap(), "x", "{path:?}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    });
+}
+
+#[test]
+fn the_master_learns_of_files_that_a_context_cannot_make() {
+    in_a_master(|| {
+        let (tell, told) = mpsc::channel();
+        let sink = move |record: &mitogen::Record<'_>| {
+            if record.text.starts_with("/nowhere/") {
+                tell.send(record.text.to_owned()).unwrap();
+            }
+        };
+        mitogen::log_to(Level::Warn, Box::new(sink));
+        let router = router();
+        for _ in 0..20 {
+            let start = router.local().debug("/nowhere/debug", Level::Io);
+            let child = start.profiling("/nowhere/profiling").connect().unwrap();
+            assert_eq!(told.recv_timeout(LIMIT).unwrap(), "/nowhere/debug");
+            child.shutdown().unwrap();
+            assert_eq!(told.recv_timeout(LIMIT).unwrap(), "/nowhere/profiling");
+        }
     });
 }
 
