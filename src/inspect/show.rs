@@ -55,16 +55,17 @@ impl Snapshot {
             let cancelled = if call.is_cancelled { ", cancelled" } else { "" };
             let (function, left) = (&call.function, Left(call.left_ms));
             let (age, caller) = (Span(call.age_ms), call.caller_id);
-            let text = format_args!("{function} for {age}, called by {caller}{cancelled}{left}");
-            lines.put("runs", text)?;
+            lines.put(
+                "runs",
+                format_args!("{function} for {age}, called by {caller}{cancelled}{left}"),
+            )?;
         }
         lines.more("runs", self.running.more)?;
         let calls = self.queued.first.iter();
         let calls = calls.map(|call| ((call.caller_id, &call.function), call.age_ms));
         for ((caller, function), Group { count, age_ms }) in grouped(calls) {
             let (times, age) = (Times(count), Span(age_ms));
-            let text = format_args!("{function}{times} for {age}, called by {caller}");
-            lines.put("queued", text)?;
+            lines.put("queued", format_args!("{function}{times} for {age}, called by {caller}"))?;
         }
         lines.more("queued", self.queued.more)
     }
