@@ -206,7 +206,7 @@ fn run(name: &str, hook: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(hook)) {
         let why = [name, " panicked: ", &panic_text(&*panic), "\n"].concat();
         // Without anybody who listens there is nobody to tell.
-        let _ = fd::write_all(fd::stderr(), why.as_bytes());
+        let _ = fd::write_all(stdio::inherited(), why.as_bytes());
         end_process(PANICKED);
     }
 }
