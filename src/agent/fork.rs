@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{FOR_USERS, attend, end_process, or_end, settle};
+use super::{FOR_USERS, attend, end_process, logs, or_end, settle};
 use crate::call::panics;
 use crate::call::registry::Registry;
 use crate::call::router::Router;
@@ -186,6 +186,7 @@ impl Begun {
     fn serve(self) -> ! {
         settle();
         panics::note_places();
+        or_end(logs::look_for_lock());
         let Hooks { on_fork, on_start } = self.hooks;
         if let Some(hook) = on_fork.and_then(|hook| hook.take()) {
             run("on_fork", hook);

@@ -2,6 +2,7 @@
 //! children pass through, or end here.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::call::router::Router;
@@ -15,7 +16,8 @@ use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy;
 use crate::route::send::room_of;
-use crate::sys::stdio;
+use crate::sys::errno::Errno;
+use crate::sys::{stdio, thread};
 use crate::wire::codec::Reader;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
@@ -35,9 +37,26 @@ pub(crate) struct ForUsers {
 pub(crate) const FOR_USERS: ForUsers =
     ForUsers { flush: flush_stdout, guard: guard_ends, wait: Forward::wait_for_room };
 
+/// Whether it is known that what was printed can be written out: in a copy, a thread of the
+/// original may have been printing, and nobody lets go of its lock.
+static CAN_FLUSH: AtomicBool = AtomicBool::new(true);
+
 fn flush_stdout() {
-    // Who has closed it wants nothing printed.
-    let _ = std::io::stdout().flush();
+    if CAN_FLUSH.load(Ordering::Relaxed) {
+        // Who has closed it wants nothing printed.
+        let _ = std::io::stdout().flush();
+    }
+}
+
+/// In a copy: has nothing written out until a thread, which may wait for ever, has found that this
+/// can be done.
+pub(super) fn look_for_lock() -> Result<(), Errno> {
+    CAN_FLUSH.store(false, Ordering::Relaxed);
+    let look = || {
+        drop(std::io::stdout().lock());
+        CAN_FLUSH.store(true, Ordering::Relaxed);
+    };
+    thread::spawn(c"mitogen-stdout", 0, Box::new(look))
 }
 
 /// What an agent's router keeps for who leaves the tree.

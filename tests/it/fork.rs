@@ -16,6 +16,7 @@ mitogen::test_agent!(program());
 fn program() -> Program {
     let program = Program::new().function(add).function(who).function(noted).function(sleep);
     let program = program.function(leave).function(descriptors).function(fork_of_yours);
+    let program = program.function(keep_stdout).function(is_kept);
     program.function(threads).allow_fork(promise())
 }
 
@@ -54,6 +55,19 @@ fn threads() -> Vec<String> {
 
 fn leave(status: i32) {
     std::process::exit(status);
+}
+
+/// Whether a function keeps others from printing.
+static KEPT: AtomicU32 = AtomicU32::new(0);
+
+fn keep_stdout(cx: &CallContext) -> Result<()> {
+    let _kept = std::io::stdout().lock();
+    KEPT.store(1, Ordering::SeqCst);
+    cx.sleep(Duration::from_secs(60))
+}
+
+fn is_kept() -> bool {
+    KEPT.load(Ordering::SeqCst) == 1
 }
 
 /// What is open above the standard ones.
@@ -321,6 +335,19 @@ fn processes_are_forked_by_address_and_in_turn() {
         let (note, pid) = child.call(fork_of_yours, 5).unwrap();
         assert_eq!(note, 5);
         assert_ne!(pid, child.call(who, ()).unwrap().0);
+    });
+}
+
+#[test]
+fn a_copy_answers_that_was_made_while_its_original_printed() {
+    leaves_nothing(&[], || {
+        let router = router();
+        let child = router.local().threads(2).connect().unwrap();
+        let printing = child.call_async(keep_stdout, ());
+        assert!(until(SECOND, || child.call(is_kept, ()).unwrap().then_some(())).is_some());
+        let copy = router.fork(promise()).via(&child).connect().unwrap();
+        assert_eq!(copy.call_async(add, (1, 2)).get_timeout(10 * SECOND).unwrap(), 3);
+        drop(printing);
     });
 }
 
