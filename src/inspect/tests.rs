@@ -1,5 +1,7 @@
 //! What is written, read and shown, without a process.
 
+use std::time::Duration;
+
 use super::ask::read;
 use super::snapshot::*;
 use super::tree::{Entry, Tree};
@@ -219,4 +221,18 @@ fn what_a_context_writes_is_what_the_type_says() {
         |it: &&Awaited| matches!(&it.what, What::Receiver(queue) if queue.holders.count() == 1);
     assert_eq!(snapshot.receivers.first.iter().filter(one).count(), 1);
     assert_eq!(snapshot.routes.first[0].parent_id, ContextId::MASTER);
+}
+
+#[test]
+fn a_timer_that_is_due_in_ages_is_told() {
+    let router = crate::Program::new().router().unwrap();
+    let far = Duration::from_secs(u64::MAX / 4);
+    let starting = router.command(["sleep", "1000"]).connect_timeout(far).start();
+    let mut there = router.inspect().unwrap();
+    while there.children.first.is_empty() {
+        there = router.inspect().unwrap();
+    }
+    assert!(there.timers != 0 && there.next_timer_ms.is_some(), "{there}");
+    router.shutdown();
+    drop(starting);
 }

@@ -96,7 +96,11 @@ pub fn put_all(numbers: &[u64], w: &mut Writer<'_>) {
 #[inline(never)] // smaller code
 pub fn put_left(at: Option<Instant>, w: &mut Writer<'_>) {
     match at.map(|at| at.saturating_duration_since(Instant::now())) {
-        Some(left) => put_all(&[1, left.as_secs() * 1000 + u64::from(left.subsec_millis())], w),
+        Some(left) => {
+            // Who waits for ever may do so by a number that is too large for milliseconds.
+            let ms = left.as_secs().saturating_mul(1000);
+            put_all(&[1, ms.saturating_add(left.subsec_millis().into())], w);
+        }
         None => put_all(&[0], w),
     }
 }
