@@ -224,6 +224,21 @@ fn what_a_context_writes_is_what_the_type_says() {
 }
 
 #[test]
+fn a_callee_that_tells_of_countless_calls_is_shown() {
+    let function = Function { fingerprint: 7, name: "f".to_owned() };
+    let (mut me, mut callee) = (empty(0), empty(1));
+    me.pending.first.push(Awaited {
+        handle: Handle(2000),
+        age_ms: 1,
+        context_id: Some(ContextId(1)),
+        what: What::Call(function),
+    });
+    (callee.running.more, callee.queued.more) = (u64::MAX, 1);
+    let shown = tree_of(vec![(me, None), (callee, Some(0))]).to_string();
+    assert!(shown.contains("tells of too many calls"), "{shown}");
+}
+
+#[test]
 fn a_timer_that_is_due_in_ages_is_told() {
     let router = crate::Program::new().router().unwrap();
     let far = Duration::from_secs(u64::MAX / 4);

@@ -78,7 +78,7 @@ impl Snapshot {
                 None => "where it is queued".to_owned(),
             };
         }
-        match self.running.more + self.queued.more {
+        match self.running.more | self.queued.more {
             0 => "where it is not: it, or its answer, is on the way".to_owned(),
             _ => "which tells of too many calls to see this one".to_owned(),
         }
