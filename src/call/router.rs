@@ -70,14 +70,16 @@ pub(crate) struct LogsEnd {
 pub(crate) struct Names(Lock<Vec<(ContextId, Arc<str>)>>);
 
 impl Names {
-    /// Adds one; forgets those that are gone, for all but `alive`, which is sorted.
-    fn add(&self, id: ContextId, name: &str, alive: &[ContextId]) {
+    /// Adds one, if it is not there; forgets those that are gone, for all but `alive`, which is
+    /// sorted.
+    pub(crate) fn add(&self, id: ContextId, name: &str, alive: &[ContextId]) {
         let mut list = self.0.lock();
         if 2 * alive.len() + 16 < list.len() {
             list.retain(|(id, _)| alive.binary_search(id).is_ok());
         }
-        let at = list.partition_point(|(other, _)| *other < id);
-        list.insert(at, (id, name.into()));
+        if let Err(at) = list.binary_search_by_key(&id, |(other, _)| *other) {
+            list.insert(at, (id, name.into()));
+        }
     }
 
     /// That of this context.
@@ -305,8 +307,17 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use super::Names;
     use crate::error::ErrorKind;
+    use crate::ids::ContextId;
     use crate::{Broker, Program, stock};
+
+    #[test]
+    fn a_name_that_is_told_again_takes_no_more_memory() {
+        let names = Names::default();
+        (0..100).for_each(|_| names.add(ContextId(7), "x", &[ContextId(7)]));
+        assert_eq!((names.find(ContextId(7)).as_deref(), names.0.lock().len()), (Some("x"), 1));
+    }
 
     #[test]
     fn a_broker_that_was_shut_down_by_itself_leaves_no_wait_and_no_memory() {

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::call::router::Router;
+use crate::call::router::{Names, Router};
 use crate::connect::address::Hop;
 use crate::connect::attempts::Attempt;
 use crate::connect::debugging::Debugging;
@@ -29,6 +29,8 @@ use crate::wire::message::Message;
 pub struct Connects {
     pub(super) node: Arc<Node>,
     debugging: Debugging,
+    /// Told of each that is up, before anybody is given it: it may have something to say by then.
+    names: Arc<Names>,
     state: Lock<State>,
 }
 
@@ -108,8 +110,9 @@ enum Step {
 impl Connects {
     /// Those of a router.
     pub fn of(router: &Router) -> Arc<Connects> {
-        let debugging = Debugging::of(router);
-        router.kept(|| Connects { node: router.node().clone(), debugging, state: Lock::default() })
+        let (debugging, names) = (Debugging::of(router), router.names());
+        let (node, state) = (router.node().clone(), Lock::default());
+        router.kept(|| Connects { node, debugging, names, state })
     }
 
     /// Who answers questions where nobody else does.
@@ -280,6 +283,9 @@ impl Connects {
 
     /// An attempt is over: those who waited for it go on, or are told why they cannot.
     pub(super) fn arrived(self: &Arc<Self>, turn: &mut Turn, id: u64, outcome: Result<Reached>) {
+        if let Ok(up) = &outcome {
+            self.names.add(up.id, &up.name, &self.node.below());
+        }
         let (waiters, lost) = self.lock().arrived(id, &outcome);
         match (waiters, outcome) {
             // Given up in this moment.

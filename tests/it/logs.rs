@@ -142,6 +142,22 @@ fn what_is_logged_three_hops_down_arrives_with_its_name_target_level_and_id() {
 }
 
 #[test]
+fn a_hop_that_an_address_leads_through_logs_under_its_name() {
+    leaves_nothing(&[], || {
+        let ear = Ear::new(Level::Info);
+        let router = mitogen_test_program().router().unwrap();
+        let last = router.connect(&"local/local".parse().unwrap()).unwrap();
+        let first = router.children().pop().unwrap();
+        assert_eq!((first.name(), last.name()), ("local", "local/local"));
+        first.call(talk, "here").unwrap();
+        arrives(|| ear.texts_of(&first).len() == 3);
+        assert!(ear.said().iter().all(|heard| heard.name == "local"), "{:?}", ear.said());
+        router.shutdown();
+        silence();
+    });
+}
+
+#[test]
 fn the_level_changes_while_the_tree_runs_and_holds_for_those_that_come_later() {
     leaves_nothing(&[], || {
         let ear = Ear::new(Level::Info);
