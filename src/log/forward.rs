@@ -2,6 +2,9 @@
 //! Any thread adds to it; only the loop sends, while there is room there, and never waits. Nothing
 //! here logs.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
