@@ -61,10 +61,8 @@ impl Router {
 }
 
 fn entry(context: &Context, parent_id: Option<ContextId>, outcome: Result<Told>) -> Entry {
-    let mut name = context.name().to_owned();
-    if let Ok((snapshot, _)) = &outcome {
-        name.clone_from(&snapshot.name);
-    }
+    let told = outcome.as_ref().map(|(snapshot, _)| snapshot.name.as_str());
+    let name = told.unwrap_or(context.name()).to_owned();
     let round_trip = outcome.as_ref().ok().map(|(_, took)| *took);
     let (context_id, outcome) = (context.context_id(), outcome.map(|(snapshot, _)| snapshot));
     Entry { context_id, name, parent_id, depth: 0, round_trip, outcome }
@@ -93,6 +91,8 @@ type Told = (Snapshot, Duration);
 /// A context that was asked.
 struct Asked {
     router: Router,
+    /// Which, and its name if that is known.
+    whom: (ContextId, String),
     handle: Handle,
     answer: Arc<Answer>,
     begun: Instant,
@@ -109,7 +109,8 @@ impl Asked {
         let answer = Arc::new(Answer::new());
         let handle = node.listen_for_answer(dst, answer.clone())?;
         let begun = Instant::now();
-        let asked = Asked { router: router.clone(), handle, answer, begun };
+        let whom = (dst, context.name().to_owned());
+        let asked = Asked { router: router.clone(), whom, handle, answer, begun };
         let reply_to = Some(handle);
         let out = Outgoing { kind: Kind::Control, dst, auth, handle: Handle::INSPECT, reply_to };
         let wanted: Payload<'_> = &|w| w.put_varint(entries as u64);
@@ -133,7 +134,8 @@ impl Asked {
 
     fn get_once(&self, deadline: Option<Instant>) -> Result<Told> {
         let (at, message) = self.router.broker().wait(&self.answer, deadline)?;
-        let mut snapshot = read(&message?.data)?;
+        let (id, name) = &self.whom;
+        let mut snapshot = read(&message?.data)?.of(*id, name)?;
         snapshot.resolve(self.router.registry());
         Ok((snapshot, at.saturating_duration_since(self.begun)))
     }
@@ -170,6 +172,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Snapshot> {
 }
 
 impl Snapshot {
+    /// That of this context, under the name that it has here, whatever it calls itself.
+    pub(super) fn of(mut self, id: ContextId, name: &str) -> Result<Snapshot> {
+        if self.context_id != id {
+            return Err(Error::new(ErrorKind::Malformed("a snapshot of another context")));
+        }
+        if !name.is_empty() {
+            name.clone_into(&mut self.name);
+        }
+        Ok(self)
+    }
+
     /// Gives the functions the names that this program knows for them.
     fn resolve(&mut self, registry: &Registry) {
         let pending = self.pending.first.iter_mut().filter_map(|awaited| match &mut awaited.what {

@@ -161,6 +161,15 @@ fn what_a_stranger_calls_itself_is_shown_without_what_a_terminal_obeys() {
     assert!(text.contains("3 (a\\x1b[2J b)") && text.contains("f\\x1b  for 5 ms"), "{text}");
 }
 
+#[test]
+fn a_stranger_is_not_shown_as_another_context() {
+    let there = || Snapshot { name: "ssh:other".to_owned(), ..empty(3) };
+    let error = there().of(ContextId(4), "").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Malformed(_)), "{error}");
+    assert_eq!(there().of(ContextId(3), "ssh:evil").unwrap().name, "ssh:evil");
+    assert_eq!(there().of(ContextId(3), "").unwrap().name, "ssh:other");
+}
+
 fn tree_of(all: Vec<(Snapshot, Option<u32>)>) -> Tree {
     let entry = |(snapshot, parent): (Snapshot, Option<u32>)| Entry {
         context_id: snapshot.context_id,
