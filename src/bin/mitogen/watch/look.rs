@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mitogen::Router;
-use mitogen::inspect::{Entry, Snapshot};
+use mitogen::inspect::{Entry, Snapshot, Stream};
 
 use super::model::{Answer, Running, Totals};
 
@@ -72,6 +72,27 @@ fn answer(snapshot: Snapshot, round_trip: Option<Duration>) -> Answer {
         bytes_out: counters.written_bytes,
         messages: counters.frames_received,
     };
-    let queued_bytes = streams.first.iter().map(|stream| stream.queued_bytes).sum();
-    Answer { round_trip, totals, queued_bytes, running: running.collect() }
+    Answer { round_trip, totals, queued_bytes: queued(&streams.first), running: running.collect() }
+}
+
+/// Bytes that wait in all of them; a stranger may say what it likes.
+fn queued(streams: &[Stream]) -> u64 {
+    streams.iter().fold(0, |sum, stream| sum.saturating_add(stream.queued_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mitogen::inspect::End;
+
+    #[test]
+    fn what_a_stranger_claims_to_have_queued_has_a_sum() {
+        let (held_senders, is_read, is_blocked) = (0, true, false);
+        let stream = |queued_bytes| {
+            let end = End::Parent;
+            Stream { end, queued_bytes, held_senders, is_read, is_blocked }
+        };
+        assert_eq!(queued(&[stream(3), stream(4)]), 7);
+        assert_eq!(queued(&[stream(u64::MAX), stream(4)]), u64::MAX);
+    }
 }
