@@ -276,7 +276,7 @@ impl Watch<'_> {
     }
 
     fn saw(&mut self, Seen { id, parent, name, answer }: Seen) {
-        let found = self.model.find(id).or_else(|| self.model.awaited(&name, id));
+        let found = self.model.find(id).or_else(|| self.model.awaited(&name, id, parent));
         let found = found.or_else(|| {
             // One that no address has led to.
             let row = self.model.add(self.model.find(parent?)?, &name);

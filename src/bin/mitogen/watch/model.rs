@@ -209,10 +209,14 @@ impl Model {
         self.rows.iter().position(|row| row.id == Some(id))
     }
 
-    /// The row of a context of this name that was not told to be up, though it is: it is from now
-    /// on.
-    pub fn awaited(&mut self, name: &str, id: u32) -> Option<usize> {
-        let is_it = |row: &Row| row.state == State::Connecting && row.name == name;
+    /// The row of a context of this name and parent that was not told to be up, though it is: it
+    /// is from now on.
+    pub fn awaited(&mut self, name: &str, id: u32, parent: Option<u32>) -> Option<usize> {
+        let parent = self.find(parent?);
+        let is_it = |row: &Row| {
+            // Names may be claimed, but not where one is.
+            row.state == State::Connecting && row.name == name && row.parent == parent
+        };
         let row = self.rows.iter().position(is_it)?;
         self.up(row, id);
         Some(row)
@@ -309,6 +313,16 @@ mod tests {
         model.up(2, 8);
         assert_eq!(model.row(2).state.why(), Some("before we knew it"));
         assert_eq!(model.count(|state| matches!(state, State::Gone(_))), 2);
+    }
+
+    #[test]
+    fn one_that_is_awaited_is_known_by_its_name_in_its_place_only() {
+        let mut model = model();
+        model.up(2, 8);
+        assert_eq!(model.awaited("ssh:web", 9, Some(8)), None);
+        assert_eq!(model.row(1).state, State::Connecting);
+        assert_eq!(model.awaited("ssh:web", 7, Some(0)), Some(1));
+        assert_eq!(model.awaited("ssh:web/sudo", 10, Some(7)), Some(3));
     }
 
     #[test]
