@@ -1,6 +1,7 @@
 //! The public face of one context's place in the tree.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::call::context::Context;
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     end: fn(&Inner),
     /// What of its tree's log its end sees to.
     log: Option<LogsEnd>,
+    /// Whether the sink was waited for in vain: nobody waits for it twice.
+    is_sink_stuck: AtomicBool,
 }
 
 /// What a master's end does for its tree's log; not on a thread that turns a loop.
@@ -61,8 +64,9 @@ pub(crate) struct Inner {
 pub(crate) struct LogsEnd {
     /// Waits for what the contexts below have logged, before they end.
     pub gather: fn(&Arc<Node>),
-    /// Waits until the sink has taken it, and what was logged of the end.
-    pub flush: fn(),
+    /// Waits until the sink has taken it, and what was logged of the end. Returns whether it is of
+    /// use to wait again.
+    pub flush: fn() -> bool,
 }
 
 /// The names of contexts that were started from here, sorted by id.
@@ -150,7 +154,9 @@ impl Router {
         respond::listen(&node, &images)?;
         let (share, log) = master.unzip();
         let (kept, share) = (OnceLock::new(), Lock::new(share));
-        Ok(Router { inner: Arc::new(Inner { node, registry, images, kept, share, end, log }) })
+        let is_sink_stuck = AtomicBool::new(false);
+        let inner = Inner { node, registry, images, kept, share, end, log, is_sink_stuck };
+        Ok(Router { inner: Arc::new(inner) })
     }
 
     /// This context's id.
@@ -261,7 +267,9 @@ impl Router {
         let (node, registry, images) = (node.clone(), registry.clone(), images.clone());
         let kept = OnceLock::from(self.inner.keeps().clone());
         let (share, end, log) = (Lock::new(None), |_: &Inner| (), None);
-        Router { inner: Arc::new(Inner { node, registry, images, kept, share, end, log }) }
+        let is_sink_stuck = AtomicBool::new(false);
+        let inner = Inner { node, registry, images, kept, share, end, log, is_sink_stuck };
+        Router { inner: Arc::new(inner) }
     }
 
     /// Refuses what belongs to another tree.
@@ -290,8 +298,9 @@ impl Inner {
         // The last one ends it; whoever else asks waits for that.
         drop(share);
         broker.join_unused();
-        if let Some(log) = log {
-            (log.flush)();
+        let log = log.filter(|_| !self.is_sink_stuck.load(Ordering::Relaxed));
+        if log.is_some_and(|log| !(log.flush)()) {
+            self.is_sink_stuck.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -92,9 +92,9 @@ pub fn flush_log(timeout: Duration) -> bool {
     }
 }
 
-/// As [`flush_log`], at the end of a router; nothing if there is no sink.
-pub(crate) fn flush_at_end() {
-    flush_log(LOG_FLUSH_TIME);
+/// As [`flush_log`], at the end of a router; nothing if there is no sink. False if time was up.
+pub(crate) fn flush_at_end() -> bool {
+    !may_wait() || flush_log(LOG_FLUSH_TIME)
 }
 
 thread_local! {

@@ -201,3 +201,20 @@ fn who_waits_for_room_loses_nothing() {
     assert!(all.iter().copied().eq(0..count), "{} of {count}", all.len());
     assert_eq!(told_dropped.try_iter().sum::<u64>(), 0);
 }
+
+#[test]
+fn the_end_of_a_router_waits_once_for_a_sink_that_takes_nothing() {
+    let _alone = alone();
+    let ((tell, _told), (tell_dropped, _told_dropped)) = (channel(), channel());
+    let (sink, free) = stuck(tell, tell_dropped);
+    log_to(Level::Error, sink);
+    say(Level::Error, 1);
+    let router = crate::Program::new().router().unwrap();
+    let begun = Instant::now();
+    router.shutdown();
+    router.shutdown();
+    drop(router);
+    let took = begun.elapsed();
+    free.store(true, SeqCst);
+    assert!(LOG_FLUSH_TIME <= took && took < 2 * LOG_FLUSH_TIME, "{took:?}");
+}
