@@ -139,11 +139,12 @@ fn a_context_that_is_stopped_is_told_to_be_silent() {
 #[test]
 fn what_still_connects_is_told() {
     leaves_nothing(&[], || {
-        let (folder, time) = (tempfile::tempdir().unwrap(), time());
-        let client = script(folder.path(), "client", &format!("exec sleep {time}"));
-        let address = format!("ssh:web?ssh_path={client}");
-        for form in [&["run", &address, "--", "true"][..], &["tree", &address]] {
-            let run = Running::start("", form);
+        for (command, rest) in [("run", &["--", "true"][..]), ("tree", &[])] {
+            // One of its own: the client before may be about to end.
+            let (folder, time) = (tempfile::tempdir().unwrap(), time());
+            let client = script(folder.path(), "client", &format!("exec sleep {time}"));
+            let address = format!("ssh:web?ssh_path={client}");
+            let run = Running::start("", &[&[command, &*address], rest].concat());
             let client = process(&time);
             signal(run.pid(), "USR1");
             run.tells(1, &["ssh:web", &client.pid.to_string()]);
