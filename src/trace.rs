@@ -310,7 +310,8 @@ impl fmt::Display for Printable<'_> {
 /// Control characters, and those that reorder or hide the text around them.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{feff}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
 }
 
 /// Held by a test that has a sink, since there is one for all.
@@ -355,7 +356,10 @@ mod tests {
     #[test]
     fn escapes_become_visible() {
         assert_eq!(Printable("a\x1b[31mb\r\n\u{9b}c").to_string(), "a\\x1b[31mb\\x0d\n\\x9bc");
-        assert_eq!(Printable("x\u{202e}y").to_string(), "x\\x202ey");
+        for hides in ['\u{202e}', '\u{61c}', '\u{2060}', '\u{206a}', '\u{feff}'] {
+            let text = format!("x\\x{:02x}y", hides as u32);
+            assert_eq!(Printable(&format!("x{hides}y")).to_string(), text);
+        }
         assert_eq!(Printable("déjà\tvu").to_string(), "déjà\tvu");
     }
 }
