@@ -7,8 +7,8 @@ use crate::wire::codec::{Decode, Encode, Malformed, Reader, Shape, Writer};
 
 crate::value! {
     /// What one context is doing, of which its loop has told: it answers while all its functions
-    /// are stuck. Times are measured there, to some 20 ms; [`Display`](std::fmt::Display) shows it
-    /// all. There is nothing in it of what calls and messages carry.
+    /// are stuck. Times are measured there, to some 20 ms; [`Display`](std::fmt::Display) shows all
+    /// but the counters. There is nothing in it of what calls and messages carry.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Snapshot {
         /// Its id.
