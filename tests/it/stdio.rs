@@ -21,6 +21,7 @@ const AGAIN: &str = "MITOGEN_STDIO_AGAIN";
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 const LINES: u64 = 1_000_000;
+const BURST: u64 = 50_000;
 const LONG_BYTES: usize = 64 << 20;
 
 fn program() -> Program {
@@ -365,6 +366,9 @@ fn a_program_that_outlives_the_call_prints_on() {
         let lines = listen(Level::Info);
         let router = router();
         let context = router.local().connect().unwrap();
+        // More than is read at once: what is read no more for a while is read again.
+        context.call(count, BURST).unwrap();
+        (0..BURST).for_each(|line| assert_eq!(next(&lines).1, format!("line {line}")));
         context.call(start_printer, ()).unwrap();
         let pid = context.call(pid, ()).unwrap();
         let file = env::temp_dir().join(format!("go-{pid}"));
