@@ -103,7 +103,7 @@ const WAKE_UP: &str = "anon_inode:[eventfd]";
 /// What is the same in every agent, but for the descriptors of its connection: two of one socket or
 /// two pipes.
 #[track_caller]
-fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
+pub fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     let pid = pid(context);
     let census = census(pid);
     let mut expected = connection.to_vec();
@@ -142,7 +142,7 @@ fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     census
 }
 
-const SOCKETS: [&str; 4] = ["socket", "socket", "pipe", "pipe"];
+pub const SOCKETS: [&str; 4] = ["socket", "socket", "pipe", "pipe"];
 
 #[test]
 fn a_fresh_local_agent_has_its_own_and_no_more() {

@@ -1,6 +1,5 @@
 //! A loop that is lent to the thread that waits: what that saves, and that nobody else notices.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -57,18 +56,6 @@ fn call_and_compute(other: Context, ms: u64) -> Result<u32> {
         }
     }
     Ok(calls)
-}
-
-/// Voluntary context switches of the threads of a process, those with this name or all.
-fn switches(pid: u32, name: Option<&str>) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let of_task = |task: fs::DirEntry| {
-        let status = fs::read_to_string(task.path().join("status")).ok()?;
-        let field = |key| status.lines().find_map(|l| l.strip_prefix(key)).map(str::trim);
-        let is_meant = name.is_none_or(|name| field("Name:") == Some(name));
-        field("voluntary_ctxt_switches:")?.parse::<u64>().ok().filter(|_| is_meant)
-    };
-    tasks.filter_map(of_task).sum()
 }
 
 /// A child, a child of that, and their processes.

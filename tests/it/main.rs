@@ -60,6 +60,8 @@ mod lent;
 mod select;
 mod flow;
 mod stdio;
+mod stdio_ends;
+mod stdio_slow;
 mod channels;
 mod sharing;
 mod after_shutdown;

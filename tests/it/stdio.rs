@@ -16,8 +16,6 @@ use crate::support::*;
 
 mitogen::test_agent!(program());
 
-/// Tells a test that it runs in a process of its own, whose sink and memory are its own.
-const AGAIN: &str = "MITOGEN_STDIO_AGAIN";
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 const LINES: u64 = 1_000_000;
@@ -116,19 +114,10 @@ fn print_for_ever() {
     }
 }
 
-/// Runs a test of this file in a process of its own, where [`AGAIN`] is set.
+/// Runs a test of this file in a process of its own, whose sink and memory are its own.
 #[track_caller]
 fn in_own_process(test: &str, inside: fn()) {
-    if env::var_os(AGAIN).is_some() {
-        return inside();
-    }
-    leaves_nothing(&[], || {
-        let mut own = Command::new(env::current_exe().unwrap());
-        own.args(["--exact", &format!("stdio::{test}"), "--nocapture"]).env(AGAIN, "1");
-        let output = own.env("RUST_BACKTRACE", "0").output().unwrap();
-        assert!(output.status.success(), "{}", told(&output));
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    });
+    in_process_of_test(&format!("stdio::{test}"), inside);
 }
 
 fn router() -> Router {
@@ -164,13 +153,6 @@ fn next(lines: &Receiver<Line>) -> (String, String) {
 fn death(error: &Error) -> &Death {
     let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
     death
-}
-
-/// KiB that a process has of its own.
-fn own_kib(pid: u32) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Calls `run`, and fails if one of these processes takes more memory meanwhile, or another context

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod account;
+mod again;
 mod built;
 mod census;
 mod doas_conf;
@@ -26,6 +27,7 @@ mod user;
 pub mod wire;
 
 pub use account::{Account, PASSWORD, as_user, as_user_with, assert_refused, prints, who};
+pub use again::{in_process_of_test, own_kib, switches};
 pub use built::{leaver, static_command};
 pub use census::{Census, bit, census, group_members, processor_time, stat_field};
 pub use doas_conf::DoasConf;
