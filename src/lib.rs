@@ -358,9 +358,13 @@ pub mod __private {
     pub const NO_VARIANT: Malformed = Malformed("no such variant");
 }
 
+/// What must hold of any bytes.
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
-pub use wire::fuzzing;
+pub mod fuzzing {
+    pub use crate::log::fuzzing::records;
+    pub use crate::wire::fuzzing::*;
+}
 
 /// The README's example compiles.
 #[cfg(doctest)]

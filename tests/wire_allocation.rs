@@ -133,3 +133,30 @@ fn a_header_that_lies_about_its_length_allocates_nothing_of_note() {
     let bytes = [&[0xa1, 0, 0, 5, 1][..], &varint(u64::from(u32::MAX)), &[0; 100]].concat();
     stays_below(4096, || fuzzing::assembler(&bytes, u64::MAX));
 }
+
+/// A record of a line that was printed.
+fn record(text: &[u8]) -> Vec<u8> {
+    let fields = [&[1, 3, 0, 6][..], b"stdout", &[0, 0, 0], &varint(text.len() as u64)].concat();
+    [fields, text.to_vec()].concat()
+}
+
+#[test]
+fn records_of_a_log_allocate_a_few_times_their_bytes_at_most() {
+    let line = record(&[0xff; 8 * 1024]);
+    let lines = line.repeat(100);
+    // Three bytes stand for one that is replaced; growing doubles and moves them; two look at it.
+    stays_below(12 * line.len(), || fuzzing::records(&line));
+    stays_below(12 * line.len(), || fuzzing::records(&lines));
+    let short = record(b"x").repeat(1000);
+    stays_below(4096, || fuzzing::records(&short));
+}
+
+#[test]
+fn records_that_lie_about_their_lengths_allocate_nothing_of_note() {
+    for count in [1 << 16, 1 << 40, u64::MAX] {
+        for lead in [&[1, 3, 0][..], &[1, 3, 0, 0, 0, 0], &[1, 3, 0, 0, 0, 0, 0]] {
+            let bytes = [lead, &varint(count), &[1; 1000]].concat();
+            stays_below(4096, || fuzzing::records(&bytes));
+        }
+    }
+}

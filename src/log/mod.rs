@@ -12,5 +12,7 @@ pub mod macros;
 pub mod file;
 pub mod stdio;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 #[cfg(feature = "log")]
 pub mod bridge;
