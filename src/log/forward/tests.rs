@@ -204,7 +204,7 @@ impl Scene {
     #[track_caller]
     fn grant_all(&mut self) {
         let mut granted = [0, 0];
-        loop {
+        for _ in 0..100 {
             self.settle();
             for (granted, of) in granted.iter_mut().zip([MASTER, PARENT]) {
                 let taken = self.taken(of);
@@ -217,6 +217,7 @@ impl Scene {
                 return;
             }
         }
+        panic!("it never ends");
     }
 
     /// Prints lines with numbers until nobody reads them; how many.
@@ -224,7 +225,10 @@ impl Scene {
         let mut next = first;
         loop {
             match self.printers[0].write_all(line(next).as_bytes()) {
-                Ok(()) => next += 1,
+                Ok(()) => {
+                    next += 1;
+                    assert!(next < first + 5000, "it is read for ever");
+                }
                 // Lines are shorter than what a pipe takes at once, or not at all.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.settle();
