@@ -81,8 +81,8 @@ impl Credit {
         })
     }
 
-    /// Takes room for `bytes`, if there is so much now, or nobody who would give it. Returns whether
-    /// there was.
+    /// Takes room for `bytes`, if there is so much now, or nobody who would give any. Returns
+    /// whether that is so.
     pub fn try_take(&self, target: Target, bytes: usize) -> bool {
         let mut state = self.lock();
         let taken = state.closed.is_some() || state.account(target).take(bytes);
