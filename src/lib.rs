@@ -261,8 +261,8 @@
 //! ```
 //!
 //! The [`manual`] goes on from here: [`manual::architecture`] is the map,
-//! [`manual::life_of_a_call`] follows one call through it, [`manual::security`] says who can do what
-//! to whom, and [`manual::seeing_inside`] why a tree hangs.
+//! [`manual::life_of_a_call`] follows one call through it, [`manual::security`] says who can do
+//! what to whom, and [`manual::seeing_inside`] why a tree hangs.
 #![deny(missing_docs)]
 
 pub mod manual;

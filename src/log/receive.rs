@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use crate::call::load::Load;
 use crate::call::room::Rooms;
 use crate::call::router::{Names, Router};
-use crate::error::{Death, Result};
+use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::turn::Turn;
 use crate::limits::NAME_BYTES_MAX;
@@ -65,8 +65,14 @@ impl Deliver for Received {
             return;
         }
         let source = own.source(&node, message.src);
-        let Ok(load) = own.rooms.enters(&node, &message) else {
-            return source.complain(&node, "sends more of its log than it may:");
+        let load = match own.rooms.enters(&node, &message) {
+            Ok(load) => load,
+            Err(Cause::DoesNotRead) => {
+                // It has kept to its window; the next may find room.
+                node.grant(message.src, Handle::FORWARD_LOG, room_of(&message.data));
+                return source.complain(&node, "a log is lost, since too much waits from there:");
+            }
+            Err(_) => return source.complain(&node, "sends more of its log than it may:"),
         };
         let wanted = trace::level_below() != 0;
         match wanted.then(Hall::of_process).flatten() {

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{FRAGMENT_BYTES, WINDOW_BYTES};
+use crate::call::load::Loads;
+use crate::limits::{FRAGMENT_BYTES, LINK_QUEUED_BYTES_MAX, MESSAGE_BYTES_MIN, WINDOW_BYTES};
 use crate::route::node::Outgoing;
 use crate::wire::codec::Writer;
 use crate::wire::frame::FrameBuf;
@@ -134,4 +135,24 @@ fn a_name_that_is_claimed_is_below_one_that_is_known() {
     assert_eq!(source("web").name_claimed("web2"), "web/web2");
     let long = source("web").name_claimed(&"é".repeat(NAME_BYTES_MAX));
     assert!(NAME_BYTES_MAX - 2 < long.len() && long.len() <= NAME_BYTES_MAX, "{}", long.len());
+}
+
+#[test]
+fn a_context_behind_a_link_by_which_too_much_waits_loses_records_and_no_room() {
+    let _alone = trace::SINKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = listen(Level::Info);
+    let (router, child) = tree();
+    let link = router.kept(Loads::default).link_to(router.node(), child.context_id());
+    let fill = |_| Load::of(link.as_ref(), FRAGMENT_BYTES, MESSAGE_BYTES_MIN);
+    let others: Vec<Load> = (0..LINK_QUEUED_BYTES_MAX).map_while(fill).collect();
+    let large = batch(Level::Info, "", &[&"x".repeat(8000), &"y".repeat(8000)]);
+    for _ in 0..3 * WINDOW_BYTES / large.len() {
+        child.call_async(forward, &large[..]).get_timeout(LIMIT).unwrap();
+    }
+    drop(others);
+    child.call(forward, &batch(Level::Info, "", &["after"])[..]).unwrap();
+    assert!(flush_log(LIMIT));
+    let said: Vec<String> = told.try_iter().map(|(.., said)| said).collect();
+    assert!(said.iter().any(|said| said == "after"), "{said:?}");
+    log_at(None);
 }
