@@ -438,6 +438,7 @@ fn every_public_function_is_tried_here_or_needs_no_router() {
             "flush_log",
             "log_at",
             "log_to",
+            "log_to_crate",
             "log_to_file",
             "log_to_stderr",
             "minimize_image",
