@@ -60,9 +60,9 @@ const TERM: u32 = 15;
 const CONT: u32 = 18;
 /// The signals that the C library keeps for itself.
 const LIBRARY: u64 = bit(32) | bit(33) | bit(34);
-/// Those by which std sees that a stack has overflowed.
 /// As a process that gives up.
 const ABRT: u32 = 6;
+/// Those by which std sees that a stack has overflowed.
 const FAULTS: u64 = bit(7) | bit(11);
 
 fn router() -> Router {
