@@ -121,7 +121,8 @@ pub fn assert_is_modest(context: &Context, connection: [&str; 4]) -> Census {
     kinds.dedup_by(|a, b| a == b && *a == WAKE_UP);
     assert!(wake_ups <= 3, "{census:#?}");
     assert_eq!(kinds, expected, "{census:#?}");
-    assert!(census.descriptors.len() <= 15, "{census:#?}");
+    // One more for a thread of user code that sleeps.
+    assert!(census.descriptors.len() <= 12 + wake_ups.saturating_sub(2), "{census:#?}");
     assert_eq!(census.descriptor(0), "/dev/null", "{census:#?}");
     assert_ne!(census.descriptor(1), census.descriptor(2), "{census:#?}");
     assert_stdio_blocks(pid);
