@@ -257,6 +257,8 @@ pub const LOG_NUMBERS_MAX: usize = 16;
 /// Bytes of this process's own records that wait for the sink; those beyond are dropped, or their
 /// threads wait.
 pub const LOG_QUEUED_BYTES_MAX: usize = 1024 * 1024;
+/// Records that were dropped after which their number is told, even while more are.
+pub const LOG_DROPPED_TOLD: u64 = 10_000;
 /// Time for which a user's thread waits for room for its record: one that holds what the sink waits
 /// for does not wait for ever.
 pub const LOG_WAIT: Duration = Duration::from_secs(10);

@@ -16,7 +16,8 @@ use crate::io::lending;
 use crate::io::promise::{Promise, promise};
 use crate::io::sleep::{self, Sleeper};
 use crate::limits::{
-    COPY_STACK_BYTES, LOG_FLUSH_TIME, LOG_QUEUED_BYTES_MAX, LOG_WAIT, LOOK_AGAIN_MAX,
+    COPY_STACK_BYTES, LOG_DROPPED_TOLD, LOG_FLUSH_TIME, LOG_QUEUED_BYTES_MAX, LOG_WAIT,
+    LOOK_AGAIN_MAX,
 };
 use crate::lock::Lock;
 use crate::log::level;
@@ -239,7 +240,13 @@ impl Hall {
                 return false;
             }
             budget.queued += bytes;
-            std::mem::take(&mut budget.dropped)
+            // Of a flood not every few by themselves.
+            let is_over = budget.queued < LOG_QUEUED_BYTES_MAX / 2;
+            if is_over || LOG_DROPPED_TOLD <= budget.dropped {
+                std::mem::take(&mut budget.dropped)
+            } else {
+                0
+            }
         };
         if 0 < dropped {
             self.put(Item::Dropped(dropped));

@@ -319,7 +319,7 @@ fn what_a_child_prints_is_harmless_and_not_kept() {
     scene(|scene| {
         let evil = scene.hostile("print");
         scene.grows_within(GROWTH_MAX, || evil.call(go, vec![]).unwrap());
-        scene.assert_logged("a context says");
+        scene.assert_logged("stderr");
     });
 }
 

@@ -114,8 +114,10 @@ impl Scene {
         log_to(
             Level::Debug,
             Box::new(move |record| {
+                // What is printed has only a source.
+                let name = if record.what.is_empty() { record.target } else { record.what };
                 let mut log = sink.lock().unwrap();
-                let entry = log.entry(record.what.to_owned()).or_default();
+                let entry = log.entry(name.to_owned()).or_default();
                 (entry.0, entry.1) = (entry.0 + 1, record.to_string().chars().take(300).collect());
             }),
         );
