@@ -93,6 +93,8 @@ impl Forks for Copier {
 impl Copier {
     fn make(&self, images: Box<dyn Source>, nonce: u64, title: &str) -> Result<Started, Errno> {
         let begun = Instant::now();
+        // In a copy nobody would finish what another thread is doing for the first time.
+        panics::note_places();
         let (link, theirs) = pipe::socketpair()?;
         let (errors, said) = pipe::pipe()?;
         let stdio = [fd::open_null()?, said];

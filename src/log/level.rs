@@ -1,6 +1,6 @@
 //! How the trees of this process hear of the level: hop by hop, each context tells its children.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::error::{Death, Result};
@@ -21,22 +21,25 @@ use crate::wire::message::Message;
 
 /// The contexts of this process that its own level holds for. A copy shares none with its original,
 /// and may have been made while a lock was held.
-static TREES: [Lock<Vec<Weak<Node>>>; 4] = [const { Lock::new(Vec::new()) }; 4];
+static TREES: [Lock<Trees>; 4] = [const { Lock::new(Trees { list: Vec::new(), tell: None }) }; 4];
 
-/// As [`tell_trees`], once there is one: an agent without them does not link it.
-static TELL: OnceLock<fn()> = OnceLock::new();
+struct Trees {
+    list: Vec<Weak<Node>>,
+    /// As [`tell_trees`], once there is one: an agent without them does not link it.
+    tell: Option<fn()>,
+}
 
-fn trees() -> &'static Lock<Vec<Weak<Node>>> {
+fn trees() -> &'static Lock<Trees> {
     &TREES[fork::generation() as usize % TREES.len()]
 }
 
 /// Has the children of this context told from now on when the level changes. One that is not an
 /// agent, which is told by its parent.
 pub(crate) fn register(node: &Arc<Node>) {
-    TELL.get_or_init(|| tell_trees);
     let mut trees = trees().lock();
-    trees.retain(|node| 0 < node.strong_count());
-    trees.push(Arc::downgrade(node));
+    trees.tell = Some(tell_trees);
+    trees.list.retain(|node| 0 < node.strong_count());
+    trees.list.push(Arc::downgrade(node));
 }
 
 /// Serves [`Handle::LOG_LEVEL`] in a context of this process, whose records are here already.
@@ -63,14 +66,15 @@ impl Deliver for Here {
 
 /// The level of this process is another one.
 pub(crate) fn changed() {
-    if let Some(tell) = TELL.get() {
+    let tell = trees().lock().tell;
+    if let Some(tell) = tell {
         tell();
     }
 }
 
 /// Tells all children of these contexts from which level on they are to send records.
 fn tell_trees() {
-    let nodes: Vec<_> = trees().lock().iter().filter_map(Weak::upgrade).collect();
+    let nodes: Vec<_> = trees().lock().list.iter().filter_map(Weak::upgrade).collect();
     for node in nodes {
         let own = node.clone();
         // A child that comes up before this is told, and one that does later knows. An ended broker
