@@ -46,6 +46,16 @@ fn a_frame_leaves_at_once_while_nothing_waits() {
     assert!(!outbox.flush());
 }
 
+#[test]
+fn what_was_written_is_counted_and_what_waited_at_most() {
+    let (outbox, side) = pair();
+    fill(&outbox);
+    let waited = outbox.queued();
+    let arrived = drain(&outbox, &side).len();
+    let Written { bytes, bytes_high, .. } = outbox.written();
+    assert_eq!((bytes as usize, bytes_high as usize), (arrived, waited));
+}
+
 /// Pushes a frame as if another had just been the last of many.
 fn push_close(outbox: &Outbox, frame: &[u8], lane: Lane) -> Pushed {
     let last = Instant::now().checked_add(Duration::from_secs(60));
