@@ -187,7 +187,6 @@ impl Begun {
 
     fn serve(self) -> ! {
         settle();
-        panics::note_places();
         or_end(logs::look_for_lock());
         let Hooks { on_fork, on_start } = self.hooks;
         if let Some(hook) = on_fork.and_then(|hook| hook.take()) {
