@@ -53,7 +53,7 @@ fn what_was_written_is_counted_and_what_waited_at_most() {
     let waited = outbox.queued();
     let arrived = drain(&outbox, &side).len();
     let Written { bytes, bytes_high, .. } = outbox.written();
-    assert_eq!((bytes as usize, bytes_high as usize), (arrived, waited));
+    assert_eq!((bytes, bytes_high), (arrived, waited));
 }
 
 /// Pushes a frame as if another had just been the last of many.
