@@ -251,7 +251,8 @@ fn a_callee_that_tells_of_countless_calls_is_shown() {
 fn a_timer_that_is_due_in_ages_is_told() {
     let router = crate::Program::new().router().unwrap();
     let far = Duration::from_secs(u64::MAX / 4);
-    let starting = router.command(["sleep", "1000"]).connect_timeout(far).start();
+    let silent = ["sh", "-c", "exec sleep 1000"];
+    let starting = router.command(silent).connect_timeout(far).start();
     let mut there = router.inspect().unwrap();
     while there.children.first.is_empty() {
         there = router.inspect().unwrap();
