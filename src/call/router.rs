@@ -348,7 +348,8 @@ mod tests {
         let router = Program::new().broker(&broker).router().unwrap();
         let node = Arc::downgrade(router.node());
         let receiver = router.receiver::<u64>();
-        let starting = router.command(["sleep", "1000"]).connect_timeout(Duration::MAX).start();
+        let starting =
+            router.command(["sh", "-c", "exec sleep 1000"]).connect_timeout(Duration::MAX).start();
         let context = router.in_process().unwrap();
         context.call(stock::ping, ()).unwrap();
         router.shutdown();

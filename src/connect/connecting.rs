@@ -316,7 +316,7 @@ mod tests {
     fn what_comes_as_the_broker_ends_is_told_on_the_thread_for_callbacks() {
         let router = Program::new().router().unwrap();
         let (tell, told) = std::sync::mpsc::channel();
-        let connecting = router.command(["sleep", "1000"]).start();
+        let connecting = router.command(["sh", "-c", "exec sleep 1000"]).start();
         let (broker, here) = (router.broker().clone(), router.broker().clone());
         let end = move |turn: &mut Turn| {
             turn.stop();

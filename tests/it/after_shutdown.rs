@@ -101,7 +101,7 @@ impl Setup {
             call: context.call_async(never, ()),
             raw: router.raw_receiver().listen().unwrap(),
             sender: receiver.to_sender(),
-            starting: router.command(["sleep", "987654"]).start(),
+            starting: router.command(["sh", "-c", "exec sleep 987654"]).start(),
             ending: other.shutdown_async().unwrap(),
             _kept: kept,
             receiver,
