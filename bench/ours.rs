@@ -24,6 +24,8 @@ const VALUE_MIB: usize = 64;
 const FAN_OUT: usize = 200;
 /// Connects at a time.
 const THOUSAND: usize = 1000;
+/// After that a tree is idle: a timer of 500 ms follows the end of a context of the row before.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long the idle tree is watched.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -315,7 +317,7 @@ fn idle_wakeups(router: &Router, report: &mut Report) -> Outcome<()> {
     for context in &contexts {
         pids.push(context.call(pid, ())?);
     }
-    thread::sleep(Duration::from_millis(100));
+    thread::sleep(SETTLED);
     let before = measure::usage_without(&pids, me)?;
     thread::sleep(IDLE);
     let after = measure::usage_without(&pids, me)?;
