@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The places in the order; who holds one takes only higher ones.
 pub mod rank {
-    /// Whether users' callbacks are taken; their queue is inside.
+    /// Whether users' callbacks are taken, and who is the log's sink; their queues are inside.
     pub const CALLBACKS: u8 = 0;
     /// A child's state, while it comes up and until it is reaped; and what its asker knows of it.
     pub const CHILD: u8 = 1;

@@ -19,7 +19,7 @@ use crate::limits::{
     COPY_STACK_BYTES, LOG_DROPPED_TOLD, LOG_FLUSH_TIME, LOG_QUEUED_BYTES_MAX, LOG_WAIT,
     LOOK_AGAIN_MAX,
 };
-use crate::lock::Lock;
+use crate::lock::{Lock, rank};
 use crate::log::level;
 use crate::log::record::{self, Arrived};
 use crate::route::credit::was_interrupted;
@@ -54,8 +54,11 @@ pub fn log_to(level: Level, sink: Sink) {
 /// As [`log_to`]; none is silence.
 pub(crate) fn log_from(level: Option<Level>, sink: Sink) {
     let Some(hall) = Hall::of_process() else { return };
-    hall.put(Item::Sink(sink));
-    trace::take_by(Slot::Sink, level, Some(hall));
+    {
+        let _in_turn = hall.setting.lock();
+        hall.put(Item::Sink(sink));
+        trace::take_by(Slot::Sink, level, Some(hall.clone()));
+    }
     level::changed();
 }
 
@@ -112,6 +115,8 @@ pub(crate) fn may_wait() -> bool {
 pub(crate) struct Hall {
     queue: Latch<Item>,
     budget: Lock<Budget>,
+    /// Held while the sink and its level are set: each sink has the level that came with it.
+    setting: Lock<(), { rank::CALLBACKS }>,
     /// Which copy of the process has its thread.
     generation: u32,
 }
@@ -165,7 +170,7 @@ impl Hall {
             return Some(hall.clone());
         }
         let (queue, budget) = (Latch::new(), Lock::default());
-        let hall = Arc::new(Hall { queue, budget, generation: now });
+        let hall = Arc::new(Hall { queue, budget, setting: Lock::default(), generation: now });
         let own = hall.clone();
         let body = Box::new(move || own.main());
         thread::spawn(c"mitogen-log", COPY_STACK_BYTES, body).ok()?;

@@ -104,6 +104,36 @@ fn a_sink_that_logs_waits_and_replaces_itself_gets_nothing_of_that_and_does_not_
     assert_eq!(counted.try_iter().count(), 1);
 }
 
+#[test]
+fn of_two_that_set_a_sink_at_once_each_has_the_level_that_came_with_it() {
+    let _alone = alone();
+    for round in 0..500 {
+        let (tell, told) = channel();
+        let begin = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for level in [Level::Error, Level::Info] {
+                let (tell, begin) = (tell.clone(), &begin);
+                scope.spawn(move || {
+                    let sink = Box::new(move |record: &Record<'_>| {
+                        if record.text == BY {
+                            tell.send((level, record.about[0])).unwrap();
+                        }
+                    });
+                    begin.wait();
+                    log_to(level, sink);
+                });
+            }
+        });
+        say(Level::Error, 1);
+        say(Level::Info, 2);
+        assert!(flush_log(LIMIT));
+        let heard: Vec<_> = told.try_iter().collect();
+        let own = heard[0].0;
+        let rest = if own == Level::Info { vec![(own, 2)] } else { Vec::new() };
+        assert_eq!(heard, [vec![(own, 1)], rest].concat(), "in round {round}");
+    }
+}
+
 /// Logs as it is dropped, and says so.
 struct Last(Sender<u64>);
 
