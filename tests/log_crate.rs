@@ -9,7 +9,14 @@ use mitogen::{Level, Program, flush_log, log_at, log_to_crate};
 mitogen::test_agent!(program());
 
 fn program() -> Program {
-    Program::new().function(say)
+    Program::new().function(say).function(hand_over)
+}
+
+/// Hands records to the `log` crate here, too, and says one thing.
+fn hand_over() -> bool {
+    log_to_crate(Level::Info);
+    log::info!(target: "a::library", "once");
+    flush_log(Duration::from_secs(20))
 }
 
 /// Logs as any library does; and whether a detail would be formatted.
@@ -53,6 +60,8 @@ fn records_of_the_log_crate_travel_and_come_out_there() {
     while !child.call(say, ()).unwrap() {
         assert!(begun.elapsed() < limit, "the level never came");
     }
+    let other = router.local().connect().unwrap();
+    assert!(other.call(hand_over, ()).unwrap());
     router.shutdown();
     assert!(flush_log(limit));
     log_at(None);
@@ -64,6 +73,8 @@ fn records_of_the_log_crate_travel_and_come_out_there() {
     assert_eq!(of("local: hello 1"), Some(log::Level::Info), "{all:?}");
     assert_eq!(of("local: a detail"), Some(log::Level::Debug), "{all:?}");
     assert_eq!(of("local: not among it"), None);
+    let count = all.iter().filter(|(.., said)| said.contains("once")).count();
+    assert_eq!(count, 1, "{all:?}");
     let ours =
         |text: &str| all.iter().any(|(_, target, said)| target == "mitogen" && said.contains(text));
     assert!(ours("master: a context is up: 1 "), "{all:?}");

@@ -14,14 +14,18 @@ use crate::trace::{self, Level};
 /// text begins with the context's name. [`Level::Io`] is `log`'s trace.
 ///
 /// What functions say there in other contexts becomes records by itself: an agent whose program has
-/// set no logger before [`Program::run`](crate::Program::run) has one that makes it so. Trace is
-/// not among it.
+/// set no logger before [`Program::run`](crate::Program::run) has one that makes it so, and this
+/// does nothing there. Trace is not among it.
 ///
 /// Only with the feature `log`.
 pub fn log_to_crate(level: Level) {
     log_to(
         level,
         Box::new(|record| {
+            // Then the logger leads to the master, who has it already.
+            if IS_OURS.load(Ordering::Relaxed) {
+                return;
+            }
             let logger = ::log::logger();
             let level = match record.level {
                 Level::Error => ::log::Level::Error,
