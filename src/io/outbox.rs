@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::error::{Cause, Error, Result};
@@ -38,6 +39,9 @@ pub enum Pushed {
 /// The way out to one descriptor, shared by all who write to it.
 pub struct Outbox {
     state: Lock<State, { rank::OUTBOX }>,
+    /// Something has arrived since the last frame. Beside the lock, which is held while a thread
+    /// writes: the loop does not wait for that to go on reading.
+    heard: AtomicBool,
 }
 
 struct State {
@@ -110,6 +114,7 @@ impl Outbox {
                 #[cfg(test)]
                 begun: 0,
             }),
+            heard: AtomicBool::new(false),
         }
     }
 
@@ -130,6 +135,10 @@ impl Outbox {
 
     fn push_within(&self, bytes_max: usize, frames: usize, frame: &[u8], lane: Lane) -> Pushed {
         let mut state = self.lock();
+        if self.heard.load(Ordering::Relaxed) {
+            self.heard.store(false, Ordering::Relaxed);
+            state.pace = Pace::default();
+        }
         let before = state.written;
         let pushed = state.push_within(bytes_max, frames, frame, lane);
         tell_written(state, before);
@@ -153,7 +162,7 @@ impl Outbox {
     /// Something has arrived from where this leads: what is sent next may be the answer, or what
     /// was waiting for one.
     pub fn heard(&self) {
-        self.lock().pace = Pace::default();
+        self.heard.store(true, Ordering::Relaxed);
     }
 
     /// Writes what the descriptor takes. Returns whether more is left, so that the loop keeps

@@ -145,6 +145,7 @@ impl Credit {
     /// The destination has room again, or for more of the announced message; or, if for none, has
     /// all of such a one.
     pub fn grant(&self, target: Target, bytes: usize) {
+        let mut woken = Vec::new();
         let mut state = self.lock();
         if let Some(account) = state.find(target) {
             match &mut account.ahead {
@@ -153,9 +154,14 @@ impl Credit {
                 None => account.outstanding = account.outstanding.saturating_sub(bytes),
             }
             account.bulk &= account.has_bulk();
-            account.wake();
+            woken = std::mem::take(&mut account.waiting);
         }
         state.tidy(target);
+        drop(state);
+        // Who runs at once would only wait for the lock.
+        for wake in woken {
+            wake.wake();
+        }
     }
 
     /// The destination takes no more: nobody waits for it, and later sends fail.
