@@ -223,7 +223,7 @@ impl Display for Times {
     }
 }
 
-struct Threads(u64);
+pub(super) struct Threads(pub u64);
 
 impl Display for Threads {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -336,8 +336,13 @@ impl Display for Room {
 impl Display for Child {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (name, age) = (Named(self.context_id, &self.name), Span(self.age_ms));
-        write!(f, "{name}, pid {}, started {age} ago: ", self.pid)?;
-        match &self.state {
+        write!(f, "{name}, pid {}, started {age} ago: {}", self.pid, self.state)
+    }
+}
+
+impl Display for ChildState {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
             ChildState::Starting(phase) => write!(f, "it is being connected, {phase}"),
             ChildState::Up => f.write_str("it is up"),
             ChildState::Ending => f.write_str("its process is to end"),

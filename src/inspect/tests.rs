@@ -214,6 +214,94 @@ fn calls_of_one_function_to_one_context_are_one_line_and_the_oldest_wait_is_the_
     assert!(text.contains("waits     and 5 more"), "{text}");
 }
 
+fn room(context: u32, held_senders: u64) -> Room {
+    let (context_id, handle) = (ContextId(context), Handle(1 << 30));
+    Room { context_id, handle, outstanding_bytes: 65_000, held_senders, is_announced: false }
+}
+
+fn child(id: u32, age_ms: u64, state: ChildState) -> Child {
+    Child { context_id: ContextId(id), name: format!("ssh:web{id}"), pid: 40 + id, state, age_ms }
+}
+
+#[test]
+fn connects_and_senders_that_wait_are_told_behind_the_calls_and_before_all_else() {
+    let (mut me, mut hop) = (empty(0), empty(1));
+    (me.held_callers, hop.held_callers) = (0, 3);
+    let states = [ChildState::Starting(Phase::Login), ChildState::Up, ChildState::Ending];
+    let late = child(6, 70_000, ChildState::Starting(Phase::Push));
+    me.children.first = (3..).zip(states).map(|(id, state)| child(id, 5000, state)).collect();
+    hop.children.first = vec![late];
+    me.rooms.first = vec![room(1, 0)];
+    hop.rooms.first = vec![room(0, 1), room(2, 1), room(9, 0), room(8, 1)];
+    let holders = Listed { first: vec![ContextId(1)], more: 0 };
+    me.receivers.first.push(Awaited {
+        handle: Handle(1 << 30),
+        age_ms: 5,
+        context_id: None,
+        what: What::Receiver(Queue { values: 6, takers: 0, holders }),
+    });
+    let mut tree = tree_of(vec![(me, None), (hop, Some(0)), (empty(2), Some(0))]);
+    tree.entries[2].outcome = Err(Error::new(ErrorKind::Timeout));
+    let text = tree.to_string();
+    let summary: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+    let room = "to take what is sent to handle 1073741824:";
+    let expected = [
+        "1 waits for 6 (ssh:web6) for 1 min 10 s: pid 46, it is being connected, while sending the \
+         agent",
+        "0 waits for 3 (ssh:web3) for 5.0 s: pid 43, it is being connected, while logging in",
+        "1 waits, in 3 threads, to call: too much is unanswered",
+        &format!("1 waits, in a thread, for 0 {room} 6 values wait in it, from 1"),
+        &format!("1 waits, in a thread, for 2 {room} it does not answer"),
+        &format!("1 waits, in a thread, for 8 {room} it is none of these contexts"),
+    ];
+    assert_eq!(summary, expected, "{text}");
+}
+
+#[test]
+fn of_what_waits_the_first_twenty_of_a_kind_are_told() {
+    let starting = |id| child(id, 1000 - u64::from(id), ChildState::Starting(Phase::Login));
+    let mut me = empty(0);
+    (me.held_callers, me.children.first) = (0, (1..31).map(starting).collect());
+    let text = tree_of(vec![(me, None)]).to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[19].starts_with("0 waits for 20 (ssh:web20) for 980 ms: "), "{text}");
+    assert_eq!(lines[20..22], ["and 10 more connects", ""], "{text}");
+}
+
+#[test]
+fn an_answer_that_its_caller_does_not_take_is_told_to_be_there() {
+    let function = || Function { fingerprint: 7, name: "f".to_owned() };
+    let (mut me, mut callee) = (empty(0), empty(1));
+    let (handle, what) = (Handle(1 << 30), What::Call(function()));
+    me.pending.first.push(Awaited { handle, age_ms: 9, context_id: Some(ContextId(1)), what });
+    let (caller_id, left_ms) = (ContextId(0), None);
+    let (reply_to, is_cancelled) = (handle, false);
+    let function = function();
+    let running = Running { function, caller_id, reply_to, age_ms: 8, left_ms, is_cancelled };
+    callee.running.first.push(running);
+    callee.rooms.first = vec![room(0, 1)];
+    let shown = |callee: &Snapshot| {
+        let text = tree_of(vec![(me.clone(), None), (callee.clone(), Some(0))]).to_string();
+        text.lines().next().unwrap().to_owned()
+    };
+    let answered = "0 waits for f for 9 ms: in 1, which has the answer, and waits for 0 to take it";
+    assert_eq!(shown(&callee), answered);
+    callee.rooms.first = vec![room(0, 0), room(2, 1)];
+    assert_eq!(shown(&callee), "0 waits for f for 9 ms: in 1, which has run it for 8 ms");
+}
+
+#[test]
+fn contexts_that_a_stranger_announces_each_below_the_other_have_a_margin_that_ends() {
+    let many = 20_000;
+    let all = (0..many).map(|id| (empty(id), id.checked_sub(1))).collect();
+    let mut tree = tree_of(all);
+    tree.entries.iter_mut().for_each(|it| it.outcome = Err(Error::new(ErrorKind::Timeout)));
+    assert_eq!(tree.entries.last().unwrap().depth, many as usize - 1);
+    let text = tree.to_string();
+    assert!(text.len() < 200 * many as usize, "{} bytes", text.len());
+    assert_eq!(text.matches("which does not answer either").count(), many as usize - 1);
+}
+
 #[test]
 fn what_a_context_writes_is_what_the_type_says() {
     let router = crate::Program::new().router().unwrap();
