@@ -42,7 +42,7 @@ type Wait = fn(&Forward) -> bool;
 
 struct State {
     queue: Queue,
-    /// Records for which there was no room.
+    /// Records for which there was no room, here or on the way.
     dropped: u64,
     /// Whether the loop was told of what is here.
     scheduled: bool,
@@ -73,6 +73,8 @@ struct Queue {
 struct Batch {
     to_master: bool,
     bytes: Vec<u8>,
+    /// How many are lost if it is; one that tells of others counts as these.
+    records: u64,
 }
 
 impl Forward {
@@ -182,7 +184,7 @@ impl Forward {
         drained
     }
 
-    /// Sends one message. Returns whether there was one, and room for it.
+    /// Sends one message, or loses it. Returns whether there was one, and room for it.
     fn send_one(&self) -> bool {
         let batch = {
             let mut state = self.lock();
@@ -193,18 +195,21 @@ impl Forward {
         let parent = self.node.parents().first().copied();
         let dst = if batch.to_master { Some(ContextId::MASTER) } else { parent };
         let (auth, handle) = (self.node.id(), Handle::FORWARD_LOG);
-        let sent = dst.is_none_or(|dst| {
+        let sent = dst.map_or(Ok(true), |dst| {
             let out = Outgoing { kind: Kind::Data, dst, auth, handle, reply_to: None };
             self.node.send_if_room(&out, &batch.bytes)
         });
         let mut state = self.lock();
         state.in_hand = false;
-        if sent {
-            state.queue.bytes = state.queue.bytes.saturating_sub(batch.bytes.len());
-        } else {
+        if matches!(sent, Ok(false)) {
             state.queue.batches.push_front(batch);
+            return false;
         }
-        sent
+        state.queue.bytes = state.queue.bytes.saturating_sub(batch.bytes.len());
+        if sent.is_err() {
+            state.dropped += batch.records;
+        }
+        true
     }
 
     /// Reads only while there is room; what has ended is watched no longer.
@@ -327,7 +332,7 @@ impl Logged {
             // Behind what this thread has printed.
             let taken = state.queue.has_room() && state.drain(LOG_DRAINED_BYTES_MAX);
             if taken {
-                state.queue.put(record, true);
+                state.queue.put(record, true, 1);
             } else if last {
                 state.dropped += 1;
             }
@@ -426,7 +431,7 @@ impl State {
             drained &= queue.bytes < bytes_max
                 && printed.drain(&mut |text, continues| {
                     let record = Record::now(Level::Info, target);
-                    queue.put(&Record { time_us, text, continues, ..record }, to_master);
+                    queue.put(&Record { time_us, text, continues, ..record }, to_master, 1);
                     queue.bytes < bytes_max
                 });
         }
@@ -438,7 +443,7 @@ impl State {
         if 0 < self.dropped && self.queue.has_room() {
             let (about, what) = (&[self.dropped], "records were dropped, for want of room:");
             let record = Record::now(Level::Error, TARGET);
-            self.queue.put(&Record { about, what, ..record }, true);
+            self.queue.put(&Record { about, what, ..record }, true, self.dropped);
             self.dropped = 0;
         }
     }
@@ -463,25 +468,24 @@ impl Queue {
         self.bytes < LOG_QUEUE_BYTES
     }
 
-    /// Appends a record to the last message, if it is for the same and has room.
-    fn put(&mut self, record: &Record<'_>, to_master: bool) {
-        let mut bytes = match self.batches.pop_back() {
-            Some(last) if last.to_master == to_master && last.bytes.len() <= BATCH_BYTES => {
-                last.bytes
+    /// Appends a record, which stands for so many, to the last message, if it is for the same and
+    /// has room.
+    fn put(&mut self, record: &Record<'_>, to_master: bool, records: u64) {
+        let mut batch = match self.batches.pop_back() {
+            Some(last) if last.to_master == to_master && last.bytes.len() <= BATCH_BYTES => last,
+            other => {
+                self.batches.extend(other);
+                Batch { to_master, bytes: Vec::new(), records: 0 }
             }
-            Some(last) => {
-                self.batches.push_back(last);
-                Vec::new()
-            }
-            None => Vec::new(),
         };
-        let before = bytes.len();
-        let mut w = Writer::new(bytes, None);
+        let before = batch.bytes.len();
+        let mut w = Writer::new(batch.bytes, None);
         let name = if record.name.is_empty() { &self.name } else { record.name };
         record::put(&Record { name, ..*record }, &mut w);
-        bytes = w.finish().unwrap_or_default();
-        self.bytes += bytes.len() - before;
-        self.batches.push_back(Batch { to_master, bytes });
+        batch.bytes = w.finish().unwrap_or_default();
+        batch.records += records;
+        self.bytes += batch.bytes.len() - before;
+        self.batches.push_back(batch);
     }
 }
 

@@ -60,17 +60,21 @@ impl Node {
     }
 
     /// Sends data of one frame on the loop, if its destination has room for it now. Returns whether
-    /// it did. What gets nowhere is lost.
-    pub fn send_if_room(&self, out: &Outgoing, payload: &[u8]) -> bool {
+    /// it has.
+    ///
+    /// # Errors
+    /// Why it gets nowhere: it is lost.
+    pub fn send_if_room(&self, out: &Outgoing, payload: &[u8]) -> Result<bool> {
         let (target, room) = ((out.dst, out.handle), room_of(payload));
-        let taken = self.credit.try_take(target, room);
-        if taken {
-            let header = self.header(out, self.credit.lane(target), Part::Whole);
-            if self.transmit(&header, Frame::new(&header, payload).as_bytes(), None).is_err() {
-                self.credit.uncharge(target, room);
-            }
+        if !self.credit.try_take(target, room) {
+            return Ok(false);
         }
-        taken
+        let header = self.header(out, self.credit.lane(target), Part::Whole);
+        let sent = self.transmit(&header, Frame::new(&header, payload).as_bytes(), None);
+        if sent.is_err() {
+            self.credit.uncharge(target, room);
+        }
+        sent.map(|()| true)
     }
 
     /// Takes room for a message of data; sleeps until there is, if this thread may.

@@ -18,7 +18,7 @@ use crate::route::peer::{End, Guardian, Peer};
 use crate::route::send::room_of;
 use crate::sys::{fd, pipe};
 use crate::wire::codec::Reader;
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, FrameBuf};
 use crate::wire::framer::Framer;
 use crate::wire::header::{Header, Lane, Part};
 use crate::wire::varint;
@@ -354,6 +354,36 @@ fn records_beyond_the_room_are_dropped_and_counted_once() {
     assert!(scene.log(5));
     scene.grant_all();
     assert_eq!(scene.records(MASTER).len(), expected.len() + 1);
+}
+
+#[test]
+fn records_lost_on_a_link_that_is_full_are_counted_with_the_next_that_arrives() {
+    let mut scene = scene(INFO);
+    let filler = scene.turn(|own, _| {
+        let (kind, dst, auth, handle) = (Kind::Data, MASTER, OWN, Handle(300));
+        let out = Outgoing { kind, dst, auth, handle, reply_to: None };
+        let fits = |number: usize, bytes: usize| {
+            let mut data = vec![0; bytes];
+            data[..8].copy_from_slice(&number.to_le_bytes());
+            own.node.send(&out, FrameBuf::encode(None, |w| w.put(&data)).unwrap()).is_ok()
+        };
+        let many = (0..5000).find(|number| !fits(*number, 20_000)).unwrap();
+        (many..5000).find(|number| !fits(*number, 100)).unwrap()
+    });
+    for number in 0..10 {
+        assert!(scene.log(number));
+        // Who tells of it is lost as well.
+        scene.turn(|own, turn| own.pump(turn));
+    }
+    assert_eq!(scene.forward.lock().dropped, 10);
+    let last = (filler - 1).to_le_bytes();
+    scene.hear_until(|one| one.header.handle == Handle(300) && one.data.starts_with(&last));
+    assert!(scene.log(10));
+    scene.grant_all();
+    let all = scene.records(MASTER);
+    let (told, others): (Vec<_>, Vec<_>) = all.iter().partition(|one| one.what.contains("dropped"));
+    assert_eq!(told.iter().map(|one| one.about[0]).sum::<u64>(), 10);
+    assert!(others.iter().map(|one| one.about[0]).eq([10]));
 }
 
 #[test]
