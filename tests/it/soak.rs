@@ -24,6 +24,8 @@ const AGAIN: &str = "MITOGEN_SOAK_AGAIN";
 const SECOND: Duration = Duration::from_secs(1);
 /// Bytes of an argument that travels in pieces.
 const LARGE_BYTES: usize = 300_000;
+/// Calls to each context that are under way before all else: more than ever after.
+const CALLS_AT_ONCE: u64 = 1000;
 
 fn program() -> Program {
     Program::new()
@@ -34,6 +36,7 @@ fn program() -> Program {
         .function(exit)
         .function(fail)
         .function(give_back)
+        .function(hold)
         .function(keep)
         .function(panic)
         .function(relay)
@@ -59,6 +62,11 @@ fn echo(bytes: Vec<u8>) -> Vec<u8> {
 
 fn exit(status: i32) {
     std::process::exit(status)
+}
+
+/// Holds up the calls behind it.
+fn hold() {
+    std::thread::sleep(SECOND / 2);
 }
 
 fn fail() -> io::Result<()> {
@@ -149,6 +157,21 @@ impl Bed {
         Bed { router, child, hop, far, inner, stock, stock_hop, stock_far, clients, processes }
     }
 
+    /// Has many calls under way at a time, so that tables have the room that they will ever need:
+    /// how many of those that are given up are under way is the scheduler's choice.
+    fn fill_tables(&self) {
+        let contexts = [&self.child, &self.far, &self.inner];
+        let held: Vec<_> = contexts.iter().map(|context| context.call_async(hold, ())).collect();
+        let sums = contexts.iter().flat_map(|context| {
+            (0..CALLS_AT_ONCE).map(|i| context.call_async(add, (i, 1))).collect::<Vec<_>>()
+        });
+        let pings = (0..CALLS_AT_ONCE).map(|_| self.stock_far.call_async(stock::ping, ()));
+        let (sums, pings): (Vec<_>, Vec<_>) = (sums.collect(), pings.collect());
+        held.into_iter().for_each(|call| call.get().unwrap());
+        sums.into_iter().for_each(|call| _ = call.get().unwrap());
+        pings.into_iter().for_each(|call| _ = call.get().unwrap());
+    }
+
     /// A client that poses as ssh and does this.
     fn client(&self, name: &str, text: &str) -> String {
         let path = self.clients.path().join(name);
@@ -176,6 +199,7 @@ impl Watched {
 fn soak(count: usize, round: impl Fn(&Bed, usize) -> usize) {
     let count = if env::var_os(ALL).is_some() { count } else { count / 10 };
     let (bed, begun) = (Bed::new(), Instant::now());
+    bed.fill_tables();
     let (mut done, mut rounds, mut first) = (0, 0, None);
     for part in 1..=5 {
         while done < count * part / 5 {
