@@ -279,6 +279,9 @@ pub const LOG_PRINTED_BYTES: usize = LOG_QUEUE_BYTES / 2;
 /// The same where a record is to come behind what was printed before it: more than two full pipes
 /// of ordinary lines.
 pub const LOG_DRAINED_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one of them behind which nothing is left that was printed before: more than a pipe, and
+/// what was read and not cut, is.
+pub const LOG_BEHIND_BYTES: usize = 128 * 1024;
 /// Bytes that are read from one of them at once.
 pub const LOG_READ_BYTES: usize = 4 * 1024;
 /// Those who wait until all that was logged before is sent: ancestors, who ask one at a time.

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::call::router::Router;
 use crate::error::{Death, Result};
@@ -29,8 +30,8 @@ pub(crate) struct ForUsers {
     pub flush: fn(),
     /// Sees to it that what was printed is told when user code ends the process.
     pub guard: fn(&Router, &Arc<Forward>),
-    /// Waits on a user's thread until there is room for its record; whether there is.
-    pub wait: fn(&Forward) -> bool,
+    /// Waits on a user's thread until there is room for its record, or until then; whether there is.
+    pub wait: fn(&Forward, Option<Instant>) -> bool,
 }
 
 /// That of every program's agent.

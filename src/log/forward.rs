@@ -2,6 +2,7 @@
 //! Any thread adds to it; only the loop sends, while there is room there, and never waits. Nothing
 //! here logs.
 
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -17,17 +18,17 @@ use crate::io::lending;
 use crate::io::side::Side;
 use crate::io::sleep::{self, Sleeper};
 use crate::io::turn::{Key, Protocol, Turn};
-use crate::limits::{FRAGMENT_BYTES, LOG_BARRIERS_MAX, LOG_DRAINED_BYTES_MAX, LOG_WAIT};
-use crate::limits::{LOG_PRINTED_BYTES, LOG_QUEUE_BYTES, LOG_RECORD_BYTES_MAX};
+use crate::limits::{LOG_BARRIERS_MAX, LOG_BEHIND_BYTES, LOG_DRAINED_BYTES_MAX, LOG_PRINTED_BYTES};
+use crate::limits::{LOG_QUEUE_BYTES, LOG_WAIT};
 use crate::lock::{Held, Lock};
-use crate::log::record;
+use crate::log::forward::queue::Queue;
 use crate::log::stdio::{Printed, TARGETS};
 use crate::route::credit::was_interrupted;
 use crate::route::node::{Node, Outgoing};
 use crate::sys::pipe::Wake;
 use crate::sys::stdio;
 use crate::trace::{self, Level, Record, Slot, TARGET, Take};
-use crate::wire::codec::{Malformed, Writer};
+use crate::wire::codec::Malformed;
 use crate::wire::header::Kind;
 
 /// What one agent logs and prints.
@@ -37,8 +38,9 @@ pub struct Forward {
     wait: Option<Wait>,
 }
 
-/// Waits on a user's thread until there is room for its record. Returns whether there is.
-type Wait = fn(&Forward) -> bool;
+/// Waits on a user's thread until there is room for its record, or until then. Returns whether
+/// there is.
+type Wait = fn(&Forward, Option<Instant>) -> bool;
 
 struct State {
     queue: Queue,
@@ -49,6 +51,8 @@ struct State {
     /// Whether the loop is sending what it has taken out.
     in_hand: bool,
     printed: [Printed; 2],
+    /// Which of them is read first.
+    first: usize,
     /// Whether what is printed goes to the master.
     to_master: bool,
     /// Who is to be told when nothing is left.
@@ -57,24 +61,6 @@ struct State {
     waiting: Vec<Arc<Wake>>,
     keys: [Option<Key>; 2],
     is_reading: bool,
-}
-
-/// What waits to be sent.
-struct Queue {
-    /// Each is one message.
-    batches: VecDeque<Batch>,
-    /// Invariant: what the batches hold; at most LOG_DRAINED_BYTES_MAX and one record.
-    bytes: usize,
-    /// Whose records they are.
-    name: String,
-}
-
-/// Encoded records that travel together.
-struct Batch {
-    to_master: bool,
-    bytes: Vec<u8>,
-    /// How many are lost if it is; one that tells of others counts as these.
-    records: u64,
 }
 
 impl Forward {
@@ -246,10 +232,9 @@ impl Forward {
         &self.node
     }
 
-    /// Sleeps while there is no room for a record, but not on a thread that turns a loop, and for
-    /// so long at most. Returns whether there is room.
-    pub fn wait_for_room(&self) -> bool {
-        let deadline = Instant::now().checked_add(LOG_WAIT);
+    /// Sleeps while there is no room for a record, but not on a thread that turns a loop, and until
+    /// then at most. Returns whether there is room.
+    pub fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
         let through_signals = || loop {
             match self.sleep_for_room(deadline) {
                 Err(error) if was_interrupted(&error) => (),
@@ -321,16 +306,21 @@ fn is_for_master(level: u8) -> bool {
 struct Logged(Arc<Forward>);
 
 impl Logged {
-    /// Takes a record if there is room; else the `last` try counts it as dropped.
-    fn try_take(&self, record: &Record<'_>, last: bool) -> bool {
+    /// Takes a record if there is room, and if what was printed `since` its first try is before it.
+    /// The `last` try needs room alone; without that the record is counted as dropped.
+    fn try_take(&self, record: &Record<'_>, since: &mut Option<[usize; 2]>, last: bool) -> bool {
         if record.level == Level::Io {
             // Sending it would be logged as well.
             return true;
         }
         let (taken, is_new) = {
             let mut state = self.0.lock();
-            // Behind what this thread has printed.
-            let taken = state.queue.has_room() && state.drain(LOG_DRAINED_BYTES_MAX);
+            let since = *since.get_or_insert(state.printed.each_ref().map(Printed::passed));
+            let has_room = state.queue.has_room();
+            if has_room {
+                state.drain(LOG_DRAINED_BYTES_MAX);
+            }
+            let taken = has_room && (last || state.has_passed(since));
             if taken {
                 state.queue.put(record, true, 1);
             } else if last {
@@ -345,17 +335,20 @@ impl Logged {
 
 impl Take for Logged {
     fn take(&self, record: &Record<'_>) -> bool {
-        self.try_take(record, true)
+        self.try_take(record, &mut None, true)
     }
 
     fn take_waiting(&self, record: &Record<'_>) -> bool {
         let Some(wait) = self.0.wait else { return self.take(record) };
-        while !self.try_take(record, false) {
-            if !wait(&self.0) {
-                return self.take(record);
+        let (mut since, mut deadline, mut last) = (None, None, false);
+        loop {
+            let taken = self.try_take(record, &mut since, last);
+            if taken || last {
+                return taken;
             }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(LOG_WAIT));
+            last = !wait(&self.0, deadline);
         }
-        true
     }
 }
 
@@ -405,6 +398,7 @@ impl State {
             scheduled: true,
             in_hand: false,
             printed: ends.map(Printed::new),
+            first: 0,
             to_master: is_for_master(identity.log_level),
             barriers: Vec::new(),
             waiting: Vec::new(),
@@ -422,20 +416,34 @@ impl State {
         self.printed.iter_mut().for_each(Printed::end_line);
     }
 
-    /// Takes what was printed, up to so many bytes in all. Returns whether that is all.
+    /// Takes what was printed, up to so many bytes in all. Returns whether that is all; else the
+    /// other one is first the next time, so that neither waits for the end of the other.
     fn drain(&mut self, bytes_max: usize) -> bool {
         let (queue, to_master) = (&mut self.queue, self.to_master);
         let time_us = Record::now(Level::Info, "").time_us;
-        let mut drained = true;
-        for (printed, target) in self.printed.iter_mut().zip(TARGETS) {
-            drained &= queue.bytes < bytes_max
-                && printed.drain(&mut |text, continues| {
-                    let record = Record::now(Level::Info, target);
-                    queue.put(&Record { time_us, text, continues, ..record }, to_master, 1);
-                    queue.bytes < bytes_max
-                });
+        for place in [self.first, 1 - self.first] {
+            if bytes_max <= queue.bytes {
+                self.first = place;
+                return false;
+            }
+            let drained = self.printed[place].drain(&mut |text, continues| {
+                let record = Record::now(Level::Info, TARGETS[place]);
+                queue.put(&Record { time_us, text, continues, ..record }, to_master, 1);
+                queue.bytes < bytes_max
+            });
+            if !drained {
+                self.first = 1 - place;
+                return false;
+            }
         }
-        drained
+        self.first = 0;
+        true
+    }
+
+    /// Whether all that was printed before they had `passed` so much is in the queue.
+    fn has_passed(&self, since: [usize; 2]) -> bool {
+        let mut both = self.printed.iter().zip(since);
+        both.all(|(printed, since)| LOG_BEHIND_BYTES <= printed.passed().wrapping_sub(since))
     }
 
     /// Says how many records were dropped, once there is room for that.
@@ -462,32 +470,3 @@ impl State {
         }
     }
 }
-
-impl Queue {
-    fn has_room(&self) -> bool {
-        self.bytes < LOG_QUEUE_BYTES
-    }
-
-    /// Appends a record, which stands for so many, to the last message, if it is for the same and
-    /// has room.
-    fn put(&mut self, record: &Record<'_>, to_master: bool, records: u64) {
-        let mut batch = match self.batches.pop_back() {
-            Some(last) if last.to_master == to_master && last.bytes.len() <= BATCH_BYTES => last,
-            other => {
-                self.batches.extend(other);
-                Batch { to_master, bytes: Vec::new(), records: 0 }
-            }
-        };
-        let before = batch.bytes.len();
-        let mut w = Writer::new(batch.bytes, None);
-        let name = if record.name.is_empty() { &self.name } else { record.name };
-        record::put(&Record { name, ..*record }, &mut w);
-        batch.bytes = w.finish().unwrap_or_default();
-        batch.records += records;
-        self.bytes += batch.bytes.len() - before;
-        self.batches.push_back(batch);
-    }
-}
-
-/// Bytes of a message to which the largest record can be added.
-const BATCH_BYTES: usize = FRAGMENT_BYTES - LOG_RECORD_BYTES_MAX;

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::limits::{LOG_READ_BYTES, LOG_TEXT_BYTES_MAX};
+use crate::limits::{LOG_BEHIND_BYTES, LOG_READ_BYTES, LOG_TEXT_BYTES_MAX};
 use crate::sys::fd;
 use crate::sys::text::lossy;
 use crate::wire::codec::{Malformed, Reader};
@@ -19,6 +19,8 @@ pub struct Printed {
     rest: Vec<u8>,
     /// Whether what does not end is a line as well, when all is read.
     ends: bool,
+    /// Bytes that were cut, and as many as a pipe may hold whenever it held no more; it wraps.
+    passed: usize,
 }
 
 /// Takes a line, and whether it goes on. Returns whether there is room for more.
@@ -27,7 +29,7 @@ pub type TakeLine<'a> = &'a mut dyn FnMut(&str, bool) -> bool;
 impl Printed {
     /// Reads from a descriptor that does not block.
     pub fn new(fd: OwnedFd) -> Printed {
-        Printed { fd: Some(Arc::new(fd)), rest: Vec::new(), ends: false }
+        Printed { fd: Some(Arc::new(fd)), rest: Vec::new(), ends: false, passed: 0 }
     }
 
     /// What to watch.
@@ -43,6 +45,11 @@ impl Printed {
     /// Whether the beginning of a line was read, and not its end.
     pub fn has_begun(&self) -> bool {
         !self.rest.is_empty()
+    }
+
+    /// Once this has grown by LOG_BEHIND_BYTES, all was cut that was printed before.
+    pub fn passed(&self) -> usize {
+        self.passed
     }
 
     /// Reads no more.
@@ -69,7 +76,10 @@ impl Printed {
             }
             // Less than was asked for is all.
             if count < LOG_READ_BYTES {
-                return self.cut(true, take);
+                let is_all = self.cut(true, take);
+                let empty = if is_all { LOG_BEHIND_BYTES } else { 0 };
+                self.passed = self.passed.wrapping_add(empty);
+                return is_all;
             }
         }
     }
@@ -83,6 +93,7 @@ impl Printed {
             has_room = take(&line.text, line.continues);
         }
         self.rest.drain(..at);
+        self.passed = self.passed.wrapping_add(at);
         if self.rest.is_empty() {
             self.rest = Vec::new();
             self.ends &= !is_all;

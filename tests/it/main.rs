@@ -61,6 +61,7 @@ mod select;
 mod flow;
 mod stdio;
 mod stdio_ends;
+mod stdio_floods;
 mod stdio_slow;
 mod channels;
 mod sharing;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::io::broker::Broker;
-use crate::limits::WINDOW_BYTES;
-use crate::log::record::Arrived;
+use crate::limits::{FRAGMENT_BYTES, LOG_RECORD_BYTES_MAX, WINDOW_BYTES};
+use crate::log::record::{self, Arrived};
 use crate::route::identity::Identity;
 use crate::route::lease::Pool;
 use crate::route::peer::{End, Guardian, Peer};

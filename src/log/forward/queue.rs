@@ -1,0 +1,58 @@
+//! What waits to be sent to the master or the parent: encoded records, many in one message.
+
+use std::collections::VecDeque;
+
+use crate::limits::{FRAGMENT_BYTES, LOG_QUEUE_BYTES, LOG_RECORD_BYTES_MAX};
+use crate::log::record;
+use crate::trace::Record;
+use crate::wire::codec::Writer;
+
+/// What waits to be sent.
+pub struct Queue {
+    /// Each is one message.
+    pub batches: VecDeque<Batch>,
+    /// Invariant: what the batches hold; at most LOG_DRAINED_BYTES_MAX and one record.
+    pub bytes: usize,
+    /// Whose records they are.
+    pub name: String,
+}
+
+/// Encoded records that travel together.
+pub struct Batch {
+    /// Whether the master gets them, or the parent.
+    pub to_master: bool,
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// How many are lost if it is; one that tells of others counts as these.
+    pub records: u64,
+}
+
+impl Queue {
+    /// Whether one more record may be added.
+    pub fn has_room(&self) -> bool {
+        self.bytes < LOG_QUEUE_BYTES
+    }
+
+    /// Appends a record, which stands for so many, to the last message, if it is for the same and
+    /// has room.
+    pub fn put(&mut self, record: &Record<'_>, to_master: bool, records: u64) {
+        let mut batch = match self.batches.pop_back() {
+            Some(last) if last.to_master == to_master && last.bytes.len() <= BATCH_BYTES => last,
+            other => {
+                self.batches.extend(other);
+                Batch { to_master, bytes: Vec::new(), records: 0 }
+            }
+        };
+        let before = batch.bytes.len();
+        let mut w = Writer::new(batch.bytes, None);
+        let name = if record.name.is_empty() { &self.name } else { record.name };
+        record::put(&Record { name, ..*record }, &mut w);
+        batch.bytes = w.finish().unwrap_or_default();
+        batch.records += records;
+        self.bytes += batch.bytes.len() - before;
+        self.batches.push_back(batch);
+    }
+}
+
+/// Bytes of a message to which the largest record can be added.
+const BATCH_BYTES: usize = FRAGMENT_BYTES - LOG_RECORD_BYTES_MAX;
