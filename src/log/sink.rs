@@ -226,7 +226,10 @@ impl Hall {
                 // Whatever it owns may panic.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(before)));
             }
-            Item::Mark(promise) => promise.keep(()),
+            Item::Mark(promise) => {
+                self.tell_dropped(sink);
+                promise.keep(());
+            }
         }
     }
 
@@ -267,23 +270,23 @@ impl Hall {
         }
     }
 
-    /// Sleeps until there is room for so much; not for ever.
-    fn wait_for_room(&self, bytes: usize) {
-        let (deadline, mut mine) = (Instant::now().checked_add(LOG_WAIT), None::<Sleeper>);
-        let mut failed = false;
+    /// Sleeps until there may be room for so much, or until then. Returns whether there is.
+    fn wait_for_room(&self, bytes: usize, deadline: Option<Instant>) -> bool {
+        let (mut mine, mut failed) = (None::<Sleeper>, false);
         loop {
             let wake = {
                 let mut budget = self.budget.lock();
                 if let Some(mine) = &mine {
                     budget.waiting.retain(|wake| !Arc::ptr_eq(wake, mine));
                 }
-                if failed || budget.has_room(bytes) {
-                    return;
+                let has_room = budget.has_room(bytes);
+                if failed || has_room {
+                    return has_room;
                 }
                 if mine.is_none() {
                     mine = sleep::sleeper().ok();
                 }
-                let Some(wake) = &mine else { return };
+                let Some(wake) = &mine else { return false };
                 budget.waiting.push(Arc::clone(wake));
                 Arc::clone(wake)
             };
@@ -302,8 +305,11 @@ impl Hall {
         let Ok(bytes) = w.finish() else { return true };
         let mut has_room = self.enters(bytes.len());
         if !has_room && waits {
-            self.wait_for_room(bytes.len());
-            has_room = self.enters(bytes.len());
+            let deadline = Instant::now().checked_add(LOG_WAIT);
+            // Another thread may be faster.
+            while !has_room && self.wait_for_room(bytes.len(), deadline) {
+                has_room = self.enters(bytes.len());
+            }
         }
         if !has_room {
             self.budget.lock().dropped += 1;

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::*;
+use crate::limits::NAME_BYTES_MAX;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const BY: &str = "by a test of the sink";
@@ -209,27 +210,62 @@ fn what_finds_no_room_is_dropped_and_counted_and_nobody_waits() {
 }
 
 #[test]
-fn who_waits_for_room_loses_nothing() {
+fn who_waits_for_room_loses_nothing_beside_others_who_wait() {
+    const THREADS: u64 = 8;
     let _alone = alone();
     let ((tell, told), (tell_dropped, told_dropped)) = (channel(), channel());
     let (sink, free) = stuck(tell, tell_dropped);
     log_to(Level::Error, sink);
-    let count = 3 * (LOG_QUEUED_BYTES_MAX / 40) as u64;
-    let writer = std::thread::spawn(move || {
-        for number in 0..count {
+    // Few fit, so that there is seldom room for all.
+    let name = "x".repeat(NAME_BYTES_MAX);
+    let count = 20 * (LOG_QUEUED_BYTES_MAX / name.len()) as u64 / THREADS;
+    let write = move |name: &str, first: u64| {
+        for number in first..first + count {
             let now = Record::now(Level::Error, TARGET);
-            trace::record_waiting(&Record { about: &[number], text: BY, ..now });
+            trace::record_waiting(&Record { name, about: &[number], text: BY, ..now });
         }
+    };
+    let firsts = [0, 1, 2, 3, 4, 5, 6, 7].map(|thread| thread * count);
+    let writers = firsts.map(|first| {
+        let name = name.clone();
+        std::thread::spawn(move || write(&name, first))
     });
-    let is_full = || !Hall::known().unwrap().budget.lock().waiting.is_empty();
+    let is_full = || 1 < Hall::known().unwrap().budget.lock().waiting.len();
     while !is_full() {
         std::thread::yield_now();
     }
     free.store(true, SeqCst);
-    writer.join().unwrap();
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
     let all = heard(&told);
-    assert!(all.iter().copied().eq(0..count), "{} of {count}", all.len());
+    for first in firsts {
+        let own = all.iter().copied().filter(|number| number / count == first / count);
+        assert!(own.eq(first..first + count), "{} of {count}", all.len());
+    }
     assert_eq!(told_dropped.try_iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn what_was_dropped_is_told_before_a_flush_is_over() {
+    let _alone = alone();
+    let ((tell, _told), (tell_dropped, told_dropped)) = (channel(), channel());
+    let (sink, free) = stuck(tell, tell_dropped);
+    log_to(Level::Error, sink);
+    let has_room = || {
+        say(Level::Error, 0);
+        Hall::known().unwrap().budget.lock().dropped == 0
+    };
+    while has_room() {}
+    let is_behind = |before: usize| before < Hall::known().unwrap().queue.census().0;
+    let before = Hall::known().unwrap().queue.census().0;
+    let flush = std::thread::spawn(move || {
+        assert!(flush_log(LIMIT));
+        told_dropped.try_iter().sum::<u64>()
+    });
+    while !is_behind(before) {
+        std::thread::yield_now();
+    }
+    free.store(true, SeqCst);
+    assert!(0 < flush.join().unwrap());
 }
 
 #[test]
