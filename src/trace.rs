@@ -278,7 +278,7 @@ impl Record<'_> {
 
 /// As [`Printable`], in one line: a line feed is `\n`, so that nobody's text looks like another
 /// record.
-struct Line<'a>(&'a str);
+pub(crate) struct Line<'a>(pub &'a str);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

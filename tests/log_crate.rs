@@ -24,6 +24,7 @@ fn say() -> bool {
     log::info!(target: "a::library", "{} {}", "hello", 1);
     log::debug!(target: "a::library", "a detail");
     log::trace!(target: "a::library", "not among it");
+    log::info!(target: "\x1b[2J\n", "\x1b[2J\n");
     log::log_enabled!(target: "a::library", log::Level::Debug)
 }
 
@@ -75,6 +76,9 @@ fn records_of_the_log_crate_travel_and_come_out_there() {
     assert_eq!(of("local: not among it"), None);
     let count = all.iter().filter(|(.., said)| said.contains("once")).count();
     assert_eq!(count, 1, "{all:?}");
+    let obeyed = |text: &str| text.contains(char::is_control);
+    assert!(all.iter().any(|(_, target, _)| target == r"\x1b[2J\n"), "{all:?}");
+    assert!(!all.iter().any(|(_, target, said)| obeyed(target) || obeyed(said)), "{all:?}");
     let ours =
         |text: &str| all.iter().any(|(_, target, said)| target == "mitogen" && said.contains(text));
     assert!(ours("master: a context is up: 1 "), "{all:?}");

@@ -7,11 +7,11 @@ use ::log::{LevelFilter, Log, Metadata};
 
 use crate::log::macros::say;
 use crate::log::sink::log_to;
-use crate::trace::{self, Level};
+use crate::trace::{self, Level, Line};
 
 /// Sends records of this level and above, of the whole tree, to the logger that the program has set
 /// with the `log` crate; see [`log_to`](crate::log_to). Their target is the record's, and their
-/// text begins with the context's name. [`Level::Io`] is `log`'s trace.
+/// text begins with the context's name; a terminal obeys neither. [`Level::Io`] is `log`'s trace.
 ///
 /// What functions say there in other contexts becomes records by itself: an agent whose program has
 /// set no logger before [`Program::run`](crate::Program::run) has one that makes it so, and this
@@ -34,7 +34,9 @@ pub fn log_to_crate(level: Level) {
                 Level::Debug => ::log::Level::Debug,
                 Level::Io => ::log::Level::Trace,
             };
-            let metadata = Metadata::builder().level(level).target(record.target).build();
+            // Loggers write it as it is.
+            let target = Line(record.target).to_string();
+            let metadata = Metadata::builder().level(level).target(&target).build();
             if logger.enabled(&metadata) {
                 let mut builder = ::log::Record::builder();
                 let built = builder.metadata(metadata);
