@@ -38,7 +38,8 @@ pub type Sink = Box<dyn Fn(&Record<'_>) + Send>;
 /// The sink is one for the process. A thread of its own calls it for one record at a time, in
 /// order: it may take its time, and call this library, and nobody waits but those who log more
 /// than it takes. Records of this process that find 1 MiB waiting are dropped, and their number is
-/// logged; contexts wait. A panic in the sink loses that record; what the sink itself logs goes to
+/// logged; contexts wait, so the sink must not wait without end for a function that may log or
+/// print more than that. A panic in the sink loses that record; what the sink itself logs goes to
 /// no sink. The sink before gets what was logged before, and is dropped then.
 ///
 /// ```
