@@ -30,7 +30,8 @@ pub(crate) struct ForUsers {
     pub flush: fn(),
     /// Sees to it that what was printed is told when user code ends the process.
     pub guard: fn(&Router, &Arc<Forward>),
-    /// Waits on a user's thread until there is room for its record, or until then; whether there is.
+    /// Waits on a user's thread until there is room for its record, or until then. Returns whether
+    /// there is.
     pub wait: fn(&Forward, Option<Instant>) -> bool,
 }
 
