@@ -111,6 +111,7 @@ pub(crate) struct Queue {
     next: Vec<Arrived>,
     /// What was sent behind all that; in order.
     later: Vec<Arrived>,
+    /// The oldest first.
     running: Vec<Running>,
     /// Chains of which a call has failed, and how; nothing, if it was cancelled. The oldest first;
     /// at most CHAINS_MAX.
@@ -169,7 +170,7 @@ impl Queue {
     /// The thread of this token has ended its call.
     pub(crate) fn ended(&mut self, token: &Arc<Token>) {
         if let Some(at) = self.running.iter().position(|other| Arc::ptr_eq(&other.token, token)) {
-            self.running.swap_remove(at);
+            self.running.remove(at);
         }
     }
 
@@ -355,6 +356,24 @@ mod tests {
         }
         assert!(queue.remove(key(A, 301)).is_none());
         assert_eq!(drain(&mut queue), [(300, false), (301, true), (302, false)]);
+    }
+
+    #[test]
+    fn the_call_that_has_run_for_the_longest_is_told_first() {
+        let mut queue = Queue::default();
+        let tokens: [Arc<Token>; 4] = Default::default();
+        for (number, token) in (300..).zip(&tokens) {
+            queue.push(call(A, number, 0));
+            assert!(queue.take(token).is_some());
+        }
+        queue.ended(&tokens[0]);
+        let mut w = Writer::new(Vec::new(), None);
+        queue.describe(1, &mut w);
+        let bytes = w.finish().unwrap();
+        let mut told = Reader::new(&bytes, None);
+        let [is_one, function, name, caller, reply_to] = [(); 5].map(|()| told.take_varint());
+        assert_eq!([is_one, function, name, caller], [Ok(1), Ok(0), Ok(0), Ok(A.0.into())]);
+        assert_eq!(reply_to, Ok(301));
     }
 
     #[test]

@@ -40,11 +40,6 @@ impl Role {
         Role(5, id)
     }
 
-    /// Whether it is that.
-    pub fn is_process(self) -> bool {
-        self.0 == 5
-    }
-
     /// Appends it.
     pub fn put(self, w: &mut Writer<'_>) {
         let is_of_child = (2..=5).contains(&self.0);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Death, Error, Result};
 use crate::io::broker::{Broker, Over};
-use crate::io::census::Role;
+use crate::io::census::{List, Role};
 use crate::io::counters::{Count, Counting};
 use crate::io::lending::Task;
 use crate::io::outbox::Outbox;
@@ -57,8 +57,9 @@ pub trait Protocol: Send {
         Role::OTHER
     }
 
-    /// Appends the child whose process it watches, as the type `Child` of a snapshot.
-    fn describe(&self, _w: &mut Writer<'_>) {}
+    /// Appends the child whose process it watches, as the type `Child` of a snapshot, if that is
+    /// whether it is being brought up.
+    fn describe(&self, _is_starting: bool, _list: &mut List, _w: &mut Writer<'_>) {}
 }
 
 /// The state of one loop.

@@ -237,16 +237,19 @@ impl Credit {
         account.lost.is_some() || go_on.map_or(!account.sending, granted)
     }
 
-    /// Appends where something is outstanding, or somebody waits.
+    /// Appends where somebody waits, then where something is outstanding.
     pub fn put(&self, max: usize, w: &mut Writer<'_>) {
         let state = self.lock();
         let mut list = List::new(max);
-        for ((dst, handle), account) in &state.accounts {
-            let held = account.waiting.len();
-            if (account.has_bulk() || 0 < held) && list.has_room(w) {
-                let (bytes, is_announced) = (account.outstanding as u64, account.ahead.is_some());
-                let (dst, handle) = (dst.0.into(), handle.0.into());
-                put_all(&[dst, handle, bytes, held as u64, is_announced.into()], w);
+        for waits in [true, false] {
+            for ((dst, handle), account) in &state.accounts {
+                let held = account.waiting.len();
+                let is_told = if waits { 0 < held } else { held == 0 && account.has_bulk() };
+                if is_told && list.has_room(w) {
+                    let (bytes, ahead) = (account.outstanding as u64, account.ahead.is_some());
+                    let (dst, handle) = (dst.0.into(), handle.0.into());
+                    put_all(&[dst, handle, bytes, held as u64, ahead.into()], w);
+                }
             }
         }
         list.end(w);

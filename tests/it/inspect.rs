@@ -82,7 +82,7 @@ fn hang_in(context: &Context) -> mitogen::Call<()> {
 
 /// What a context tells, once it is as it should be.
 #[track_caller]
-fn seen(context: &Context, is_it: impl Fn(&Snapshot) -> bool) -> Snapshot {
+fn seen(context: &Context, mut is_it: impl FnMut(&Snapshot) -> bool) -> Snapshot {
     let mut last = None;
     let found = until(LIMIT, || {
         let snapshot = context.inspect(LIMIT).unwrap();
@@ -261,6 +261,40 @@ fn a_connect_that_hangs_is_shown_as_a_child_that_is_starting_with_its_phase() {
     assert_eq!(connect.context_id, Some(child.context_id()));
     drop(starting);
     seen(&child, |it| it.children.count() == 0);
+}
+
+#[test]
+fn what_hangs_is_told_though_there_is_too_much_to_tell() {
+    let _beside = beside_others();
+    let router = mitogen_test_program().router().unwrap();
+    let many: Vec<_> = (0..130).map(|_| router.local().start()).collect();
+    let many: Vec<Context> = many.into_iter().map(|start| start.wait().unwrap()).collect();
+    let deaf = router.command(["sh", "-c", "exec sleep 987", "x"]).name("deaf");
+    let starting = deaf.start();
+    let me = router.myself();
+    let here = seen(&me, |it| it.children.count() == 131);
+    let state = |child: &mitogen::inspect::Child| child.state.clone();
+    assert_eq!(state(&here.children.first[0]), ChildState::Starting(Phase::Login), "{here}");
+    assert_eq!((state(&here.children.first[1]), here.children.more), (ChildState::Up, 3));
+
+    let last = many.iter().max_by_key(|context| context.context_id()).unwrap();
+    let pid = last.inspect(LIMIT).unwrap().pid;
+    signal(pid, "STOP");
+    // Until that is more than its socket takes.
+    let mut calls = Vec::new();
+    let here = seen(&me, |it| {
+        calls.push(last.call_async(take, vec![0; 10_000]));
+        it.streams.first[0].is_blocked
+    });
+    assert_eq!(here.streams.first[0].end, End::Child(last.context_id()), "{here}");
+    assert!(here.streams.first.len() == 128 && 100 < here.streams.more, "{here}");
+    let tree = router.inspect_tree(Duration::from_millis(500));
+    assert_eq!(of(&tree, ContextId::MASTER).streams.first.len(), 128);
+    let text = tree.to_string();
+    assert!(text.contains("(deaf) for ") && text.contains("while logging in\n"), "{text}");
+    signal(pid, "CONT");
+    calls.into_iter().for_each(|call| assert_eq!(call.get_timeout(LIMIT).unwrap(), 10_000));
+    drop(starting);
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! What a child and its process are, as this context tells who inspects it.
 
 use super::Child;
-use crate::io::census::put_all;
+use crate::io::census::{List, put_all};
 use crate::limits::INSPECTED_NAME_BYTES_MAX;
 use crate::sys::text::lossy;
 use crate::wire::codec::Writer;
 
 impl Child {
-    /// Appends it, as the type `Child` of a snapshot.
-    pub(super) fn describe(&self, w: &mut Writer<'_>) {
+    /// Appends it, as the type `Child` of a snapshot, if that is whether it is being brought up.
+    pub(super) fn describe(&self, is_starting: bool, list: &mut List, w: &mut Writer<'_>) {
         let state = self.lock();
+        if state.attempt.is_some() != is_starting || !list.has_room(w) {
+            return;
+        }
         put_all(&[state.id.0.into()], w);
         let attempt = state.attempt.as_ref();
         let name = attempt.map_or("", |attempt| &attempt.handshake.recipe().name);

@@ -2,7 +2,7 @@
 
 use super::Child;
 use crate::error::{Cause, Death, Result};
-use crate::io::census::Role;
+use crate::io::census::{List, Role};
 use crate::io::turn::{Key, Protocol, Tenant, Turn};
 use crate::io::watch;
 use crate::wire::codec::{Malformed, Writer};
@@ -67,7 +67,7 @@ impl Protocol for Watch {
         Role::process(self.0.lock().id)
     }
 
-    fn describe(&self, w: &mut Writer<'_>) {
-        self.0.describe(w);
+    fn describe(&self, is_starting: bool, list: &mut List, w: &mut Writer<'_>) {
+        self.0.describe(is_starting, list, w);
     }
 }

@@ -12,17 +12,19 @@ impl Turn {
         put_left(self.next_timer(), w);
     }
 
-    /// Appends the streams of a tenant, then those of its children whose processes are watched.
+    /// Appends the streams of a tenant, first those that wait; then those of its children whose
+    /// processes are watched, first those that are being brought up.
     pub fn put_streams(&self, tenant: Tenant, max: usize, w: &mut Writer<'_>) {
         for of_children in [false, true] {
             let mut list = List::new(max);
-            for stream in self.streams.iter().filter(|stream| stream.tenant == tenant) {
-                match (of_children, &stream.protocol) {
-                    (false, _) if list.has_room(w) => stream.put(w),
-                    (true, Some(child)) if stream.role.is_process() && list.has_room(w) => {
-                        child.describe(w);
+            // What may be why something hangs is not to be among the rest, which is not told.
+            for is_first in [true, false] {
+                for stream in self.streams.iter().filter(|stream| stream.tenant == tenant) {
+                    match (of_children, &stream.protocol) {
+                        (false, _) => stream.put(is_first, &mut list, w),
+                        (true, Some(child)) => child.describe(is_first, &mut list, w),
+                        _ => (),
                     }
-                    _ => (),
                 }
             }
             list.end(w);
@@ -31,7 +33,11 @@ impl Turn {
 }
 
 impl Stream {
-    fn put(&self, w: &mut Writer<'_>) {
+    /// Appends it, if that is whether it waits.
+    fn put(&self, waits: bool, list: &mut List, w: &mut Writer<'_>) {
+        if (self.writing || !self.reading) != waits || !list.has_room(w) {
+            return;
+        }
         self.role.put(w);
         let (bytes, held) = self.outbox.as_ref().map_or((0, 0), |outbox| outbox.census());
         put_all(&[bytes as u64, held as u64, self.reading.into(), self.writing.into()], w);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{End, Key, Protocol, Tenant, Turn};
 use crate::error::{Cause, Death};
 use crate::io::broker::end_loop;
-use crate::io::census::Role;
+use crate::io::census::{List, Role};
 use crate::io::promise::Promise;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::wire::codec::{Malformed, Writer};
@@ -110,7 +110,7 @@ impl Protocol for Last {
         self.inner.role()
     }
 
-    fn describe(&self, w: &mut Writer<'_>) {
-        self.inner.describe(w);
+    fn describe(&self, is_starting: bool, list: &mut List, w: &mut Writer<'_>) {
+        self.inner.describe(is_starting, list, w);
     }
 }

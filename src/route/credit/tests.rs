@@ -21,6 +21,32 @@ fn a_window_fills_and_grants_make_room() {
 }
 
 #[test]
+fn where_somebody_waits_is_told_before_where_something_is_under_way() {
+    let credit = Arc::new(Credit::default());
+    let last = (ContextId(7), Handle::FIRST_RANDOM);
+    credit.take(THERE, 10, false, None).unwrap();
+    credit.take(last, WINDOW_BYTES, false, None).unwrap();
+    let other = credit.clone();
+    let waiter = std::thread::spawn(move || other.take(last, 10, false, None));
+    while credit.lock().account(last).waiting.is_empty() {
+        std::thread::yield_now();
+    }
+    let told = |max| {
+        let mut w = Writer::new(Vec::new(), None);
+        credit.put(max, &mut w);
+        w.finish().unwrap()
+    };
+    let (one, two) = (told(1), told(2));
+    // Each is behind a 1; one more, or none, behind a 0.
+    assert_eq!((&one[..2], &one[one.len() - 2..]), (&[1, 7][..], &[0, 1][..]));
+    let begin = one.len() - 2;
+    assert_eq!((&two[..begin], &two[begin..begin + 2]), (&one[..begin], &[1, 5][..]));
+    assert_eq!(two[two.len() - 2..], [0, 0]);
+    credit.grant(last, WINDOW_BYTES);
+    waiter.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_lost_destination_fails_who_waits_for_room() {
     let credit = Arc::new(Credit::default());
     credit.take(THERE, WINDOW_BYTES, false, None).unwrap();
