@@ -46,10 +46,18 @@ pub fn listen(numbers: &[i32], mut act: impl FnMut(i32) + Send + 'static) {
 
 /// Tells on standard error what the tree is doing, whenever one asks.
 pub fn dump_when_asked(router: &Router) {
-    let mut dump = Dump::new(router, |said| {
+    listen_for(Dump::new(router, |said| {
         text::complain_behind(status::erased(), said);
+    }));
+}
+
+/// Has its signals ask for it.
+pub fn listen_for(mut dump: Dump) {
+    listen(&Dump::SIGNALS, move |signal| {
+        if dump.heard(signal) {
+            heard::obey(signal);
+        }
     });
-    listen(&Dump::SIGNALS, move |signal| dump.heard(signal));
 }
 
 /// Tells what a tree is doing.
@@ -71,18 +79,18 @@ impl Dump {
         Dump { router: router.clone(), print: Arc::new(print), is_busy, asked: None }
     }
 
-    /// Tells, if that signal asks for it. The second SIGQUIT in a row ends the process instead.
-    pub fn heard(&mut self, signal: i32) {
+    /// Tells, if that signal asks for it. The second SIGQUIT in a row does not: it is to end the
+    /// process. Returns whether it is that.
+    pub fn heard(&mut self, signal: i32) -> bool {
         if signal == heard::QUIT {
             if self.asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
-                super::watch::give_terminal_back();
-                heard::obey(signal);
+                return true;
             }
             self.asked = Some(Instant::now());
         }
         // What is being told is as new as what would be told next.
         if self.is_busy.swap(true, Ordering::Relaxed) {
-            return;
+            return false;
         }
         let (router, print, is_busy) =
             (self.router.clone(), self.print.clone(), self.is_busy.clone());
@@ -95,5 +103,6 @@ impl Dump {
         if thread::Builder::new().name("dump".to_owned()).spawn(tell).is_err() {
             self.is_busy.store(false, Ordering::Relaxed);
         }
+        false
     }
 }

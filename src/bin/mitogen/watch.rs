@@ -12,7 +12,7 @@ mod terminal;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,6 @@ use form::Form;
 use keys::{Key, Keys};
 use look::Seen;
 use model::Model;
-
-pub use terminal::give_back as give_terminal_back;
 
 /// How long the view may take to end before it is ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -94,6 +92,8 @@ struct Watch<'a> {
     form: Form,
     keys: Keys,
     select: Select<'a, Event>,
+    /// Has the next look be made.
+    took: mpsc::Sender<()>,
 }
 
 /// Connects, and shows the tree until one has seen enough, or a signal ends it.
@@ -104,22 +104,27 @@ pub fn watch(router: &Router, options: &Options) -> Result<ExitCode> {
     select.add(&*inbox, |event| event.unwrap_or(Event::Nothing))?;
     let Identity { user, host, .. } = stock::identify();
     let model = Model::new(router.context_id().0, router.name(), &[&user, "@", &host].concat());
-    let form = match Form::new(options.json, options.interval) {
+    let woken = inbox.clone();
+    // As below.
+    let wake = move || drop(woken.put(Event::Nothing));
+    let form = match Form::new(options.json, options.interval, wake) {
         Ok(form) => form,
         Err(error) => return Ok(ExitCode::from(text::unwritable(&error))),
     };
     hear(router, &inbox, form.is_live());
     let keys = Keys::default();
-    let mut view = Watch { router, options, rows: Vec::new(), model, form, keys, select };
-    view.connect()?;
     let told = inbox.clone();
     router.on_disconnect(move |context, death| {
         let id = context.context_id();
         // Nobody closes it.
         let _ = told.put(Event::Gone(id.0, why(id.0, death)));
     })?;
+    let (took, taken) = mpsc::channel();
+    let rows = Vec::new();
+    let mut view = Watch { router, options, rows, model, form, keys, select, took };
+    view.connect()?;
     let told = inbox.clone();
-    let tell = move |seen| told.put(Event::Looked(seen)).is_ok();
+    let tell = move |seen| told.put(Event::Looked(seen)).is_ok() && taken.recv().is_ok();
     let looks = look::every(options.interval, router, tell);
     let end = match looks {
         Ok(()) => view.show(),
@@ -142,15 +147,15 @@ fn hear(router: &Router, inbox: &Inbox, is_terminal: bool) {
         let _ = told.put(Event::Dump(said.to_owned()));
     });
     if !is_terminal {
-        return signals::listen(&Dump::SIGNALS, move |signal| dump.heard(signal));
+        return signals::listen_for(dump);
     }
     let others = [heard::INT, heard::TERM, heard::HUP, heard::WINCH, heard::TSTP, heard::CONT];
     signals::listen(&[&Dump::SIGNALS[..], &others].concat(), move |signal| {
-        if Dump::SIGNALS.contains(&signal) {
-            return dump.heard(signal);
+        if Dump::SIGNALS.contains(&signal) && !dump.heard(signal) {
+            return;
         }
         let _ = heard_by.put(Event::Signal(signal));
-        if matches!(signal, heard::INT | heard::TERM | heard::HUP) {
+        if matches!(signal, heard::INT | heard::TERM | heard::HUP | heard::QUIT) {
             thread::sleep(LAST_WORDS);
             terminal::give_mode_back();
             heard::obey(signal);
@@ -207,8 +212,10 @@ impl Watch<'_> {
             if self.form.is_lost() {
                 return End::Panic;
             }
-            if let Err(error) = self.form.show(&self.model, now) {
-                return End::Unwritable(error);
+            match self.form.show(&self.model, now) {
+                Ok(true) => self.model.shown(now),
+                Ok(false) => (),
+                Err(error) => return End::Unwritable(error),
             }
             if !self.form.is_live() && self.is_over() && self.form.due(&self.model, now).is_none() {
                 return End::Enough;
@@ -239,7 +246,10 @@ impl Watch<'_> {
             }
             Event::Gone(id, why) => self.model.gone(id, &why),
             Event::Looked(seen) => {
+                // Who looks ends with the view.
+                let _ = self.took.send(());
                 seen.into_iter().for_each(|seen| self.saw(seen));
+                self.model.leave(Instant::now());
                 if self.form.is_unseen() {
                     return Some(End::Unwritable(io::ErrorKind::BrokenPipe.into()));
                 }
@@ -279,9 +289,7 @@ impl Watch<'_> {
         let found = self.model.find(id).or_else(|| self.model.awaited(&name, id, parent));
         let found = found.or_else(|| {
             // One that no address has led to.
-            let row = self.model.add(self.model.find(parent?)?, &name);
-            self.model.up(row, id);
-            Some(row)
+            Some(self.model.add_found(self.model.find(parent?)?, &name, id))
         });
         if let Some(row) = found {
             self.model.told(row, answer);

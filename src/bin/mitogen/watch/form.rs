@@ -38,15 +38,20 @@ enum Way {
 
 impl Form {
     /// The form that fits: live on a terminal that can do that, and that nobody else writes to.
+    /// There `wake` is called when a panic has taken it.
     ///
     /// # Errors
     /// There is no standard output.
-    pub fn new(json: bool, interval: Duration) -> io::Result<Form> {
+    pub fn new(
+        json: bool,
+        interval: Duration,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Form> {
         let is_shared = status::logs() && io::stderr().is_terminal();
         let is_live = io::stdout().is_terminal() && !status::is_dumb() && !is_shared;
         let way = match () {
             () if json => Way::Json(text::unbuffered(io::stdout())?, Vec::new()),
-            () if is_live => Way::Live(Live::take(interval)?),
+            () if is_live => Way::Live(Live::take(interval, wake)?),
             () => Way::Table(text::unbuffered(io::stdout())?, Vec::new()),
         };
         Ok(Form { way, interval, has_changed: true, shown: None, complaints: Vec::new() })
@@ -62,17 +67,17 @@ impl Form {
         self.has_changed = true;
     }
 
-    /// Shows what there is to show by now.
+    /// Shows what there is to show by now. Returns whether there was anything.
     ///
     /// # Errors
     /// Nobody sees it any more.
-    pub fn show(&mut self, model: &Model, now: Instant) -> io::Result<()> {
+    pub fn show(&mut self, model: &Model, now: Instant) -> io::Result<bool> {
         if self.due(model, now).is_none_or(|due| now < due) {
-            return Ok(());
+            return Ok(false);
         }
         (self.has_changed, self.shown) = (false, Some(now));
         match &mut self.way {
-            Way::Live(live) => live.draw(model, now),
+            Way::Live(live) => live.draw(model, now)?,
             Way::Table(out, told) => {
                 let is_first = told.is_empty();
                 if !tell(told, model).is_empty() {
@@ -80,14 +85,14 @@ impl Form {
                     let first = if is_first { "" } else { "\n" };
                     out.write_all(format!("{first}{heads}\n{}\n", rows.join("\n")).as_bytes())?;
                 }
-                Ok(())
             }
             Way::Json(out, told) => {
                 let rows = tell(told, model).into_iter();
                 let lines: String = rows.map(|row| object(model, model.row(row), now)).collect();
-                out.write_all(lines.as_bytes())
+                out.write_all(lines.as_bytes())?;
             }
         }
+        Ok(true)
     }
 
     /// When there is something to show; never, as it is now, if there is none.
@@ -167,7 +172,7 @@ impl Form {
 fn tell(told: &mut Vec<News>, model: &Model) -> Vec<usize> {
     let mut rows = model.in_order();
     let is_new = told.len();
-    let mut now: Vec<News> = (0..rows.len()).map(|row| model.row(row).news()).collect();
+    let mut now: Vec<News> = (0..model.numbers()).map(|row| model.row(row).news()).collect();
     std::mem::swap(told, &mut now);
     rows.retain(|row| is_new <= *row || now[*row] != told[*row]);
     rows

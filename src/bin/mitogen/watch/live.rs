@@ -22,12 +22,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// Takes the terminal.
+    /// Takes the terminal. `wake` is called when a panic has given it back.
     ///
     /// # Errors
     /// It is none, or is gone.
-    pub fn take(interval: Duration) -> io::Result<Live> {
-        let (terminal, screen) = (Terminal::take()?, Screen::default());
+    pub fn take(interval: Duration, wake: impl Fn() + Send + Sync + 'static) -> io::Result<Live> {
+        let (terminal, screen) = (Terminal::take(wake)?, Screen::default());
         Ok(Live { terminal, screen, table: Table::new(), scroll: Scroll::default(), interval })
     }
 

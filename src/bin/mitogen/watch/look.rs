@@ -27,7 +27,8 @@ pub struct Seen {
     pub answer: Option<Answer>,
 }
 
-/// Has `tell` called with what was seen, every interval, as long as it returns true.
+/// Has `tell` called with what was seen, every interval, as long as it returns true. It waits until
+/// that was taken: if nothing is, no more comes.
 ///
 /// # Errors
 /// There is no room for a thread.

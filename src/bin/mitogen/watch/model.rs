@@ -1,7 +1,15 @@
 //! What is known of each context of a watched tree, by what happened and by what was seen. Pure:
 //! it knows neither a terminal nor the library's router.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
+
+/// How long a context that nobody asked for is shown when it is gone.
+pub const LINGER: Duration = Duration::from_secs(10);
+/// Where more of them are gone, they leave as soon as they were shown.
+const LINGERING_MAX: usize = 100;
+/// Ends that are kept of contexts that we have not heard of; the oldest are forgotten.
+const EARLY_MAX: usize = 1024;
 
 /// How a context is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +87,7 @@ pub struct Answer {
 pub struct Row {
     /// Its id, once it is up.
     pub id: Option<u32>,
-    /// The row of who started it; none of this process.
+    /// The row of who started it; none of this process, and of a row that is used no more.
     pub parent: Option<usize>,
     /// How far from this process.
     pub depth: usize,
@@ -93,9 +101,24 @@ pub struct Row {
     pub answer: Option<Answer>,
     /// What it did in each second between the last two answers.
     pub rates: Option<Totals>,
+    /// Whether nobody asked for it: no address leads there.
+    is_found: bool,
+    /// When its end was shown first.
+    shown_gone: Option<Instant>,
 }
 
 impl Row {
+    fn new(parent: Option<usize>, depth: usize, name: &str) -> Row {
+        let (name, place, state) = (name.to_owned(), String::new(), State::Connecting);
+        let (id, answer, rates, is_found, shown_gone) = (None, None, None, false, None);
+        Row { id, parent, depth, name, place, state, answer, rates, is_found, shown_gone }
+    }
+
+    /// Whether it is one that leaves after its end.
+    fn may_leave(&self) -> bool {
+        self.is_found && self.parent.is_some() && self.state.why().is_some()
+    }
+
     /// What is worth telling again.
     pub fn news(&self) -> News {
         let running = self.answer.iter().flat_map(|answer| &answer.running);
@@ -117,53 +140,75 @@ pub struct News {
 /// All of them.
 pub struct Model {
     rows: Vec<Row>,
+    /// The row of each context that is or was up.
+    ids: BTreeMap<u32, usize>,
+    /// Rows that are used no more.
+    free: Vec<usize>,
     /// Ends that were heard of before it was told who that is.
-    early: Vec<(u32, String)>,
+    early: VecDeque<(u32, String)>,
 }
 
 impl Model {
     /// One with this process alone, which is row 0.
     pub fn new(id: u32, name: &str, place: &str) -> Model {
-        let (name, place) = (name.to_owned(), place.to_owned());
-        let row = Row {
-            id: Some(id),
-            parent: None,
-            depth: 0,
-            name,
-            place,
-            state: State::Up,
-            answer: None,
-            rates: None,
-        };
-        Model { rows: vec![row], early: Vec::new() }
+        let mut row = Row::new(None, 0, name);
+        (row.id, row.state, row.place) = (Some(id), State::Up, place.to_owned());
+        let (ids, free, early) = (BTreeMap::from([(id, 0)]), Vec::new(), VecDeque::new());
+        Model { rows: vec![row], ids, free, early }
     }
 
     /// Adds what is to be a context below that row; its row.
     pub fn add(&mut self, parent: usize, name: &str) -> usize {
-        let depth = self.rows[parent].depth + 1;
-        let (name, place) = (name.to_owned(), String::new());
-        let state = State::Connecting;
-        let parent = Some(parent);
-        self.rows.push(Row {
-            id: None,
-            parent,
-            depth,
-            name,
-            place,
-            state,
-            answer: None,
-            rates: None,
-        });
-        self.rows.len() - 1
+        let row = Row::new(Some(parent), self.rows[parent].depth + 1, name);
+        let at = self.free.pop().unwrap_or(self.rows.len());
+        match self.rows.get_mut(at) {
+            Some(unused) => *unused = row,
+            None => self.rows.push(row),
+        }
+        at
+    }
+
+    /// Adds a context that is up and that nobody asked for; its row. It leaves some time after it
+    /// has ended.
+    pub fn add_found(&mut self, parent: usize, name: &str, id: u32) -> usize {
+        let at = self.add(parent, name);
+        self.rows[at].is_found = true;
+        self.up(at, id);
+        at
     }
 
     /// It is up.
     pub fn up(&mut self, row: usize, id: u32) {
         self.rows[row].id = Some(id);
         self.rows[row].state = State::Up;
+        self.ids.insert(id, row);
         if let Some(at) = self.early.iter().position(|(early, _)| *early == id) {
-            let (_, why) = self.early.swap_remove(at);
-            self.gone(id, &why);
+            if let Some((_, why)) = self.early.remove(at) {
+                self.gone(id, &why);
+            }
+        }
+    }
+
+    /// All was shown as it is now.
+    pub fn shown(&mut self, now: Instant) {
+        for row in self.rows.iter_mut().filter(|row| row.may_leave()) {
+            row.shown_gone.get_or_insert(now);
+        }
+    }
+
+    /// Has those leave that nobody asked for, and whose end was shown long ago; the lowest first.
+    pub fn leave(&mut self, now: Instant) {
+        let lingering = self.rows.iter().filter(|row| row.may_leave()).count();
+        let linger = if lingering <= LINGERING_MAX { LINGER } else { Duration::ZERO };
+        let mut is_leaf = vec![true; self.rows.len()];
+        self.rows.iter().filter_map(|row| row.parent).for_each(|parent| is_leaf[parent] = false);
+        for (at, row) in self.rows.iter_mut().enumerate().filter(|(at, _)| is_leaf[*at]) {
+            let is_old = |shown| linger <= now.saturating_duration_since(shown);
+            if row.may_leave() && row.shown_gone.is_some_and(is_old) {
+                row.parent = None;
+                row.id.take().map(|id| self.ids.remove(&id));
+                self.free.push(at);
+            }
         }
     }
 
@@ -180,12 +225,17 @@ impl Model {
     /// It has ended. What comes first counts.
     pub fn gone(&mut self, id: u32, why: &str) {
         match self.find(id) {
-            None => self.early.push((id, why.to_owned())),
+            None => {
+                self.early.push_back((id, why.to_owned()));
+                if EARLY_MAX < self.early.len() {
+                    self.early.pop_front();
+                }
+            }
             Some(row) => {
                 let row = &mut self.rows[row];
                 if row.state.why().is_none() {
                     row.state = State::Gone(why.to_owned());
-                    row.rates = None;
+                    (row.answer, row.rates) = (None, None);
                 }
             }
         }
@@ -206,7 +256,12 @@ impl Model {
 
     /// The row of a context.
     pub fn find(&self, id: u32) -> Option<usize> {
-        self.rows.iter().position(|row| row.id == Some(id))
+        self.ids.get(&id).copied()
+    }
+
+    /// How many numbers of rows there are; some may be used no more.
+    pub fn numbers(&self) -> usize {
+        self.rows.len()
     }
 
     /// The row of a context of this name and parent that was not told to be up, though it is: it
@@ -244,7 +299,8 @@ impl Model {
 
     /// How many contexts, but for this process, are in a state of which that is so.
     pub fn count(&self, is_so: impl Fn(&State) -> bool) -> usize {
-        self.rows[1..].iter().filter(|row| is_so(&row.state)).count()
+        let used = self.rows.iter().filter(|row| row.parent.is_some());
+        used.filter(|row| is_so(&row.state)).count()
     }
 
     /// Whether anything is shown that grows older.
@@ -313,6 +369,57 @@ mod tests {
         model.up(2, 8);
         assert_eq!(model.row(2).state.why(), Some("before we knew it"));
         assert_eq!(model.count(|state| matches!(state, State::Gone(_))), 2);
+    }
+
+    #[test]
+    fn one_that_nobody_asked_for_leaves_some_time_after_its_end_was_shown() {
+        let (mut model, now) = (model(), Instant::now());
+        model.up(1, 7);
+        let found = model.add_found(1, "found", 20);
+        let below = model.add_found(found, "below", 21);
+        [7, 20, 21].into_iter().for_each(|id| model.gone(id, "killed"));
+        let later = now + LINGER;
+        model.leave(later);
+        assert_eq!(model.in_order(), [0, 1, 3, 4, 5, 2], "its end was not shown");
+        model.shown(now);
+        model.shown(later);
+        model.leave(later - Duration::from_millis(1));
+        assert_eq!(model.in_order().len(), 6);
+        model.leave(later);
+        assert_eq!((model.in_order(), model.find(21)), (vec![0, 1, 3, 4, 2], None));
+        model.leave(later);
+        assert_eq!((model.in_order(), model.find(20)), (vec![0, 1, 3, 2], None));
+        assert_eq!(model.count(|state| state.why().is_some()), 1, "what was asked for stays");
+        // The next have their rows.
+        let again = [22, 23, 24].map(|id| model.add_found(2, "next", id));
+        assert_eq!((again, model.numbers()), ([found, below, 6], 7));
+        assert_eq!(model.row(found).state, State::Up);
+    }
+
+    #[test]
+    fn contexts_that_come_and_go_take_no_room() {
+        let (mut model, now) = (model(), Instant::now());
+        for id in 100..10_000 {
+            model.add_found(1, "short", id);
+            model.gone(id, "over");
+            model.gone(id + 1_000_000, "never seen");
+            model.shown(now);
+            model.leave(now);
+        }
+        assert!(model.numbers() < 200, "{} rows", model.numbers());
+        assert!(model.early.len() <= EARLY_MAX && model.ids.len() < 200);
+        model.add_found(1, "late", 1_009_999);
+        assert_eq!(model.count(|state| state.why() == Some("never seen")), 1);
+    }
+
+    #[test]
+    fn what_one_did_that_is_gone_is_not_told_any_more() {
+        let mut model = model();
+        model.up(1, 7);
+        model.told(1, answer(1, 1));
+        assert!(model.has_ages());
+        model.gone(7, "killed");
+        assert!(!model.has_ages() && model.row(1).answer.is_none());
     }
 
     #[test]

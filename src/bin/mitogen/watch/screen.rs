@@ -57,7 +57,7 @@ impl Screen {
         for (at, shown) in self.shown.iter_mut().enumerate() {
             let wanted = fitting(lines.get(at), size.1);
             if *shown != wanted {
-                put(&mut out, at, &wanted, size.1);
+                put(&mut out, at, &wanted);
                 *shown = wanted;
             }
         }
@@ -76,18 +76,15 @@ fn fitting(line: Option<&Line>, columns: usize) -> Line {
     }
 }
 
-fn put(out: &mut Vec<u8>, at: usize, line: &Line, columns: usize) {
-    out.extend_from_slice(format!("\x1b[{};1H", at + 1).as_bytes());
+/// Erases first: behind the text would be behind what the terminal makes of it, which nobody knows.
+fn put(out: &mut Vec<u8>, at: usize, line: &Line) {
+    out.extend_from_slice(format!("\x1b[{};1H\x1b[K", at + 1).as_bytes());
     if line.is_head {
         out.extend_from_slice(b"\x1b[7m");
     }
     out.extend_from_slice(line.text.as_bytes());
     if line.is_head {
         out.extend_from_slice(b"\x1b[m");
-    }
-    // Behind the last column this would erase what stands in it.
-    if columns::width(&line.text) < columns {
-        out.extend_from_slice(b"\x1b[K");
     }
 }
 
@@ -138,38 +135,41 @@ mod tests {
     fn only_what_differs_is_drawn() {
         let mut screen = Screen::default();
         let first = drawn(&mut screen, &["a", "b"], (3, 10));
-        assert_eq!(first, "\x1b[m\x1b[2J\x1b[1;1Ha\x1b[K\x1b[2;1Hb\x1b[K");
+        assert_eq!(first, "\x1b[m\x1b[2J\x1b[1;1H\x1b[Ka\x1b[2;1H\x1b[Kb");
         assert_eq!(drawn(&mut screen, &["a", "b"], (3, 10)), "");
         assert_eq!(
             drawn(&mut screen, &["a", "c", "d"], (3, 10)),
-            "\x1b[2;1Hc\x1b[K\x1b[3;1Hd\x1b[K"
+            "\x1b[2;1H\x1b[Kc\x1b[3;1H\x1b[Kd"
         );
         assert_eq!(drawn(&mut screen, &["a"], (3, 10)), "\x1b[2;1H\x1b[K\x1b[3;1H\x1b[K");
         screen.forget();
-        assert_eq!(drawn(&mut screen, &["a"], (3, 10)), "\x1b[m\x1b[2J\x1b[1;1Ha\x1b[K");
+        assert_eq!(drawn(&mut screen, &["a"], (3, 10)), "\x1b[m\x1b[2J\x1b[1;1H\x1b[Ka");
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_a_full_line_is_not_erased() {
+    fn what_does_not_fit_is_cut_and_what_stood_there_is_erased_whatever_its_width() {
         let mut screen = Screen::default();
         let all = drawn(&mut screen, &["abcdef", "日本", "x"], (2, 3));
-        assert_eq!(all, "\x1b[m\x1b[2J\x1b[1;1Habc\x1b[2;1H日\x1b[K");
+        assert_eq!(all, "\x1b[m\x1b[2J\x1b[1;1H\x1b[Kabc\x1b[2;1H\x1b[K日");
         let wider = drawn(&mut screen, &["abcdef"], (1, 6));
-        assert_eq!(wider, "\x1b[m\x1b[2J\x1b[1;1Habcdef");
+        assert_eq!(wider, "\x1b[m\x1b[2J\x1b[1;1H\x1b[Kabcdef");
+        // Four characters in two columns.
+        let narrow = drawn(&mut screen, &["กำกิกำ"], (1, 6));
+        assert_eq!(narrow, "\x1b[1;1H\x1b[Kกำกิกำ");
     }
 
     #[test]
     fn a_head_stands_out_up_to_the_edge() {
         let mut screen = Screen::default();
         let drawn = screen.draw(&[Line::head("ab".to_owned())], (1, 4));
-        assert_eq!(drawn, b"\x1b[m\x1b[2J\x1b[1;1H\x1b[7mab  \x1b[m");
+        assert_eq!(drawn, b"\x1b[m\x1b[2J\x1b[1;1H\x1b[K\x1b[7mab  \x1b[m");
     }
 
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {
         let mut screen = Screen::default();
         let all = drawn(&mut screen, &["\x1b[2J\u{9b}5m\u{202e}\r\na\tb"], (1, 80));
-        assert_eq!(all, "\x1b[m\x1b[2J\x1b[1;1H\\x1b[2J\\x9b5m\\x202e\\x0d a b\x1b[K");
+        assert_eq!(all, "\x1b[m\x1b[2J\x1b[1;1H\x1b[K\\x1b[2J\\x9b5m\\x202e\\x0d a b");
     }
 
     #[test]

@@ -11,6 +11,11 @@ const HEADS: [&str; 10] =
 /// The columns of texts; all others are numbers.
 const TEXTS: [usize; 4] = [1, 2, 3, 9];
 
+/// How wide a column is at most: whoever has a longer name moves its own row alone.
+const COLUMN_MAX: usize = 60;
+/// Steps by which a name is indented at most.
+const STEPS_MAX: usize = 32;
+
 /// A table whose columns grow with what they hold, and never shrink: nothing is to jump.
 pub struct Table {
     widths: [usize; 10],
@@ -27,6 +32,7 @@ impl Table {
         let rows: Vec<&Row> = model.in_order().into_iter().map(|at| model.row(at)).collect();
         let all: Vec<[String; 10]> = rows.iter().map(|row| cells(row, now)).collect();
         all.iter().for_each(|cells| columns::widen(&mut self.widths[..9], cells));
+        self.widths.iter_mut().for_each(|width| *width = COLUMN_MAX.min(*width));
         let line = |cells: &[String]| columns::row(cells, &self.widths, |at| !TEXTS.contains(&at));
         let lines = rows.iter().zip(&all).map(|(row, cells)| match row.state.why() {
             None => line(cells),
@@ -56,7 +62,7 @@ fn cells(row: &Row, now: Instant) -> [String; 10] {
     let count = |count: Option<u64>| count.map_or_else(none, units::count);
     [
         row.id.map_or_else(none, |id| id.to_string()),
-        ["  ".repeat(row.depth), text::word(&row.name)].concat(),
+        ["  ".repeat(row.depth.min(STEPS_MAX)), text::word(&row.name)].concat(),
         if row.place.is_empty() { none() } else { text::word(&row.place) },
         row.state.name().to_owned(),
         answer.and_then(|answer| answer.round_trip).map_or_else(none, units::time),
@@ -87,6 +93,7 @@ fn on_one_line(why: &str) -> String {
 pub fn object(model: &Model, row: &Row, now: Instant) -> String {
     let micros = |time: std::time::Duration| time.as_micros() as u64;
     let answer = row.answer.as_ref();
+    let now_there = answer.filter(|_| row.state == State::Up);
     let parent = row.parent.and_then(|parent| model.row(parent).id);
     let running = answer.iter().flat_map(|answer| &answer.running).map(|running| {
         let age_ms = now.saturating_duration_since(running.since).as_millis();
@@ -103,11 +110,11 @@ pub fn object(model: &Model, row: &Row, now: Instant) -> String {
         None => object,
     };
     object
-        .maybe("round_trip_us", answer.and_then(|answer| answer.round_trip).map(micros))
+        .maybe("round_trip_us", now_there.and_then(|answer| answer.round_trip).map(micros))
         .maybe("in_bytes_per_s", row.rates.map(|rates| rates.bytes_in))
         .maybe("out_bytes_per_s", row.rates.map(|rates| rates.bytes_out))
         .maybe("messages_per_s", row.rates.map(|rates| rates.messages))
-        .maybe("queued_bytes", answer.map(|answer| answer.queued_bytes))
+        .maybe("queued_bytes", now_there.map(|answer| answer.queued_bytes))
         .objects("runs", running)
         .line()
 }
@@ -155,6 +162,34 @@ mod tests {
         let mut table = Table::new();
         let wide = table.lines(&model(now), now).0;
         assert_eq!(table.lines(&Model::new(0, "m", "h"), now).0, wide);
+    }
+
+    #[test]
+    fn a_long_name_moves_its_own_row_alone() {
+        let now = Instant::now();
+        let (mut table, mut model) = (Table::new(), model(now));
+        let mut row = 0;
+        for id in 100..200 {
+            row = model.add_found(row, "x", id);
+        }
+        model.add_found(0, &"long".repeat(1000), 200);
+        model.place(1, &"user@host".repeat(1000));
+        let (heads, rows) = table.lines(&model, now);
+        assert!(columns::width(&heads) < 250, "{heads}");
+        assert!(rows[0].len() < 250 && rows.iter().any(|row| 4000 < row.len()), "{rows:?}");
+        assert!(rows.iter().all(|row| !row.contains(&" ".repeat(100))), "{rows:?}");
+    }
+
+    #[test]
+    fn what_is_silent_has_numbers_no_more_and_what_it_did_last() {
+        let now = Instant::now();
+        let mut model = model(now);
+        model.told(1, None);
+        let object = object(&model, model.row(1), now);
+        let read: serde_json::Value = serde_json::from_str(&object).unwrap();
+        assert_eq!(read["state"], "does not answer");
+        assert!(read["round_trip_us"].is_null() && read["queued_bytes"].is_null(), "{object}");
+        assert_eq!(read["runs"][0]["age_ms"], 5000);
     }
 
     #[test]

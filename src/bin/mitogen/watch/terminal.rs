@@ -25,17 +25,18 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Takes it.
+    /// Takes it. `wake` is called when a panic, of whatever thread, has given it back and is told.
     ///
     /// # Errors
     /// It is no terminal, or is gone.
-    pub fn take() -> io::Result<Terminal> {
+    pub fn take(wake: impl Fn() + Send + Sync + 'static) -> io::Result<Terminal> {
         let mut terminal = Terminal { out: text::unbuffered(io::stdout())? };
         let hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             // So that what it says is seen.
             give_back();
             hook(panic);
+            wake();
         }));
         terminal.enter()?;
         Ok(terminal)
@@ -87,7 +88,7 @@ fn failed(errno: Errno) -> io::Error {
 }
 
 /// Gives the terminal back as it was, if it is ours.
-pub fn give_back() {
+fn give_back() {
     if give_mode_back() {
         // One that is gone needs nothing.
         let _ = text::unbuffered(io::stdout()).and_then(|mut out| out.write_all(LEAVE));
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn panics_on_a_terminal() {
         if std::env::var_os(ROLE).is_some() {
-            let mut terminal = Terminal::take().unwrap();
+            let mut terminal = Terminal::take(|| eprintln!("<woken>")).unwrap();
             terminal.write(b"<shown>").unwrap();
             // On another thread, which is harder.
             let ended = std::thread::spawn(|| panic!("on purpose")).join();
@@ -137,7 +138,7 @@ mod tests {
         let output = script.stdin(std::process::Stdio::null()).output().unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let order = [&text(ENTER), "<shown>", &text(LEAVE), "on purpose", "same"];
+        let order = [&text(ENTER), "<shown>", &text(LEAVE), "on purpose", "<woken>", "same"];
         let places = order.map(|text| shown.find(text));
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{shown:?}");
     }
