@@ -288,5 +288,8 @@ pub const LOG_READ_BYTES: usize = 4 * 1024;
 pub const LOG_BARRIERS_MAX: usize = 64;
 /// Time that user code's `exit` waits for what was printed to be sent.
 pub const EXIT_FLUSH: Duration = Duration::from_millis(500);
+/// Time that what was printed and is still in memory has to be written out, where another thread
+/// may keep it from that for ever.
+pub const STDOUT_WAIT: Duration = Duration::from_millis(500);
 /// Milliseconds that a process which aborts leaves its loop to send what that has read.
 pub const ABORT_LOOKS_MAX: u32 = 100;

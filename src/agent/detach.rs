@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::LOOK_AGAIN;
-use super::logs::Logs;
+use super::logs::{self, Logs};
 use crate::call::call_context::CallContext;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::ContextId;
@@ -64,12 +64,15 @@ impl CallContext {
         if node.parents().is_empty() {
             return Err(Error::usage("the first context of a tree has nothing to detach from"));
         }
+        // What cannot be written out in time is lost.
+        let _ = logs::flush_elsewhere();
         ask_parent(&node)?;
         leave::live_alone().map_err(|errno| Error::system("opening /dev/null", errno.0))?;
         let deadline = Instant::now() + DETACH_WAIT;
         let (promise, left) = promise();
-        let (leaving, logs) = (node.clone(), Logs::of(self.router()));
-        let leave = move |turn: &mut Turn| leave_when_told(leaving, logs, turn, deadline, promise);
+        let (leaving, forward) = (node.clone(), Logs::of(self.router()));
+        let leave =
+            move |turn: &mut Turn| leave_when_told(leaving, forward, turn, deadline, promise);
         node.broker().defer(leave)?;
         through_signals(&|| node.broker().wait_for(&left))
     }

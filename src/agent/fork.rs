@@ -174,7 +174,8 @@ impl Begun {
     /// Keeps the link, the program's own descriptors, and standard ones that harm nobody.
     fn take_descriptors(&self, [null, said]: [OwnedFd; 2]) -> Result<(), Errno> {
         fd::dup_onto(null.as_fd(), 0)?;
-        fd::dup_onto(said.as_fd(), 1)?;
+        // As long as there are words of the original's in memory.
+        fd::dup_onto(null.as_fd(), 1)?;
         fd::dup_onto(said.as_fd(), 2)?;
         drop((null, said));
         stdio::forget_inherited();
@@ -187,7 +188,8 @@ impl Begun {
 
     fn serve(self) -> ! {
         settle();
-        or_end(logs::look_for_lock());
+        or_end(logs::forget_printed());
+        or_end(fd::dup_onto(fd::stderr(), 1));
         let Hooks { on_fork, on_start } = self.hooks;
         if let Some(hook) = on_fork.and_then(|hook| hook.take()) {
             run("on_fork", hook);

@@ -9,8 +9,9 @@ use std::time::Instant;
 use crate::call::router::Router;
 use crate::error::{Death, Result};
 use crate::ids::{ContextId, Handle};
+use crate::io::promise::promise;
 use crate::io::turn::Turn;
-use crate::limits::EXIT_FLUSH;
+use crate::limits::{EXIT_FLUSH, STDOUT_WAIT};
 use crate::log::forward::Forward;
 use crate::log::level;
 use crate::route::node::Node;
@@ -39,26 +40,55 @@ pub(crate) struct ForUsers {
 pub(crate) const FOR_USERS: ForUsers =
     ForUsers { flush: flush_stdout, guard: guard_ends, wait: Forward::wait_for_room };
 
-/// Whether it is known that what was printed can be written out: in a copy, a thread of the
-/// original may have been printing, and nobody lets go of its lock.
+/// Whether nobody waits to write out what was printed: it may be for ever, where another thread has
+/// std's lock, or in a copy one of the original's had it.
 static CAN_FLUSH: AtomicBool = AtomicBool::new(true);
 
+/// After a call.
 fn flush_stdout() {
     if CAN_FLUSH.load(Ordering::Relaxed) {
-        // Who has closed it wants nothing printed.
-        let _ = std::io::stdout().flush();
+        flush();
     }
 }
 
-/// In a copy: has nothing written out until a thread, which may wait for ever, has found that this
-/// can be done.
-pub(super) fn look_for_lock() -> Result<(), Errno> {
-    CAN_FLUSH.store(false, Ordering::Relaxed);
-    let look = || {
-        drop(std::io::stdout().lock());
+fn flush() {
+    // Who has closed it wants nothing printed.
+    let _ = std::io::stdout().flush();
+}
+
+/// Writes out what was printed and is still in this process's memory, on a thread that may wait for
+/// ever; this one waits for a while.
+///
+/// # Errors
+/// No room for a thread.
+pub(super) fn flush_elsewhere() -> Result<(), Errno> {
+    if !CAN_FLUSH.swap(false, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let (promise, flushed) = promise();
+    let body = move || {
+        flush();
         CAN_FLUSH.store(true, Ordering::Relaxed);
+        promise.keep(());
     };
-    thread::spawn(c"mitogen-stdout", 0, Box::new(look))
+    let spawned = thread::spawn(c"mitogen-stdout", 0, Box::new(body));
+    match &spawned {
+        // Nobody is told whether it has.
+        Ok(()) => _ = flushed.wait(Instant::now().checked_add(STDOUT_WAIT)),
+        Err(_) => CAN_FLUSH.store(true, Ordering::Relaxed),
+    }
+    spawned
+}
+
+/// In a copy, while its standard output leads nowhere: there goes what its original had in memory,
+/// and writes out itself.
+///
+/// # Errors
+/// No room for a thread.
+pub(super) fn forget_printed() -> Result<(), Errno> {
+    // Who waits did so in the original.
+    CAN_FLUSH.store(true, Ordering::Relaxed);
+    flush_elsewhere()
 }
 
 /// What an agent's router keeps for who leaves the tree.

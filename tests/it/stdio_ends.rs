@@ -19,12 +19,13 @@ const ALONE_BYTES: usize = 4 << 20;
 
 fn program() -> Program {
     let program = Program::new().function(leave).function(say).function(print).function(end);
-    program.function(fork_and_say).allow_fork(promise())
+    program.function(fork_and_say).function(fork_within).allow_fork(promise())
 }
 
 /// Detaches this context, then prints much and logs much, and tells a file how it fares.
 fn leave(cx: &CallContext, folder: &Path) -> Result<()> {
     println!("before");
+    print!("the beginning of a line");
     cx.detach()?;
     let line = "x".repeat(1000);
     for _ in 0..ALONE_BYTES / line.len() {
@@ -60,6 +61,15 @@ fn fork_and_say(cx: &CallContext) -> Result<u32> {
     let copy = cx.router().fork(promise()).connect()?;
     copy.call(say, "in between")?;
     println!("after");
+    Ok(copy.context_id().0)
+}
+
+/// Copies this process within a line.
+fn fork_within(cx: &CallContext) -> Result<u32> {
+    print!("one ");
+    let copy = cx.router().fork(promise()).connect()?;
+    copy.call(say, "another")?;
+    println!("line");
     Ok(copy.context_id().0)
 }
 
@@ -107,7 +117,7 @@ fn what_a_context_prints_that_has_left_goes_nowhere_and_holds_up_nobody() {
         }
         assert!(!open.contains("pipe:"), "it reads what it prints: {open}");
         router.shutdown();
-        assert_eq!(texts(&lines, hops[2].context_id()), ["before"]);
+        assert_eq!(texts(&lines, hops[2].context_id()), ["before", "the beginning of a line"]);
     });
 }
 
@@ -121,6 +131,7 @@ fn a_copy_prints_as_itself_and_nothing_of_its_originals_again() {
         let printing = child.call_async(print, ("original", LINES));
         let copies: Vec<_> = (0..5).map(|_| child.call(fork_and_say, ()).unwrap()).collect();
         printing.get().unwrap();
+        let within = ContextId(child.call(fork_within, ()).unwrap());
         let own = router.fork(promise()).connect().unwrap();
         own.call(print, ("own", LINES)).unwrap();
         child.call(say, "goes on").unwrap();
@@ -143,11 +154,12 @@ fn a_copy_prints_as_itself_and_nothing_of_its_originals_again() {
         assert!(lines.iter().all(|line| line.1 == child.name()));
         let rest: Vec<_> = rest.iter().map(|line| &*line.3).collect();
         let expected = [["before", "after"]; 5].concat();
-        assert_eq!(rest, [&expected[..], &["goes on"; 2]].concat());
+        assert_eq!(rest, [&expected[..], &["one line"], &["goes on"; 2]].concat());
+        assert!(of(within).map(|line| &line.3).eq(&["another"; 2]));
         let lines: Vec<_> = of(own.context_id()).map(|line| &line.3).collect();
         let (last, lines) = lines.split_last().unwrap();
         assert_eq!(*last, "last words");
         assert!(lines.iter().copied().eq(&printed("own")));
-        assert_eq!(all.len(), 5 * 4 + 2 * LINES + 2 + 1);
+        assert_eq!(all.len(), 5 * 4 + 2 * LINES + 3 + 2 + 1);
     });
 }
