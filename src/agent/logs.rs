@@ -40,13 +40,16 @@ pub(crate) struct ForUsers {
 pub(crate) const FOR_USERS: ForUsers =
     ForUsers { flush: flush_stdout, guard: guard_ends, wait: Forward::wait_for_room };
 
-/// Whether nobody waits to write out what was printed: it may be for ever, where another thread has
-/// std's lock, or in a copy one of the original's had it.
+/// Whether nobody waits to write out what was printed: it may be for ever, where a thread that
+/// prints has no room, or where in a copy one of the original's was printing. It has std's lock.
 static CAN_FLUSH: AtomicBool = AtomicBool::new(true);
 
 /// After a call.
 fn flush_stdout() {
-    if CAN_FLUSH.load(Ordering::Relaxed) {
+    if stdio::has_no_room() {
+        // Who has found that for another call waits still.
+        let _ = flush_elsewhere();
+    } else if CAN_FLUSH.load(Ordering::Relaxed) {
         flush();
     }
 }

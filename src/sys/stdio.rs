@@ -63,7 +63,7 @@ pub fn note_unsent(unsent: bool) {
     UNSENT.store(unsent, Ordering::Relaxed);
 }
 
-pub use last::{at_abort, at_exit, let_abort};
+pub use last::{at_abort, at_exit, has_no_room, let_abort};
 
 /// What an agent without user code does not link.
 mod last {
@@ -73,6 +73,7 @@ mod last {
 
     use libc::c_int;
 
+    use super::super::ready::until_writable;
     use super::super::{host, signal};
     use super::*;
     use crate::limits::ABORT_LOOKS_MAX;
@@ -83,6 +84,12 @@ mod last {
     static KEPT: Lock<Ends> = Lock::new([None, None]);
 
     type Ends = [Option<Arc<OwnedFd>>; 2];
+
+    /// Whether who prints must wait now, since what was printed before cannot be sent.
+    pub fn has_no_room() -> bool {
+        let now = Instant::now;
+        UNSENT.load(Ordering::Relaxed) && until_writable(fd::stdout(), Some(now())) == Ok(false)
+    }
 
     fn keep(ends: Ends) -> Ends {
         let mut kept = KEPT.lock();

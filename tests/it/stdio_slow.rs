@@ -2,7 +2,7 @@
 //! it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const LINE_BYTES: usize = 1000;
 const LINES: usize = 10_000;
 
 fn program() -> Program {
-    Program::new().function(pid).function(print)
+    Program::new().function(pid).function(print).function(print_beside)
 }
 
 fn pid() -> u32 {
@@ -29,6 +29,26 @@ fn pid() -> u32 {
 fn print(lines: usize) {
     let line = "x".repeat(LINE_BYTES - 1);
     (0..lines).for_each(|_| println!("{line}"));
+}
+
+/// Has another thread print until it must wait for good.
+#[allow(unsafe_code)]
+fn print_beside() {
+    thread::spawn(|| print(LINES));
+    let (events, revents) = (libc::POLLOUT, 0);
+    let mut stdout = libc::pollfd { fd: 1, events, revents };
+    loop {
+        // SAFETY: one entry, ours to write.
+        let ready = unsafe { libc::poll(&mut stdout, 1, 0) };
+        let full_for_long = ready == 0 && {
+            thread::sleep(SECOND / 2);
+            // SAFETY: as above.
+            unsafe { libc::poll(&mut stdout, 1, 500) == 0 }
+        };
+        if full_for_long {
+            return;
+        }
+    }
 }
 
 /// Counts the records, and takes so long for each that was printed.
@@ -108,5 +128,33 @@ fn a_slow_sink_holds_up_who_prints_and_neither_calls_nor_the_end() {
         assert!(printing.get().is_err());
         // To gather the log; for user code that does not return; for the sink.
         assert!(elapsed < SECOND + 3 * SECOND + 3 * SECOND + SECOND, "{elapsed:?}");
+    });
+}
+
+#[test]
+fn a_thread_that_waits_as_it_prints_does_not_hold_up_the_answers_of_others() {
+    let name =
+        "stdio_slow::a_thread_that_waits_as_it_prints_does_not_hold_up_the_answers_of_others";
+    in_process_of_test(name, || {
+        let is_free = Arc::new(AtomicBool::new(false));
+        let (count, free) = (Arc::new(AtomicU64::new(0)), is_free.clone());
+        let counts = count.clone();
+        let sink = move |record: &mitogen::Record<'_>| {
+            while !free.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            counts.fetch_add((record.target == "stdout").into(), Ordering::SeqCst);
+        };
+        log_to(Level::Info, Box::new(sink));
+        let router = mitogen_test_program().router().unwrap();
+        let child = router.local().connect().unwrap();
+        child.call_async(print_beside, ()).get_timeout(LIMIT).unwrap();
+        for _ in 0..100 {
+            child.call_async(pid, ()).get_timeout(LIMIT).unwrap();
+        }
+        is_free.store(true, Ordering::SeqCst);
+        let all = || (count.load(Ordering::SeqCst) == LINES as u64).then_some(());
+        assert!(until(LIMIT, all).is_some(), "{count:?} of {LINES} lines");
+        router.shutdown();
     });
 }
