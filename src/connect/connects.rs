@@ -18,7 +18,7 @@ use crate::error::{Cause, ConnectError, ConnectFailure, Death, Error, Phase, Res
 use crate::ids::ContextId;
 use crate::io::turn::Turn;
 use crate::lock::{Held, Lock};
-use crate::route::identity::Files;
+use crate::route::files::Files;
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::sys::{host, random};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::call::router::Router;
 use crate::lock::Lock;
-use crate::route::identity::Files;
+use crate::route::files::Files;
 use crate::trace::Level;
 
 /// Of one router: the level and the folder, if it was asked for any.

@@ -20,8 +20,9 @@ use crate::limits::{
     NAME_BYTES_MAX, POOL_THREADS_MAX, WRAPPER_BYTES_MAX,
 };
 use crate::log::debug::LEVELS;
+use crate::route::files::Files;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::identity::{Files, Terms};
+use crate::route::terms::Terms;
 use crate::trace::Level;
 use crate::wire::secret::Secret;
 

@@ -1,8 +1,9 @@
 //! Tests of recipes: what they are on the wire, and what lines match.
 
 use crate::connect::recipe::*;
+use crate::route::files::Files;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::identity::{Files, Terms};
+use crate::route::terms::Terms;
 use crate::wire::codec::{Decode, Encode, Reader, Writer};
 use crate::wire::secret::Secret;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::limits::DEBUG_FILE_BYTES_MAX;
 use crate::log::files::{create, put_number, put_text};
-use crate::route::identity::Files;
+use crate::route::files::Files;
 use crate::sys::errno::Errno;
 use crate::sys::fd;
 use crate::trace::{self, Level, Record, Slot, Take};

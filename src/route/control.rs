@@ -7,8 +7,9 @@ use crate::ids::{ContextId, Handle};
 use crate::io::turn::{Turn, broken};
 use crate::limits::{LEASE_IDS, LEASE_IDS_MIN};
 use crate::lock::Lock;
+use crate::route::files::Files;
 use crate::route::heartbeat::Heartbeat;
-use crate::route::identity::{Files, Identity};
+use crate::route::identity::Identity;
 use crate::route::lease::Lease;
 use crate::route::node::{Node, Outgoing, Payload};
 use crate::route::pending::Deliver;
@@ -269,26 +270,20 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     for _ in 0..r.take_len()? {
         parents.push(ContextId::decode(r)?);
     }
-    let name = String::decode(r)?;
-    let message_bytes_max = u64::decode(r)?;
-    let unidirectional = bool::decode(r)?;
-    let heartbeat = Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? };
-    let threads = u32::decode(r)?;
-    let (log_level, mut files) = (r.take_u8()?, Files::default());
-    files.fill(r)?;
-    let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
+    // In the order in which they stand there.
     let identity = Identity {
         id,
         parents,
-        name,
-        message_bytes_max,
-        unidirectional,
-        heartbeat,
-        threads,
-        log_level,
+        name: String::decode(r)?,
+        message_bytes_max: u64::decode(r)?,
+        unidirectional: bool::decode(r)?,
+        heartbeat: Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? },
+        threads: u32::decode(r)?,
+        log_level: r.take_u8()?,
         tree: 0,
-        files,
+        files: Files::take(r)?,
     };
+    let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
     Ok((identity, lease))
 }
 

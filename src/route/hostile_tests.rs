@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::identity::{Identity, Terms};
+use super::identity::Identity;
 use super::lease::{Lease, ids_max};
 use super::node::Outgoing;
 use super::peer::End;
 use super::policy;
+use super::terms::Terms;
 use super::testing::{
     BAD, GOOD, Inbox, LEASE, ROOT, Tree, attach, death_in, encoded, header, tree, tree_with,
 };
@@ -354,15 +355,7 @@ fn nothing_passes_between_the_children_of_a_unidirectional_context() {
 
 #[test]
 fn a_unidirectional_context_lets_those_below_talk_to_those_above_alone() {
-    let master = Identity {
-        id: ROOT,
-        parents: Vec::new(),
-        name: String::new(),
-        message_bytes_max: 1,
-        unidirectional: true,
-        heartbeat: Default::default(),
-        ..Identity::of_master()
-    };
+    let master = Identity { unidirectional: true, ..Identity::of_master() };
     let id = ContextId;
     let middle = master.of_child(id(3), String::new(), &Terms::default());
     let below = middle.of_child(id(7), String::new(), &Terms::default());
@@ -400,15 +393,7 @@ fn only_the_master_loosens_what_a_child_inherits() {
         (false, Some(false), GOOD, false),
         (false, Some(true), GOOD, true),
     ] {
-        let identity = Identity {
-            id: ROOT,
-            parents: Vec::new(),
-            name: String::new(),
-            message_bytes_max: 1,
-            unidirectional: own,
-            heartbeat: Default::default(),
-            ..Identity::of_master()
-        };
+        let identity = Identity { unidirectional: own, ..Identity::of_master() };
         let child = identity.of_child(GOOD, String::new(), &strict(asked, auth));
         assert_eq!(child.unidirectional, expected, "{own} {asked:?} {auth}");
     }

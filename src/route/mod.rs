@@ -1,6 +1,8 @@
 //! Who may talk to whom, and by which stream: ids, routes, handles, and the pace of what is sent.
 
 pub mod heartbeat;
+pub mod files;
+pub mod terms;
 pub mod identity;
 pub mod lease;
 pub mod table;

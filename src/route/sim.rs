@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use super::identity::{Identity, Terms};
+use super::identity::Identity;
 use super::lease::Pool;
 use super::node::{Node, Outgoing, Way};
 use super::peer::{End, Guardian, Peer};
 use super::pending::Deliver;
 use super::sim_parcels::Parcel;
+use super::terms::Terms;
 use crate::error::{Cause, Death, Result};
 use crate::ids::{ContextId, Handle};
 use crate::io::broker::Broker;
@@ -161,18 +162,8 @@ impl World {
             parcels: Vec::new(),
             answered: BTreeSet::new(),
         };
-        let (id, name) = (ContextId::MASTER, String::new());
-        let (parents, message_bytes_max) = (Vec::new(), 1 << 20);
-        let heartbeat = Default::default();
-        let root = Identity {
-            id,
-            parents,
-            name,
-            message_bytes_max,
-            unidirectional,
-            heartbeat,
-            ..Identity::of_master()
-        };
+        let message_bytes_max = 1 << 20;
+        let root = Identity { message_bytes_max, unidirectional, ..Identity::of_master() };
         world.add(root, Pool::of_master(), Vec::new());
         world
     }

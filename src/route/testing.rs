@@ -86,18 +86,9 @@ impl Guardian for Watch {
 }
 
 pub(super) fn node(id: ContextId, parents: &[ContextId], unidirectional: bool) -> Arc<Node> {
-    let heartbeat = Default::default();
-    let (parents, name) = (parents.to_vec(), String::new());
-    let message_bytes_max = 1 << 20;
-    let identity = Identity {
-        id,
-        parents,
-        name,
-        message_bytes_max,
-        unidirectional,
-        heartbeat,
-        ..Identity::of_master()
-    };
+    let (parents, name, message_bytes_max) = (parents.to_vec(), String::new(), 1 << 20);
+    let rest = Identity::of_master();
+    let identity = Identity { id, parents, name, message_bytes_max, unidirectional, ..rest };
     let pool = if identity.parents.is_empty() { Pool::of_master() } else { Pool::default() };
     Node::new(identity, pool, Broker::start().unwrap())
 }
