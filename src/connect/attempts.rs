@@ -100,9 +100,9 @@ fn shortened(time: Duration, random: u32) -> Duration {
     time / 2 + (time / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-fn is_busy<T>(outcome: &Result<T>) -> bool {
+fn failed_by<T>(outcome: &Result<T>, failure: ConnectFailure) -> bool {
     let kind = outcome.as_ref().err().map(Error::kind);
-    matches!(kind, Some(ErrorKind::Connect(error)) if error.failure == ConnectFailure::Busy)
+    matches!(kind, Some(ErrorKind::Connect(error)) if error.failure == failure)
 }
 
 impl Connects {
@@ -167,9 +167,13 @@ impl Connects {
             drop(guard);
             return outcome.map_or((), |connected| ask_to_end(&self.node, connected.id));
         };
-        let outcome = attempt.outcome(outcome);
-        let again = if wanted && is_busy(&outcome) { attempt.pause(Instant::now()) } else { None };
-        let Some(pause) = again else {
+        let mut outcome = attempt.outcome(outcome);
+        let is_busy = wanted && failed_by(&outcome, ConnectFailure::Busy);
+        let Some(pause) = is_busy.then(|| attempt.pause(Instant::now())).flatten() else {
+            if failed_by(&outcome, ConnectFailure::Timeout) {
+                // The last try had what the others left of the time: they say what took it.
+                outcome = attempt.busy.take().map_or(outcome, Err);
+            }
             drop(guard);
             self.over(turn, id, outcome);
             return self.launch(turn);

@@ -155,11 +155,13 @@ fn without_files_in_memory_local_contexts_are_files_too() {
 
 /// Runs the rest with a pipe as its input that holds 4 KiB and does not block, or a socket.
 const ODD_INPUT: &str = r#"
-import fcntl, os, socket, sys, threading
+import fcntl, os, socket, sys, time
 def pump(source, sink):
     while True:
         data = os.read(source, 4096)
         if not data: break
+        # Who does not wait finds nothing.
+        time.sleep(0.3 if sys.argv[1] == "socket" else 0)
         while data: data = data[os.write(sink, data):]
     os.close(sink)
 if sys.argv[1] == "pipe":

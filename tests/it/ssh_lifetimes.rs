@@ -132,7 +132,8 @@ fn a_failure_over_a_shared_connection_is_told_at_once() {
 fn who_holds_standard_error_and_output_does_not_delay_a_failure() {
     leaves_nothing(&[], || {
         let folder = tempfile::tempdir().unwrap();
-        let text = "sleep 1357 & echo 'Host key verification failed.' >&2; exit 255";
+        let text = "sleep 1357 & until grep -q sleep /proc/$!/comm; do :; done\n\
+                    echo 'Host key verification failed.' >&2; exit 255";
         let path = script(folder.path(), "ssh", text);
         let router = router();
         for password in [false, true] {

@@ -375,3 +375,18 @@ fn a_new_host_is_accepted_and_then_the_password_typed() {
         assert_eq!(user_of(&context), user.name);
     });
 }
+
+#[test]
+fn who_was_turned_away_is_told_so_though_the_last_try_runs_out_of_time() {
+    leaves_nothing(&[], || {
+        let folder = tempfile::tempdir().unwrap();
+        let been = folder.path().join("been").display().to_string();
+        let text = format!(
+            "[ -e {been} ]&&exec sleep 1000\n>{been}\n\
+             echo 'Connection closed by 10.0.0.1 port 22' >&2\nexit 255"
+        );
+        let path = script(folder.path(), "ssh", &text);
+        let ssh = router().ssh("x").ssh_path(path).connect_timeout(Duration::from_secs(3));
+        assert_login_fails(ssh.connect(), ConnectFailure::Busy);
+    });
+}
