@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use crate::call::router::Router;
 use crate::error::{Death, Result};
@@ -20,6 +19,7 @@ use crate::route::policy;
 use crate::route::send::room_of;
 use crate::sys::errno::Errno;
 use crate::sys::{stdio, thread};
+use crate::trace::Record;
 use crate::wire::codec::Reader;
 use crate::wire::header::Kind;
 use crate::wire::message::Message;
@@ -31,14 +31,13 @@ pub(crate) struct ForUsers {
     pub flush: fn(),
     /// Sees to it that what was printed is told when user code ends the process.
     pub guard: fn(&Router, &Arc<Forward>),
-    /// Waits on a user's thread until there is room for its record, or until then. Returns whether
-    /// there is.
-    pub wait: fn(&Forward, Option<Instant>) -> bool,
+    /// Takes a record of a user's thread, which may wait for room; whether there was some.
+    pub wait: fn(&Arc<Forward>, &Record<'_>) -> bool,
 }
 
 /// That of every program's agent.
 pub(crate) const FOR_USERS: ForUsers =
-    ForUsers { flush: flush_stdout, guard: guard_ends, wait: Forward::wait_for_room };
+    ForUsers { flush: flush_stdout, guard: guard_ends, wait: Forward::take_waiting };
 
 /// Whether nobody waits to write out what was printed: it may be for ever, where a thread that
 /// prints has no room, or where in a copy one of the original's was printing. It has std's lock.

@@ -38,9 +38,8 @@ pub struct Forward {
     wait: Option<Wait>,
 }
 
-/// Waits on a user's thread until there is room for its record, or until then. Returns whether
-/// there is.
-type Wait = fn(&Forward, Option<Instant>) -> bool;
+/// Takes a record of a user's thread, which may wait for room. Returns whether there was some.
+type Wait = fn(&Arc<Forward>, &Record<'_>) -> bool;
 
 struct State {
     queue: Queue,
@@ -232,16 +231,27 @@ impl Forward {
         &self.node
     }
 
-    /// Sleeps while there is no room for a record, but not on a thread that turns a loop, and until
-    /// then at most. Returns whether there is room.
-    pub fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
-        let through_signals = || loop {
+    /// Takes a record, behind all that was printed before. Without room it sleeps for a while, but
+    /// not on a thread that turns a loop. Returns whether there was some.
+    pub fn take_waiting(self: &Arc<Self>, record: &Record<'_>) -> bool {
+        let (mut since, mut deadline, mut last) = (None, None, lending::turns_one());
+        loop {
+            let taken = self.try_take(record, &mut since, last);
+            if taken || last {
+                return taken;
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(LOG_WAIT));
+            last = !self.wait_for_room(deadline);
+        }
+    }
+
+    fn wait_for_room(&self, deadline: Option<Instant>) -> bool {
+        loop {
             match self.sleep_for_room(deadline) {
                 Err(error) if was_interrupted(&error) => (),
-                slept => return slept,
+                slept => return slept.is_ok(),
             }
-        };
-        !lending::turns_one() && through_signals().is_ok()
+        }
     }
 
     fn sleep_for_room(&self, deadline: Option<Instant>) -> Result<()> {
@@ -266,6 +276,37 @@ impl Forward {
                 return Err(error);
             }
         }
+    }
+
+    /// Takes a record if there is room, and if what was printed `since` its first try is before it.
+    /// The `last` try needs room alone; without that the record is counted as dropped.
+    fn try_take(
+        self: &Arc<Self>,
+        record: &Record<'_>,
+        since: &mut Option<[usize; 2]>,
+        last: bool,
+    ) -> bool {
+        if record.level == Level::Io {
+            // Sending it would be logged as well.
+            return true;
+        }
+        let (taken, is_new) = {
+            let mut state = self.lock();
+            let since = *since.get_or_insert(state.printed.each_ref().map(Printed::passed));
+            let has_room = state.queue.has_room();
+            if has_room {
+                state.drain(LOG_DRAINED_BYTES_MAX);
+            }
+            let taken = has_room && (last || state.has_passed(since));
+            if taken {
+                state.queue.put(record, true, 1);
+            } else if last {
+                state.dropped += 1;
+            }
+            (taken, !std::mem::replace(&mut state.scheduled, true))
+        };
+        self.schedule(is_new);
+        taken
     }
 
     /// Has what was printed and not read yet told by SIGABRT.
@@ -305,50 +346,13 @@ fn is_for_master(level: u8) -> bool {
 /// Takes what is logged.
 struct Logged(Arc<Forward>);
 
-impl Logged {
-    /// Takes a record if there is room, and if what was printed `since` its first try is before it.
-    /// The `last` try needs room alone; without that the record is counted as dropped.
-    fn try_take(&self, record: &Record<'_>, since: &mut Option<[usize; 2]>, last: bool) -> bool {
-        if record.level == Level::Io {
-            // Sending it would be logged as well.
-            return true;
-        }
-        let (taken, is_new) = {
-            let mut state = self.0.lock();
-            let since = *since.get_or_insert(state.printed.each_ref().map(Printed::passed));
-            let has_room = state.queue.has_room();
-            if has_room {
-                state.drain(LOG_DRAINED_BYTES_MAX);
-            }
-            let taken = has_room && (last || state.has_passed(since));
-            if taken {
-                state.queue.put(record, true, 1);
-            } else if last {
-                state.dropped += 1;
-            }
-            (taken, !std::mem::replace(&mut state.scheduled, true))
-        };
-        self.0.schedule(is_new);
-        taken
-    }
-}
-
 impl Take for Logged {
     fn take(&self, record: &Record<'_>) -> bool {
-        self.try_take(record, &mut None, true)
+        self.0.try_take(record, &mut None, true)
     }
 
     fn take_waiting(&self, record: &Record<'_>) -> bool {
-        let Some(wait) = self.0.wait else { return self.take(record) };
-        let (mut since, mut deadline, mut last) = (None, None, false);
-        loop {
-            let taken = self.try_take(record, &mut since, last);
-            if taken || last {
-                return taken;
-            }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(LOG_WAIT));
-            last = !wait(&self.0, deadline);
-        }
+        self.0.wait.map_or_else(|| self.take(record), |wait| wait(&self.0, record))
     }
 }
 

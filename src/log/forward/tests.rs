@@ -92,7 +92,7 @@ fn scene(level: u8) -> Scene {
     }
     let [(out, to_out), (err, to_err)] = pipes;
     let (state, wait) =
-        (Lock::new(State::new(&node, [out, err])), Some(Forward::wait_for_room as _));
+        (Lock::new(State::new(&node, [out, err])), Some(Forward::take_waiting as _));
     let forward = Arc::new(Forward { node: node.clone(), state, wait });
     let (above, side) = pipe::socketpair().unwrap();
     let (side, own, link) = (Side::new(side), forward.clone(), Link(forward.clone()));
