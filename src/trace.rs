@@ -26,7 +26,9 @@ pub enum Level {
     Io = 5,
 }
 
-/// One record, borrowed for the time of the sink's call.
+/// One record, borrowed for the time of the sink's call. One of another context is as that says,
+/// but for `tree`, `context`, and a `name` that is known here: its texts may hold anything. What is
+/// displayed of it is one line, of which a terminal obeys nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// When it happened: microseconds since 1970, by the clock there.
@@ -48,7 +50,7 @@ pub struct Record<'a> {
     pub what: &'a str,
     /// The ids, handles or sizes that it is about.
     pub about: &'a [u64],
-    /// Text that belongs to it; may come from another process.
+    /// Text that belongs to it.
     pub text: &'a str,
     /// Whether the line was too long for one record, and goes on in the next of this context and
     /// target.

@@ -163,3 +163,19 @@ fn a_copy_prints_as_itself_and_nothing_of_its_originals_again() {
         assert_eq!(all.len(), 5 * 4 + 2 * LINES + 3 + 2 + 1);
     });
 }
+
+#[test]
+fn the_last_words_of_a_context_are_its_own() {
+    in_process_of_test("stdio_ends::the_last_words_of_a_context_are_its_own", || {
+        let lines = listen();
+        let (_router, hops) = three_hops(mitogen_test_program());
+        hops[1].call(say, "of one below").unwrap();
+        // Its line has passed by the link that is to end.
+        let arrived = || lines.try_iter().find(|line| line.3 == "of one below");
+        assert!(until(LIMIT, arrived).is_some());
+        let error = hops[0].call(end, ()).unwrap_err();
+        let ErrorKind::Closed(death) = error.kind() else { panic!("{error}") };
+        assert!(!death.tail.contains("of one below"), "{:?}", death.tail);
+        assert!(death.tail.contains("last words"), "{:?}", death.tail);
+    });
+}
