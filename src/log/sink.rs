@@ -32,8 +32,8 @@ use crate::wire::codec::{Reader, Writer};
 pub type Sink = Box<dyn Fn(&Record<'_>) + Send>;
 
 /// Sends records of this level and above to `sink`, in place of the sink before: those of this
-/// process, and those of all contexts below its routers. Without one, which is the default, the
-/// library is silent.
+/// process, and those of all contexts of the trees that begin here. Without one, which is the
+/// default, the library is silent.
 ///
 /// The sink is one for the process. A thread of its own calls it for one record at a time, in
 /// order: it may take its time, and call this library, and nobody waits but those who log more
