@@ -132,12 +132,18 @@ fn what_does_not_fit_is_cut_and_can_be_scrolled() {
 #[test]
 fn whatever_ends_it_the_terminal_is_as_before() {
     leaves_nothing(&[Need::Tmux], || {
-        let ends: [(&str, u32); 4] = [("C-c", 130), ("INT", 130), ("TERM", 143), ("HUP", 129)];
+        let ends = [("C-c", 130), ("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)];
         for (end, status) in ends {
             let (tmux, mode) = watch(100, 30, "local");
             tmux.shows(&["mitogen: 1 up"]);
             match end {
                 "C-c" => tmux.key(end),
+                "QUIT" => {
+                    signal(watching().unwrap().pid, end);
+                    let is_told = || tmux.behind().contains("again within 5 s").then_some(());
+                    assert!(until(LIMIT, is_told).is_some(), "{}", tmux.behind());
+                    signal(watching().unwrap().pid, end);
+                }
                 end => signal(watching().unwrap().pid, end),
             }
             assert_given_back(&tmux, &mode, status);
@@ -147,6 +153,54 @@ fn whatever_ends_it_the_terminal_is_as_before() {
         tmux.shows(&["mitogen: 1 up"]);
         drop(tmux);
         assert!(until(LIMIT, || watching().is_none().then_some(())).is_some());
+    });
+}
+
+/// Has it draw again and again until the terminal takes no more.
+fn fill(pid: u32) {
+    let written = || {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let mut before = 0;
+    // To hear a signal writes a byte; to draw, hundreds.
+    let draws = |before| until(Duration::from_secs(1), || (before + 100 < written()).then_some(()));
+    while draws(before).is_some() {
+        before = written();
+        signal(pid, "CONT");
+    }
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_keeps_it_from_no_end() {
+    leaves_nothing(&[], || {
+        for (signals, status) in [(&["INT"][..], 130), (&["TERM"], 143), (&["QUIT", "QUIT"], 131)] {
+            // Many rows, so that it is full soon.
+            let rows = (10..30).map(|n| format!(" 'ssh:host{n}?ssh_path=/nonexistent/client'"));
+            let rows = rows.collect::<String>();
+            let line = format!("ulimit -c 0; exec {MITOGEN} tree --watch local{rows}");
+            let mut script = Command::new("script");
+            script.args(["-qec", &line, "/dev/null"]).env_remove("MITOGEN_LOG_LEVEL");
+            script.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+            // Nobody reads what it shows.
+            let script = script.spawn().unwrap();
+            let pid = until(LIMIT, watching).unwrap().pid;
+            agent_of(pid);
+            fill(pid);
+            for name in signals {
+                signal(pid, name);
+                // The next is not to be one with it.
+                let status = || std::fs::read_to_string(format!("/proc/{pid}/status"));
+                let is_heard =
+                    || status().map_or(true, |it| it.contains("ShdPnd:\t0000000000000000"));
+                assert!(until(LIMIT, || is_heard().then_some(())).is_some());
+            }
+            let gone = || watching().is_none().then_some(());
+            assert!(until(LIMIT, gone).is_some(), "{signals:?}");
+            let output = script.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(status));
+        }
     });
 }
 
