@@ -319,13 +319,13 @@ impl State {
             self.pace.last = Some(Instant::now());
             self.written.add(written);
         }
-        self.written.frames += frames;
         let left = &frame[written..];
+        if !left.is_empty() && bytes_max < self.bytes + left.len() + self.cost() {
+            return Pushed::Full;
+        }
+        self.written.frames += frames;
         if left.is_empty() {
             return Pushed::Taken;
-        }
-        if bytes_max < self.bytes + left.len() + self.cost() {
-            return Pushed::Full;
         }
         self.enqueue(left, if 0 < written { Lane::Quick } else { lane });
         self.arm()
