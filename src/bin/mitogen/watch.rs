@@ -124,8 +124,8 @@ pub fn watch(router: &Router, options: &Options) -> Result<ExitCode> {
     let mut view = Watch { router, options, rows, model, form, keys, select, took };
     view.connect()?;
     let told = inbox.clone();
-    let tell = move |seen| told.put(Event::Looked(seen)).is_ok() && taken.recv().is_ok();
-    let looks = look::every(options.interval, router, tell);
+    let tell = move |seen| told.put(Event::Looked(seen)).is_ok();
+    let looks = look::every(options.interval, router, tell, taken);
     let end = match looks {
         Ok(()) => view.show(),
         Err(error) => End::Unwritable(error),

@@ -2,6 +2,7 @@
 //! each context one message and its answer.
 
 use std::io;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,8 @@ pub struct Seen {
     pub answer: Option<Answer>,
 }
 
-/// Has `tell` called with what was seen, every interval, as long as it returns true. It waits until
-/// that was taken: if nothing is, no more comes.
+/// Has `tell` called with what was seen, every interval, as long as it returns true; but not before
+/// `taken` says that what it got last was taken, since there is to be no heap of them.
 ///
 /// # Errors
 /// There is no room for a thread.
@@ -36,13 +37,14 @@ pub fn every(
     interval: Duration,
     router: &Router,
     mut tell: impl FnMut(Vec<Seen>) -> bool + Send + 'static,
+    taken: Receiver<()>,
 ) -> io::Result<()> {
     let router = router.clone();
     let look = move || {
         loop {
             let begun = Instant::now();
             let tree = router.inspect_tree(ANSWER_TIMEOUT);
-            if !tell(tree.entries.into_iter().map(seen).collect()) {
+            if !tell(tree.entries.into_iter().map(seen).collect()) || taken.recv().is_err() {
                 return;
             }
             thread::sleep(interval.saturating_sub(begun.elapsed()));
@@ -84,7 +86,25 @@ fn queued(streams: &[Stream]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mitogen::Program;
     use mitogen::inspect::End;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn the_next_look_is_made_when_the_last_was_taken() {
+        let router = Program::new().router().unwrap();
+        let ((tell, told), (take, taken)) = (channel(), channel());
+        every(Duration::from_millis(1), &router, move |seen| tell.send(seen).is_ok(), taken)
+            .unwrap();
+        for _ in 0..3 {
+            assert_eq!(told.recv().unwrap().len(), 1);
+            assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
+            take.send(()).unwrap();
+        }
+        told.recv().unwrap();
+        drop(take);
+        assert!(told.recv().is_err(), "nobody takes any more");
+    }
 
     #[test]
     fn what_a_stranger_claims_to_have_queued_has_a_sum() {
