@@ -177,3 +177,25 @@ fn tell(told: &mut Vec<News>, model: &Model) -> Vec<usize> {
     rows.retain(|row| is_new <= *row || now[*row] != told[*row]);
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::LINGER;
+    use super::*;
+
+    #[test]
+    fn each_end_is_told_once_whatever_row_it_has() {
+        let (mut model, mut told, now) = (Model::new(0, "m", "h"), Vec::new(), Instant::now());
+        let [first, second] = [7, 8].map(|id| model.add_found(0, "found", id));
+        assert_eq!(tell(&mut told, &model), [0, first, second]);
+        model.gone(7, "killed");
+        assert_eq!(tell(&mut told, &model), [first]);
+        model.shown(now);
+        model.leave(now + LINGER);
+        assert!(tell(&mut told, &model).is_empty());
+        model.gone(8, "killed");
+        assert_eq!(tell(&mut told, &model), [second]);
+        assert_eq!(model.add_found(0, "next", 9), first);
+        assert_eq!(tell(&mut told, &model), [first]);
+    }
+}

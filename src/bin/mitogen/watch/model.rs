@@ -378,6 +378,7 @@ mod tests {
         let found = model.add_found(1, "found", 20);
         let below = model.add_found(found, "below", 21);
         [7, 20, 21].into_iter().for_each(|id| model.gone(id, "killed"));
+        model.failed(2, "no such thing");
         let later = now + LINGER;
         model.leave(later);
         assert_eq!(model.in_order(), [0, 1, 3, 4, 5, 2], "its end was not shown");
@@ -388,8 +389,9 @@ mod tests {
         model.leave(later);
         assert_eq!((model.in_order(), model.find(21)), (vec![0, 1, 3, 4, 2], None));
         model.leave(later);
+        model.leave(later);
         assert_eq!((model.in_order(), model.find(20)), (vec![0, 1, 3, 2], None));
-        assert_eq!(model.count(|state| state.why().is_some()), 1, "what was asked for stays");
+        assert_eq!(model.count(|state| state.why().is_some()), 2, "what was asked for stays");
         // The next have their rows.
         let again = [22, 23, 24].map(|id| model.add_found(2, "next", id));
         assert_eq!((again, model.numbers()), ([found, below, 6], 7));
