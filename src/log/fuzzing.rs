@@ -10,15 +10,15 @@ use crate::wire::codec::Reader;
 /// is the same to a hop and to the master.
 pub fn records(bytes: &[u8]) {
     let (mut seen_bytes, mut r) = (0, Reader::new(bytes, None));
+    // The master ends with the first that is no record.
+    let mut records = std::iter::from_fn(|| record::take(&mut r).ok().flatten()).fuse();
     let mut next_printed = || {
-        while let Ok(Some(record)) = record::take(&mut r) {
+        let record = records.find(|record| {
             // What is replaced is three bytes for one.
             assert!(record.text.len() <= 3 * LOG_TEXT_BYTES_MAX);
-            if TARGETS.contains(&&*record.target) {
-                return Some((record.text, record.continues));
-            }
-        }
-        None
+            TARGETS.contains(&&*record.target)
+        })?;
+        Some((record.text, record.continues))
     };
     texts_of(bytes, &mut |text, continues| {
         seen_bytes += text.len();
@@ -36,6 +36,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::LOG_NUMBERS_MAX;
     use crate::trace::{Level, Record};
     use crate::wire::codec::Writer;
 
@@ -58,6 +59,18 @@ mod tests {
             }
             w.finish().unwrap()
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_record_behind_what_is_none_is_none() {
+        let mut w = Writer::new(Vec::new(), None);
+        record::put(&Record { time_us: 0, ..Record::now(Level::Info, "stdout") }, &mut w);
+        let one = w.finish().unwrap();
+        // Of too many numbers, of which a hop knows no more than how many they are.
+        let begin = [0, Level::Info as u8, 0, 0, 0, 0, 100].to_vec();
+        let rest = [0].repeat(100 - LOG_NUMBERS_MAX - one.len() + 1);
+        let bytes = [begin, vec![0; LOG_NUMBERS_MAX], one.clone(), rest, one].concat();
+        records(&bytes);
     }
 
     proptest! {
