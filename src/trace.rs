@@ -44,7 +44,8 @@ pub struct Record<'a> {
     /// That context's name; empty if it is not known.
     pub name: &'a str,
     /// Who says it: `mitogen`; `stdout` or `stderr` for what was printed there; else the path of
-    /// the module that logs.
+    /// the module that logs. Before that stands the name of another, for which that context speaks:
+    /// of a child whose tool says something, of one of a tree of its own.
     pub target: &'a str,
     /// What happened; empty if `text` says all.
     pub what: &'a str,
@@ -335,7 +336,21 @@ pub(crate) fn hear(level: Level, hear: impl Fn(&Record<'_>) + Send + Sync + 'sta
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::*;
+
+    #[test]
+    fn what_a_file_of_this_process_takes_nobody_below_is_to_send() {
+        let _alone = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
+        hear(Level::Warn, |_| ());
+        take_by(Slot::Debug, Some(Level::Io), taker(Slot::Sink, Level::Warn));
+        assert!(wanted(Level::Io));
+        assert_eq!(level_below(), Level::Warn as u8);
+        take_by(Slot::Debug, None, None);
+        take_from(Slot::Sink, None);
+        assert_eq!(level_below(), 0);
+    }
 
     #[test]
     fn a_record_is_one_line_that_says_who_says_what() {

@@ -396,7 +396,7 @@ impl State {
     fn new(node: &Node, ends: [OwnedFd; 2]) -> State {
         let identity = node.identity();
         State {
-            queue: Queue { batches: VecDeque::new(), bytes: 0, name: identity.name.clone() },
+            queue: Queue::of(identity),
             dropped: 0,
             // What is sent before there is a way would be lost.
             scheduled: true,

@@ -350,9 +350,7 @@ impl Hand<'_> {
             call(self.sink, record);
         }
         if let Some(forward) = trace::taker(Slot::Forward, record.level) {
-            // The master there knows the agent's name, and not those of its tree.
-            let target = [record.name, " ", record.target].concat();
-            forward.take_waiting(&Record { target: &target, ..*record });
+            forward.take_waiting(record);
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::ids::ContextId;
 use crate::limits::{FRAGMENT_BYTES, LOG_QUEUE_BYTES, LOG_RECORD_BYTES_MAX};
 use crate::log::record;
+use crate::route::identity::Identity;
 use crate::trace::Record;
 use crate::wire::codec::Writer;
 
@@ -14,6 +16,8 @@ pub struct Queue {
     /// Invariant: what the batches hold; at most LOG_DRAINED_BYTES_MAX and one record.
     pub bytes: usize,
     /// Whose records they are.
+    pub id: ContextId,
+    /// Its name.
     pub name: String,
 }
 
@@ -28,6 +32,12 @@ pub struct Batch {
 }
 
 impl Queue {
+    /// An empty one of this context.
+    pub fn of(identity: &Identity) -> Queue {
+        let (id, name) = (identity.id, identity.name.clone());
+        Queue { batches: VecDeque::new(), bytes: 0, id, name }
+    }
+
     /// Whether one more record may be added.
     pub fn has_room(&self) -> bool {
         self.bytes < LOG_QUEUE_BYTES
@@ -45,8 +55,12 @@ impl Queue {
         };
         let before = batch.bytes.len();
         let mut w = Writer::new(batch.bytes, None);
-        let name = if record.name.is_empty() { &self.name } else { record.name };
-        record::put(&Record { name, ..*record }, &mut w);
+        let is_own = record.tree == 0 && record.context.is_none_or(|id| id == self.id);
+        // The master knows this context's name, and not of which other this one speaks.
+        let of_other =
+            if is_own { String::new() } else { [record.name, " ", record.target].concat() };
+        let target = if is_own { record.target } else { &of_other };
+        record::put(&Record { name: &self.name, target, ..*record }, &mut w);
         batch.bytes = w.finish().unwrap_or_default();
         batch.records += records;
         self.bytes += batch.bytes.len() - before;
