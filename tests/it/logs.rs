@@ -245,6 +245,25 @@ fn nothing_is_lost_that_was_logged_right_before_the_end() {
 }
 
 #[test]
+fn what_is_read_and_written_is_told_of_the_first_process_alone() {
+    leaves_nothing(&[], || {
+        let ear = Ear::new(Level::Io);
+        let router = mitogen_test_program().router().unwrap();
+        let child = router.local().connect().unwrap();
+        (0..20).for_each(|_| child.call(detail, "heard").unwrap());
+        arrives(|| ear.texts_of(&child).len() == 20);
+        let all = ear.0.lock().unwrap().clone();
+        let ours = |heard: &&Heard| heard.level == Level::Io;
+        assert!(all.iter().any(|heard| ours(&heard)));
+        // Sending it would be told of as well, and so on.
+        let theirs = all.iter().filter(ours).find(|heard| heard.context.is_some());
+        assert_eq!(theirs, None);
+        router.shutdown();
+        silence();
+    });
+}
+
+#[test]
 fn a_sink_that_is_slow_holds_up_no_call() {
     leaves_nothing(&[], || {
         let (held, taken) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));

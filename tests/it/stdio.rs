@@ -328,6 +328,22 @@ fn a_clean_end_loses_no_line_and_no_part_of_one() {
 }
 
 #[test]
+fn a_context_that_is_asked_to_end_sends_all_lines_first() {
+    in_own_process("a_context_that_is_asked_to_end_sends_all_lines_first", || {
+        let lines = listen(Level::Info);
+        let router = router();
+        for _ in 0..5 {
+            let context = router.local().connect().unwrap();
+            context.call(count, 3000).unwrap();
+            context.call(part, ()).unwrap();
+            context.shutdown().unwrap();
+            (0..3000).for_each(|line| assert_eq!(next(&lines).1, format!("line {line}")));
+            assert_eq!(next(&lines).1, "a part");
+        }
+    });
+}
+
+#[test]
 fn parts_of_lines_of_functions_that_return_together_arrive() {
     in_own_process("parts_of_lines_of_functions_that_return_together_arrive", || {
         let lines = listen(Level::Info);
