@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ask::read;
 use super::snapshot::*;
 use super::tree::{Entry, Tree};
-use crate::error::{Error, ErrorKind, Phase};
+use crate::error::{Cause, Death, Error, ErrorKind, Phase};
 use crate::ids::{ContextId, Handle};
 use crate::io::counters::{Counters, HandlerTimes, PLACES, SlowDelivery};
 use crate::limits::{INSPECTED_MAX, NAME_BYTES_MAX, SLOWEST_MAX, UNGRANTED_BYTES_MAX};
@@ -288,6 +288,22 @@ fn an_answer_that_its_caller_does_not_take_is_told_to_be_there() {
     assert_eq!(shown(&callee), answered);
     callee.rooms.first = vec![room(0, 0), room(2, 1)];
     assert_eq!(shown(&callee), "0 waits for f for 9 ms: in 1, which has run it for 8 ms");
+}
+
+#[test]
+fn one_is_said_to_be_behind_its_own_parent_alone_and_what_an_error_quotes_is_no_line_of_its_own() {
+    let all = [(0, None), (1, Some(0)), (2, Some(1)), (3, Some(1)), (4, Some(0)), (5, Some(9))];
+    let mut tree = tree_of(all.map(|(id, parent)| (empty(id), parent)).into());
+    for entry in &mut tree.entries[1..] {
+        entry.outcome = Err(Error::new(ErrorKind::Timeout));
+    }
+    let death = Death { tail: "0 waits for\n4 (x)".to_owned(), ..Death::of(Cause::Exited) };
+    tree.entries[4].outcome = Err(death.into());
+    let text = tree.to_string();
+    let silent = text.lines().filter(|line| line.contains("no answer"));
+    let behind = silent.map(|line| line.split_once("behind ").map_or("", |(_, id)| &id[..1]));
+    assert_eq!(behind.collect::<Vec<_>>(), ["", "1", "1", "", ""], "{text}");
+    assert!(!text.lines().any(|line| ["0 waits for", "4 (x)"].contains(&line)), "{text}");
 }
 
 #[test]

@@ -210,6 +210,8 @@ impl Entry {
             }
             Err(error) => {
                 let name = Named(self.context_id, &self.name);
+                // What it quotes is not to look like lines of ours.
+                let error = error.to_string().replace('\n', &["\n", &margin, "        "].concat());
                 write!(f, "{margin}{name}: no answer: {error}")?;
                 if let Some(Entry { context_id, outcome: Err(_), .. }) = parent {
                     write!(f, "; it is behind {context_id}, which does not answer either")?;

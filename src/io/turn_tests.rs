@@ -366,6 +366,20 @@ fn a_tenant_waits_for_what_it_watches_as_long_as_the_grace() {
 }
 
 #[test]
+fn turns_that_are_lent_are_no_wakeups_and_naps_are() {
+    let (_broker, mut turn) = Broker::by_hand();
+    let of = |turn: &Turn| {
+        let all = turn.counts();
+        [Count::Turns, Count::TurnsLent, Count::Wakeups].map(|count| all[count as usize])
+    };
+    turn.serve_lent();
+    turn.serve_lent();
+    assert_eq!(of(&turn), [2, 2, 0]);
+    turn.note_naps(3);
+    assert_eq!(of(&turn), [2, 2, 3]);
+}
+
+#[test]
 fn what_a_loop_does_is_counted_and_what_a_closed_stream_did_is_kept() {
     let a_loop = a_loop();
     let (key, mut theirs) = a_loop.stream("one", idle());

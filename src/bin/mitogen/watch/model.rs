@@ -179,7 +179,10 @@ impl Model {
 
     /// It is up.
     pub fn up(&mut self, row: usize, id: u32) {
-        self.rows[row].id = Some(id);
+        if let Some(other) = self.rows[row].id.replace(id) {
+            // One that claimed to be it.
+            self.ids.remove(&other);
+        }
         self.rows[row].state = State::Up;
         self.ids.insert(id, row);
         if let Some(at) = self.early.iter().position(|(early, _)| *early == id) {
@@ -432,6 +435,10 @@ mod tests {
         assert_eq!(model.row(1).state, State::Connecting);
         assert_eq!(model.awaited("ssh:web", 7, Some(0)), Some(1));
         assert_eq!(model.awaited("ssh:web/sudo", 10, Some(7)), Some(3));
+        // It was another that claimed to be it.
+        model.up(3, 11);
+        model.gone(10, "killed");
+        assert_eq!((model.row(3).id, &model.row(3).state), (Some(11), &State::Up));
     }
 
     #[test]
