@@ -5,7 +5,6 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::connect::meaning::Hint;
-use crate::route::files::Files;
 use crate::route::terms::Terms;
 use crate::sys::host;
 use crate::sys::text::are_same;
@@ -284,7 +283,7 @@ impl Recipe {
         fill(&mut self.terms.heartbeat.interval_ms, r)?;
         fill(&mut self.terms.heartbeat.count, r)?;
         fill(&mut self.terms.threads, r)?;
-        self.terms.files = Files::take(r)?;
+        self.terms.files.fill(r)?;
         fill_words(&mut self.orders, r)
     }
 

@@ -270,20 +270,26 @@ pub fn take_identity(r: &mut Reader<'_>) -> Result<(Identity, Lease), Malformed>
     for _ in 0..r.take_len()? {
         parents.push(ContextId::decode(r)?);
     }
-    // In the order in which they stand there.
+    let name = String::decode(r)?;
+    let message_bytes_max = u64::decode(r)?;
+    let unidirectional = bool::decode(r)?;
+    let heartbeat = Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? };
+    let threads = u32::decode(r)?;
+    let (log_level, mut files) = (r.take_u8()?, Files::default());
+    files.fill(r)?;
+    let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
     let identity = Identity {
         id,
         parents,
-        name: String::decode(r)?,
-        message_bytes_max: u64::decode(r)?,
-        unidirectional: bool::decode(r)?,
-        heartbeat: Heartbeat { interval_ms: u32::decode(r)?, count: u32::decode(r)? },
-        threads: u32::decode(r)?,
-        log_level: r.take_u8()?,
+        name,
+        message_bytes_max,
+        unidirectional,
+        heartbeat,
+        threads,
+        log_level,
         tree: 0,
-        files: Files::take(r)?,
+        files,
     };
-    let lease = Lease { first: u32::decode(r)?, count: u32::decode(r)? };
     Ok((identity, lease))
 }
 

@@ -52,8 +52,10 @@ impl Files {
     }
 
     /// Takes what [`Files::put`] appended.
-    pub fn take(r: &mut Reader<'_>) -> Result<Files, Malformed> {
-        Ok(Files { debug: String::decode(r)?, profiling: String::decode(r)? })
+    pub fn fill(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        self.debug = String::decode(r)?;
+        self.profiling = String::decode(r)?;
+        Ok(())
     }
 }
 

@@ -51,9 +51,11 @@ impl Identity {
 
     /// Who a new child of this context is.
     pub fn of_child(&self, id: ContextId, name: String, terms: &Terms) -> Identity {
+        let mut parents = vec![self.id];
+        parents.extend(&self.parents);
         Identity {
             id,
-            parents: [&[self.id], &*self.parents].concat(),
+            parents,
             name,
             message_bytes_max: self.message_bytes_max,
             unidirectional: terms.unidirectional.unwrap_or(self.unidirectional),
