@@ -129,7 +129,7 @@ pub const GRANTS_MAX: usize = 1024;
 /// Messages which no context sends that keeps to the rules, after which a child is cut off: of a
 /// forged source, malformed, to handles which never were.
 pub const BAD_HANDLES_MAX: u32 = 1000;
-/// Records of what one link was refused: a log is not to be filled by one neighbour.
+/// Records of what one link, handler or queue refused: a log is not to be filled by one neighbour.
 pub const LOGGED_REFUSALS_MAX: u32 = 100;
 /// Connects of one router that are under way at a time, unless the program says otherwise: each
 /// takes a process and its descriptors here, and an image's bytes in memory while they are written.

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::call::load::{Link, Load, Loads};
 use crate::call::router::Router;
 use crate::error::{Cause, Death};
 use crate::ids::ContextId;
-use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
+use crate::limits::{FRAGMENT_BYTES, LOGGED_REFUSALS_MAX, MESSAGE_COST_BYTES, WINDOW_BYTES};
 use crate::lock::Lock;
 use crate::route::node::Node;
 use crate::route::send::room_of;
@@ -24,6 +25,8 @@ pub(crate) struct Rooms {
     loads: Arc<Loads>,
     /// Sorted by sender. Those of one child, which end in their order, are taken out at the front.
     list: Lock<VecDeque<(ContextId, Room)>>,
+    /// Messages without room, of which the first are logged.
+    refused: AtomicU32,
 }
 
 #[derive(Default)]
@@ -40,7 +43,7 @@ impl Rooms {
     /// Those of a queue of this context, whose own room is not limited.
     pub(crate) fn new(router: &Router) -> Rooms {
         let (me, loads) = (router.context_id(), router.kept(Loads::default));
-        Rooms { me, loads, list: Lock::default() }
+        Rooms { me, loads, list: Lock::default(), refused: AtomicU32::new(0) }
     }
 
     /// Notes that a message of data goes into the queue; what is returned is to stay with it there.
@@ -83,7 +86,9 @@ impl Rooms {
             return Ok(None);
         }
         self.enters(node, message).map(Some).map_err(|cause| {
-            node.event(Level::Warn, "sends beyond its window:", &[message.src.0.into()]);
+            if self.refused.fetch_add(1, Ordering::Relaxed) < LOGGED_REFUSALS_MAX {
+                node.event(Level::Warn, "sends beyond its window:", &[message.src.0.into()]);
+            }
             Death::of(cause).at(if cause == Cause::DoesNotRead { self.me } else { message.src })
         })
     }
@@ -123,20 +128,27 @@ fn room_for(list: &mut VecDeque<(ContextId, Room)>, src: ContextId) -> &mut Room
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::*;
     use crate::ids::Handle;
+    use crate::trace;
     use crate::wire::header::Lane;
 
     const ME: ContextId = ContextId(0);
     const A: ContextId = ContextId(1);
     const B: ContextId = ContextId(2);
 
-    /// Whether a message that counts for so much, as far as one can, finds room.
-    fn enters(rooms: &Rooms, router: &Router, src: ContextId, room: usize) -> bool {
+    /// A message that counts for so much, as far as one can.
+    fn message(src: ContextId, room: usize) -> Message {
         let (kind, lane, auth, handle) = (Kind::Data, Lane::Quick, src, Handle::FIRST_RANDOM);
         let data = vec![0; room - MESSAGE_COST_BYTES];
-        let message = Message { kind, lane, dst: ME, src, auth, handle, reply_to: None, data };
-        rooms.enters(router.node(), &message).is_ok()
+        Message { kind, lane, dst: ME, src, auth, handle, reply_to: None, data }
+    }
+
+    /// Whether it finds room.
+    fn enters(rooms: &Rooms, router: &Router, src: ContextId, room: usize) -> bool {
+        rooms.enters(router.node(), &message(src, room)).is_ok()
     }
 
     fn rooms() -> (Router, Rooms) {
@@ -153,6 +165,25 @@ mod tests {
         assert!(fills(B) && fills(ME) && fills(ME));
         rooms.forget(A);
         assert!(fills(A));
+    }
+
+    #[test]
+    fn of_a_flood_beyond_a_window_the_first_messages_are_logged() {
+        let _alone = trace::SINKS.lock().unwrap_or_else(PoisonError::into_inner);
+        let (router, rooms) = rooms();
+        // Other tests log, too.
+        let (src, logged) = (ContextId(0x5eed), Arc::new(AtomicU32::new(0)));
+        let count = logged.clone();
+        trace::hear(Level::Warn, move |record| {
+            let is_it = record.what.contains("window") && record.about == [u64::from(src.0)];
+            count.fetch_add(is_it.into(), Ordering::SeqCst);
+        });
+        while enters(&rooms, &router, src, FULL) {}
+        for _ in 0..10 * LOGGED_REFUSALS_MAX {
+            assert!(rooms.admit(router.node(), &message(src, FULL)).is_err());
+        }
+        trace::take_by(trace::Slot::Sink, None, None);
+        assert_eq!(logged.load(Ordering::SeqCst), LOGGED_REFUSALS_MAX);
     }
 
     #[test]
