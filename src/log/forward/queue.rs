@@ -70,3 +70,28 @@ impl Queue {
 
 /// Bytes of a message to which the largest record can be added.
 const BATCH_BYTES: usize = FRAGMENT_BYTES - LOG_RECORD_BYTES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{Level, TARGET};
+    use crate::wire::codec::Reader;
+
+    #[test]
+    fn what_another_context_has_said_is_not_taken_for_ones_own() {
+        let id = ContextId(2);
+        let mut queue =
+            Queue::of(&Identity { id, name: "own".to_owned(), ..Identity::of_master() });
+        let of = |target| Record::now(Level::Info, target);
+        let child = Record { context: Some(ContextId(9)), name: "own/child", ..of("stderr") };
+        // Of a tree that this process is the master of, and has the same number there.
+        let nested = Record { tree: 1, context: Some(id), name: "own", ..of("stdout") };
+        let own = Record { context: Some(id), name: "own", ..of(TARGET) };
+        [child, nested, own, of("here")].iter().for_each(|record| queue.put(record, true, 1));
+        let mut r = Reader::new(&queue.batches[0].bytes, None);
+        for target in ["own/child stderr", "own stdout", TARGET, "here"] {
+            let record = record::take(&mut r).unwrap().unwrap();
+            assert_eq!((&*record.target, &*record.name), (target, "own"));
+        }
+    }
+}

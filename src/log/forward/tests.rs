@@ -387,27 +387,6 @@ fn records_lost_on_a_link_that_is_full_are_counted_with_the_next_that_arrives() 
 }
 
 #[test]
-fn what_another_context_has_said_is_not_taken_for_ones_own() {
-    let mut scene = scene(INFO);
-    let child = Record { context: Some(ContextId(9)), name: "own/child", ..at(1, "stderr") };
-    // Of a tree that this process is the master of, and has the same number there.
-    let nested = Record { tree: 1, context: Some(OWN), name: "own", ..at(2, "stdout") };
-    let own = Record { context: Some(OWN), name: "own", ..at(3, TARGET) };
-    for record in [child, nested, own, at(4, "here")] {
-        assert!(Logged(scene.forward.clone()).take(&record));
-    }
-    scene.grant_all();
-    let all = scene.records(MASTER);
-    let targets = all.iter().map(|record| &*record.target);
-    assert!(targets.eq(["own/child stderr", "own stdout", TARGET, "here"]));
-    assert!(all.iter().all(|record| record.name == "own"));
-}
-
-fn at(time_us: u64, target: &str) -> Record<'_> {
-    Record { time_us, ..Record::now(Level::Info, target) }
-}
-
-#[test]
 fn a_record_of_a_users_waits_for_room_and_comes_in_its_order() {
     let mut scene = scene(INFO);
     let taken = scene.log_until_stuck();
