@@ -1,6 +1,6 @@
 //! The contexts that live as long as a soak, and what is looked at in their processes.
 
-use mitogen::{Context, Router, stock};
+use mitogen::{Call, Context, Router, stock};
 use tempfile::TempDir;
 
 use super::{add, allocated, hold, mitogen_test_program, program};
@@ -71,8 +71,8 @@ impl Bed {
         let pings = (0..CALLS_AT_ONCE).map(|_| self.stock_far.call_async(stock::ping, ()));
         let (sums, pings): (Vec<_>, Vec<_>) = (sums.collect(), pings.collect());
         held.into_iter().for_each(|call| call.get().unwrap());
-        sums.into_iter().for_each(|call| _ = call.get().unwrap());
-        pings.into_iter().for_each(|call| _ = call.get().unwrap());
+        sums.into_iter().map(Call::get).for_each(|sum| assert!(sum.is_ok()));
+        pings.into_iter().for_each(|call| call.get().unwrap());
     }
 
     /// A client that poses as ssh and does this.
