@@ -234,13 +234,14 @@ fn what_nobody_waits_for_is_served_soon_while_a_borrower_computes() {
         other.send();
         while other.latch.is_empty() {
             assert!(begun.elapsed() < LIMIT, "nobody serves it");
+            std::thread::yield_now();
         }
         late.push(begun.elapsed());
         assert_eq!(other.latch.get().unwrap(), scene.home);
     }
     late.sort_unstable();
     // On a busy machine others run first, but not always.
-    assert!(late[late.len() / 4] < 5 * TURN_NAP, "{late:?}");
+    assert!(late[late.len() / 4] < 10 * TURN_NAP, "{late:?}");
 }
 
 #[test]
