@@ -1,6 +1,5 @@
 //! A throwaway account.
 
-use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -8,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, iter};
 
 use super::{processes, run, signal, unique, until};
 
@@ -18,7 +18,10 @@ fn fresh_uid() -> u32 {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     let since_epoch = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let first = *FIRST.get_or_init(|| since_epoch().subsec_micros() / 25);
-    20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 40_000
+    let next = || 20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 40_000;
+    // A run that was killed has left its own.
+    let accounts = fs::read_to_string("/etc/passwd").unwrap();
+    iter::repeat_with(next).find(|uid| !accounts.contains(&format!(":{uid}:"))).unwrap()
 }
 
 /// An account with a home of its own; gone, with its processes and files, when this is dropped.
