@@ -3,14 +3,13 @@
 
 use std::any::type_name;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::call::context::Context;
 use crate::call::holders;
+use crate::call::refusals::Refusals;
 use crate::call::router::Router;
 use crate::error::{Cause, Death, Error, Result};
 use crate::ids::{ContextId, Handle};
-use crate::limits::LOGGED_REFUSALS_MAX;
 use crate::route::node::Node;
 use crate::route::pending::Deliver;
 use crate::route::policy::Arrival;
@@ -54,13 +53,13 @@ impl Origin {
 /// One handle's.
 pub(crate) struct Gate {
     policy: Option<Policy>,
-    refused: AtomicU32,
+    refused: Refusals,
 }
 
 impl Gate {
     /// One that refuses what this policy does, if there is one.
     pub(crate) fn new(policy: Option<Policy>) -> Gate {
-        Gate { policy, refused: AtomicU32::new(0) }
+        Gate { policy, refused: Refusals::default() }
     }
 
     /// Whether the policy, which is a user's code, does not let a message in; that is logged.
@@ -71,7 +70,7 @@ impl Gate {
         if (policy.lets)(message, &Arrival { me, parents, is_child, is_neighbour, is_granted }) {
             return false;
         }
-        if self.refused.fetch_add(1, Ordering::Relaxed) < LOGGED_REFUSALS_MAX {
+        if self.refused.count() {
             let about = [message.src.0, message.auth.0, message.handle.0].map(u64::from);
             let what = "refused by a handler's policy (source, authority, handle):";
             router.node().text(Level::Warn, what, &about, policy.name);

@@ -22,6 +22,7 @@ pub mod source;
 pub mod select;
 pub mod holders;
 pub mod load;
+pub mod refusals;
 pub mod room;
 pub mod gate;
 pub mod handler;

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::call::load::{Link, Load, Loads};
+use crate::call::refusals::Refusals;
 use crate::call::router::Router;
 use crate::error::{Cause, Death};
 use crate::ids::ContextId;
-use crate::limits::{FRAGMENT_BYTES, LOGGED_REFUSALS_MAX, MESSAGE_COST_BYTES, WINDOW_BYTES};
+use crate::limits::{FRAGMENT_BYTES, MESSAGE_COST_BYTES, WINDOW_BYTES};
 use crate::lock::Lock;
 use crate::route::node::Node;
 use crate::route::send::room_of;
@@ -26,7 +26,7 @@ pub(crate) struct Rooms {
     /// Sorted by sender. Those of one child, which end in their order, are taken out at the front.
     list: Lock<VecDeque<(ContextId, Room)>>,
     /// Messages without room, of which the first are logged.
-    refused: AtomicU32,
+    refused: Refusals,
 }
 
 #[derive(Default)]
@@ -43,7 +43,7 @@ impl Rooms {
     /// Those of a queue of this context, whose own room is not limited.
     pub(crate) fn new(router: &Router) -> Rooms {
         let (me, loads) = (router.context_id(), router.kept(Loads::default));
-        Rooms { me, loads, list: Lock::default(), refused: AtomicU32::new(0) }
+        Rooms { me, loads, list: Lock::default(), refused: Refusals::default() }
     }
 
     /// Notes that a message of data goes into the queue; what is returned is to stay with it there.
@@ -86,7 +86,7 @@ impl Rooms {
             return Ok(None);
         }
         self.enters(node, message).map(Some).map_err(|cause| {
-            if self.refused.fetch_add(1, Ordering::Relaxed) < LOGGED_REFUSALS_MAX {
+            if self.refused.count() {
                 node.event(Level::Warn, "sends beyond its window:", &[message.src.0.into()]);
             }
             Death::of(cause).at(if cause == Cause::DoesNotRead { self.me } else { message.src })
@@ -129,9 +129,11 @@ fn room_for(list: &mut VecDeque<(ContextId, Room)>, src: ContextId) -> &mut Room
 #[cfg(test)]
 mod tests {
     use std::sync::PoisonError;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
     use crate::ids::Handle;
+    use crate::limits::LOGGED_REFUSALS_MAX;
     use crate::trace;
     use crate::wire::header::Lane;
 
